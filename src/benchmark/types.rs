@@ -1,0 +1,94 @@
+//! The types that a benchmark hands on: samples, references and metric specifications.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// An axis-aligned box in pixels of the original image: left, top, right, bottom.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PixelBox {
+    /// Left edge.
+    pub x1: f64,
+    /// Top edge.
+    pub y1: f64,
+    /// Right edge.
+    pub x2: f64,
+    /// Bottom edge.
+    pub y2: f64,
+}
+
+/// What a right answer is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reference {
+    /// Answers of several annotators (VQAv2, TextVQA: ten), in file order, with repeats.
+    Answers {
+        /// Annotator answers as the file gives them.
+        answers: Vec<String>,
+    },
+    /// A yes/no label (POPE).
+    YesNo {
+        /// True for `yes`.
+        yes: bool,
+    },
+    /// A box to be found (RefCOCO), with the size of the original image in pixels.
+    Region {
+        /// The reference box.
+        region: PixelBox,
+        /// Image width in pixels.
+        width: u32,
+        /// Image height in pixels.
+        height: u32,
+    },
+}
+
+/// One question of a benchmark.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Unique within the benchmark and stable between releases of this program.
+    pub key: String,
+    /// Samples that are not independent share a cluster: normally the image id.
+    pub cluster: String,
+    /// Image files, absolute or relative to the working directory, already checked to lie below the data folder.
+    pub images: Vec<PathBuf>,
+    /// The question as the data file gives it.
+    pub question: String,
+    /// The user's turn without image marks: the question in the benchmark's prompt text.
+    pub prompt: String,
+    /// What a right answer is.
+    pub reference: Reference,
+    /// Group for by-category tables (question type, POPE split, …).
+    pub category: Option<String>,
+}
+
+/// How a metric is made of per-sample contributions: the ratio of two sums, times `scale`. A mean has denominator 1 for
+/// every sample; F1 is the ratio of 2·TP to 2·TP + FP + FN; precision of TP to TP + FP. Every such metric has a
+/// clustered standard error by linearisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricSpec {
+    /// Name, such as `vqa_accuracy`.
+    pub name: String,
+    /// What the ratio is multiplied by for people: 100 for per cent.
+    pub scale: f64,
+    /// `Some(true)` when more is better, `Some(false)` when less is, `None` for a description such as the yes-ratio.
+    pub higher_is_better: Option<bool>,
+    /// The metric by which runs are judged; exactly one per benchmark.
+    pub primary: bool,
+    /// When set, the metric is the unweighted mean over categories of the ratio within each (POPE as LLaVA reports it).
+    #[serde(default)]
+    pub mean_over_categories: bool,
+}
+
+/// One sample's contribution to one metric.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contribution {
+    /// Added to the numerator.
+    pub numerator: f64,
+    /// Added to the denominator.
+    pub denominator: f64,
+}
+
+/// Contributions of one sample by metric name.
+pub type Contributions = BTreeMap<String, Contribution>;

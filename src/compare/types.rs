@@ -1,0 +1,206 @@
+//! What a comparison says. All values are already multiplied by the metric's `scale` (per cent for accuracies).
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::RunHeader;
+
+/// A number with its uncertainty.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Point estimate.
+    pub value: f64,
+    /// Clustered standard error; `None` with fewer than two clusters.
+    pub standard_error: Option<f64>,
+    /// 95 % confidence interval (t with clusters − 1 degrees of freedom), if there is a standard error.
+    pub interval: Option<[f64; 2]>,
+    /// Samples.
+    pub n: usize,
+    /// Clusters.
+    pub clusters: usize,
+    /// Squared ratio of the clustered to the naive standard error.
+    pub design_effect: Option<f64>,
+}
+
+/// One metric of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricSummary {
+    /// Metric name.
+    pub name: String,
+    /// The metric by which the run is judged.
+    pub primary: bool,
+    /// Direction, `None` for descriptions.
+    pub higher_is_better: Option<bool>,
+    /// Its value.
+    pub estimate: Estimate,
+}
+
+/// The primary metric within one category.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CategorySummary {
+    /// Category name.
+    pub category: String,
+    /// The primary metric there.
+    pub estimate: Estimate,
+}
+
+/// Median and spread of a latency in milliseconds. Percentiles that the sample size cannot support are absent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Observations.
+    pub n: usize,
+    /// Mean.
+    pub mean_ms: f64,
+    /// Median.
+    pub p50_ms: f64,
+    /// 90th percentile; needs at least 44 observations.
+    pub p90_ms: Option<f64>,
+    /// 99th percentile; needs at least 459 observations.
+    pub p99_ms: Option<f64>,
+}
+
+/// Where the time of a run went. Stage quantiles are per image group; TTFT and TPOT per question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencySummary {
+    /// Image decoding and preprocessing.
+    pub image: Option<Quantiles>,
+    /// Vision encoder.
+    pub vision: Option<Quantiles>,
+    /// Projector.
+    pub projector: Option<Quantiles>,
+    /// Prefill.
+    pub prefill: Option<Quantiles>,
+    /// Decode.
+    pub decode: Option<Quantiles>,
+    /// Time to first token.
+    pub ttft: Option<Quantiles>,
+    /// Time per output token after the first.
+    pub tpot: Option<Quantiles>,
+    /// Engine milliseconds per question over the whole run, all stages.
+    pub per_question_ms: Option<f64>,
+}
+
+/// One run, summarised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The run's header.
+    pub header: RunHeader,
+    /// Whether every planned sample has a record.
+    pub complete: bool,
+    /// Records.
+    pub records: usize,
+    /// Samples without an answer.
+    pub failed: usize,
+    /// Answers that the scorer could not parse.
+    pub unparsed: usize,
+    /// Metrics, primary first.
+    pub metrics: Vec<MetricSummary>,
+    /// By category, if the benchmark has any.
+    pub categories: Vec<CategorySummary>,
+    /// Latency.
+    pub latency: LatencySummary,
+}
+
+/// What may be said about a difference, never more than the interval supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The whole interval is on the worse side of zero.
+    Regressed,
+    /// The whole interval is on the better side of zero.
+    Improved,
+    /// The interval reaches no further than the margin on the worse side.
+    NoWorse,
+    /// Neither; see the minimum detectable effect.
+    Inconclusive,
+    /// Every answer's score is equal.
+    Identical,
+    /// The metric has no direction.
+    Descriptive,
+}
+
+/// One metric of a pair of runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairedMetric {
+    /// Metric name.
+    pub name: String,
+    /// Whether it is the primary one.
+    pub primary: bool,
+    /// Direction.
+    pub higher_is_better: Option<bool>,
+    /// First run.
+    pub base: Estimate,
+    /// Second run.
+    pub new: Estimate,
+    /// New minus base, paired and clustered.
+    pub difference: Estimate,
+    /// Two-sided p-value of the paired clustered t-test; `None` without a standard error.
+    pub p_value: Option<f64>,
+    /// The difference that this many samples could see with 80 % power at 5 %, in the metric's units.
+    pub minimum_detectable_effect: Option<f64>,
+    /// What may be said.
+    pub verdict: Verdict,
+}
+
+/// One side of a flip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlipSide {
+    /// Raw answer.
+    pub text: String,
+    /// Parsed answer.
+    pub parsed: Option<String>,
+    /// Score.
+    pub score: Option<f64>,
+}
+
+/// A sample whose score differs between two runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flip {
+    /// Sample key.
+    pub key: String,
+    /// Question.
+    pub question: String,
+    /// First run.
+    pub base: FlipSide,
+    /// Second run.
+    pub new: FlipSide,
+}
+
+/// Two runs of the same benchmark.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairComparison {
+    /// Benchmark name.
+    pub benchmark: String,
+    /// Name of the first package.
+    pub base: String,
+    /// Name of the second package.
+    pub new: String,
+    /// Samples answered in both runs.
+    pub paired: usize,
+    /// Score rose.
+    pub fixed: usize,
+    /// Score fell.
+    pub broken: usize,
+    /// Score equal.
+    pub same: usize,
+    /// Metrics, primary first.
+    pub metrics: Vec<PairedMetric>,
+    /// Samples whose score differs, broken first.
+    pub flips: Vec<Flip>,
+    /// Ratio new/base of engine time per question, with a 95 % interval by paired groups; `None` when not comparable.
+    pub latency_ratio: Option<Estimate>,
+    /// What a reader should know before believing it: unlike prompts (templates differ), machines, settings.
+    pub notes: Vec<String>,
+}
+
+/// Everything a report shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Format version, now 1.
+    pub format: u32,
+    /// Margin δ of `Verdict::NoWorse`, in the metric's units.
+    pub margin: f64,
+    /// Every run, by benchmark and then in the order given.
+    pub runs: Vec<RunSummary>,
+    /// Each later run of a benchmark against its first.
+    pub pairs: Vec<PairComparison>,
+}

@@ -1,0 +1,12 @@
+//! The engine room: the only room that knows ONNX Runtime.
+//!
+//! Owns finding and loading the runtime library, sessions, the three stages, the key-value cache, packing the questions
+//! of an image into one tree, and decoding; also a mock engine that answers from a script. It must not know benchmarks,
+//! scorers, tokenizers or image files: it takes pixel tensors and token segments, and gives token ids and timings.
+
+mod types;
+
+pub use types::{
+    Engine, EngineError, Generation, GroupAnswer, ImageGroup, Request, RequestFailure, Segment, StageTimings, StopReason,
+    StopRule,
+};

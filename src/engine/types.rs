@@ -1,0 +1,168 @@
+//! What goes into an engine and what comes out.
+
+use std::path::PathBuf;
+
+use ndarray::Array4;
+
+/// A part of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Text tokens.
+    Tokens(Vec<u32>),
+    /// The rows of the group's image with this index.
+    Image(usize),
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// An end-of-sequence token was generated; it is not part of the answer.
+    EndOfSequence,
+    /// A stop string was completed; the caller trims it.
+    StopString,
+    /// The limit of new tokens was reached.
+    MaxNewTokens,
+}
+
+impl StopReason {
+    /// The name used in records and JSON: `eos`, `stop_string`, `max_new_tokens`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EndOfSequence => "eos",
+            Self::StopString => "stop_string",
+            Self::MaxNewTokens => "max_new_tokens",
+        }
+    }
+}
+
+/// Decides after each token whether an answer is complete. Implemented by the caller, who knows the tokenizer.
+pub trait StopRule: Sync {
+    /// `token_ids` are all generated so far, the newest last.
+    fn check(&self, token_ids: &[u32]) -> Option<StopReason>;
+}
+
+/// One question.
+pub struct Request<'a> {
+    /// The prompt.
+    pub segments: Vec<Segment>,
+    /// Longest answer in tokens, at least 1.
+    pub max_new_tokens: usize,
+    /// When to stop before that.
+    pub stop: &'a dyn StopRule,
+}
+
+/// All questions that share the same images.
+pub struct ImageGroup<'a> {
+    /// Preprocessed images, each `[tiles, 3, height, width]` (one tile before LLaVA-1.6).
+    pub images: &'a [Array4<f32>],
+    /// The questions.
+    pub requests: &'a [Request<'a>],
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generation {
+    /// Generated ids; a final end-of-sequence token is included only in `log_probabilities`' bookkeeping, not here.
+    pub token_ids: Vec<u32>,
+    /// Natural-log probability of each id of `token_ids`.
+    pub log_probabilities: Vec<f32>,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Milliseconds from the start of the group's work in the engine to this answer's first token.
+    pub first_token_ms: f64,
+    /// Milliseconds from the first token to the last.
+    pub remaining_tokens_ms: f64,
+    /// Tokens decoded, end-of-sequence included.
+    pub decoded_tokens: usize,
+}
+
+/// Why one question of a group has no answer, while its neighbours do.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RequestFailure {
+    /// A logit was NaN or infinite.
+    #[error("the logits of generation step {step} are not finite")]
+    NonFiniteLogits {
+        /// 0 is the first generated token.
+        step: usize,
+    },
+    /// The prompt and the answer do not fit the graph.
+    #[error(
+        "prompt of {prompt_tokens} tokens and {max_new_tokens} new ones exceed the {limit_tokens} positions of the language model"
+    )]
+    TooLong {
+        /// Prompt length, image rows included.
+        prompt_tokens: usize,
+        /// Longest answer asked for.
+        max_new_tokens: usize,
+        /// Rows of the rotary tables.
+        limit_tokens: usize,
+    },
+}
+
+/// Milliseconds by stage for one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StageTimings {
+    /// Vision encoder.
+    pub vision_ms: f64,
+    /// Projector.
+    pub projector_ms: f64,
+    /// Shared prefix and suffixes.
+    pub prefill_ms: f64,
+    /// All decode steps.
+    pub decode_ms: f64,
+    /// Tokens prefilled, the shared prefix counted once.
+    pub prefill_tokens: usize,
+    /// Decode steps.
+    pub decode_steps: usize,
+}
+
+/// Answers of a group, in the order of its requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupAnswer {
+    /// One per request.
+    pub answers: Vec<Result<Generation, RequestFailure>>,
+    /// The group's stages.
+    pub timings: StageTimings,
+}
+
+/// Anything that answers groups: the ONNX Runtime engine, or the mock.
+pub trait Engine {
+    /// Answers all questions of a group. An error concerns the whole group (a broken graph, no memory); what concerns one
+    /// question only stands in its answer.
+    fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError>;
+}
+
+/// What can go wrong in the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// ONNX Runtime could not be found or fetched. The text says what was tried and the manual step.
+    #[error("ONNX Runtime could not be found or fetched: {0}")]
+    RuntimeMissing(String),
+    /// ONNX Runtime reported an error.
+    #[error("ONNX Runtime failed while {doing}: {message}")]
+    Runtime {
+        /// What was being done, such as `loading vision.onnx`.
+        doing: String,
+        /// Its own words.
+        message: String,
+    },
+    /// A graph does not have the inputs or outputs that its manifest promises.
+    #[error("{graph}: {message}")]
+    Graph {
+        /// Graph file.
+        graph: PathBuf,
+        /// What is wrong: name, expected, found.
+        message: String,
+    },
+    /// A request is malformed: a token beyond the vocabulary, an image index beyond the group, a wrong tensor shape.
+    #[error("request {index}: {message}")]
+    Request {
+        /// Position in the group.
+        index: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A file of the package could not be read.
+    #[error(transparent)]
+    File(#[from] crate::guard::files::GuardError),
+}

@@ -1,0 +1,2 @@
+//! The `llava-gauge` command.
+fn main() {}

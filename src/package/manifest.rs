@@ -1,0 +1,194 @@
+//! The manifest, `package.toml`: what a package contains, where it came from, and what its graphs expect.
+
+use serde::{Deserialize, Serialize};
+
+use super::recipe::{ImageRecipe, PromptRecipe};
+
+/// Number type of a stage's weights and arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point.
+    Fp32,
+    /// 16-bit IEEE floating point.
+    Fp16,
+    /// bfloat16.
+    Bf16,
+}
+
+/// Precision of each of the three stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StagePrecision {
+    /// The CLIP vision encoder.
+    pub vision: Precision,
+    /// The projector.
+    pub projector: Precision,
+    /// The language model.
+    pub llm: Precision,
+}
+
+/// Which family of key names and configuration a checkpoint uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceFormat {
+    /// `LlavaForConditionalGeneration` of transformers.
+    HuggingFace,
+    /// `LlavaLlamaForCausalLM` of the original LLaVA repository.
+    Original,
+}
+
+/// Where a package came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Checkpoint format.
+    pub format: SourceFormat,
+    /// `model_type` of the checkpoint's `config.json`.
+    pub model_type: String,
+    /// Number type of the checkpoint's own tensors, as safetensors names it (`F32`, `F16`, `BF16`), the commonest one.
+    pub checkpoint_dtype: String,
+}
+
+/// Number type of a stored tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TensorDtype {
+    /// 32-bit floating point, little endian.
+    F32,
+    /// 16-bit IEEE floating point, little endian.
+    F16,
+    /// bfloat16, little endian.
+    Bf16,
+}
+
+/// A tensor's place in a file of the package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorLocation {
+    /// File name inside the package.
+    pub file: String,
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Number type.
+    pub dtype: TensorDtype,
+    /// Shape.
+    pub shape: Vec<usize>,
+}
+
+/// The vision graph: input `pixel_values` f32 `[images, 3, height, width]`, output `features` f32
+/// `[images, tokens_per_image, hidden_size]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VisionStage {
+    /// Graph file name inside the package.
+    pub graph: String,
+    /// Side of the square input in pixels.
+    pub image_size: usize,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Width of a feature row.
+    pub hidden_size: usize,
+    /// Rows that one image gives after selection.
+    pub tokens_per_image: usize,
+    /// `vision_feature_layer` / `mm_vision_select_layer` of the checkpoint.
+    pub feature_layer: i64,
+    /// `patch` (class token dropped) or `cls_patch` (kept).
+    pub feature_select: String,
+}
+
+/// The projector graph: input `features` f32 `[images, tokens, input_size]`, output `image_embeds` f32
+/// `[images, tokens, output_size]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectorStage {
+    /// Graph file name inside the package.
+    pub graph: String,
+    /// `linear` or `mlp2x_gelu`.
+    pub kind: String,
+    /// Width of its input rows.
+    pub input_size: usize,
+    /// Width of its output rows, the language model's hidden size.
+    pub output_size: usize,
+}
+
+/// The language model graph, one row of packed tokens (batch 1):
+///
+/// | input | type | shape |
+/// | --- | --- | --- |
+/// | `inputs_embeds` | f32 | `[tokens, hidden_size]` |
+/// | `position_ids` | i64 | `[1, tokens]` |
+/// | `attention_bias` | f32 | `[1, 1, tokens, total]`, 0 where a token may look, a large negative number elsewhere |
+/// | `seqlens_k` | i32 | `[1]` = total − 1 |
+/// | `total_sequence_length` | i32 | `[]` = total, past included |
+/// | `logit_rows` | i64 | `[rows]`, indices into `tokens` for which logits are wanted |
+/// | `past_key_values.{layer}.key` / `.value` | f32 | `[1, key_value_heads, capacity, head_size]` |
+///
+/// Outputs: `logits` f32 `[rows, vocabulary_size]`, `present.{layer}.key` / `.value` shaped like the past; bound to the
+/// same buffers, they are written in place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageModelStage {
+    /// Graph file name inside the package.
+    pub graph: String,
+    /// Operator flavour: `contrib`.
+    pub flavor: String,
+    /// Width of a token row.
+    pub hidden_size: usize,
+    /// Decoder layers.
+    pub layers: usize,
+    /// Query heads.
+    pub attention_heads: usize,
+    /// Key and value heads.
+    pub key_value_heads: usize,
+    /// Width of a head.
+    pub head_size: usize,
+    /// Rows of the logits.
+    pub vocabulary_size: usize,
+    /// Rows of the rotary tables: the longest sequence that the graph can run, in tokens.
+    pub maximum_positions: usize,
+    /// The token embedding table `[vocabulary, hidden_size]`, looked up by the engine outside the graph.
+    pub embedding: TensorLocation,
+}
+
+/// One file of a package, pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// Name inside the package.
+    pub name: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// The manifest of a package, stored as `package.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Format version of this file, now 1.
+    pub format: u32,
+    /// Short name, shown in tables; the package folder's name at export.
+    pub name: String,
+    /// Program and version that exported it.
+    pub exporter: String,
+    /// Where it came from.
+    pub source: Source,
+    /// Precision of each stage.
+    pub precision: StagePrecision,
+    /// The CLIP vision encoder.
+    pub vision: VisionStage,
+    /// The projector.
+    pub projector: ProjectorStage,
+    /// The language model.
+    pub llm: LanguageModelStage,
+    /// Image preprocessing.
+    pub image: ImageRecipe,
+    /// Prompt and stop rules.
+    pub prompt: PromptRecipe,
+    /// Every file that belongs to the package, sorted by name; `package.toml` itself excluded.
+    pub files: Vec<FileRecord>,
+}

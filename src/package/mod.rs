@@ -1,0 +1,14 @@
+//! The package room: what a model package is.
+//!
+//! Owns the manifest (`package.toml`), the recipes that travel with a package (image preprocessing and prompt),
+//! opening a package folder, and its identity hash. It must not know ONNX Runtime, images or tokenizers: other rooms
+//! read the recipes and act on them.
+
+mod manifest;
+mod recipe;
+
+pub use manifest::{
+    FileRecord, LanguageModelStage, Manifest, Precision, ProjectorStage, Source, SourceFormat, StagePrecision, TensorDtype,
+    TensorLocation, VisionStage,
+};
+pub use recipe::{AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TokenizationMode};

@@ -1,0 +1,110 @@
+//! Recipes: how a checkpoint wants its images and prompts prepared. Versions of LLaVA are data here, not branches elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+/// How an image that is not square is fitted to the square input of the vision tower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AspectMode {
+    /// Shortest-edge resize, then centre crop (LLaVA v1, and `image_aspect_ratio` absent or `square`).
+    Square,
+    /// Expand to a square filled with the mean colour, then resize (LLaVA-1.5 `image_aspect_ratio = "pad"`).
+    Pad,
+}
+
+/// Resampling filter, as Pillow names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resample {
+    /// Pillow `NEAREST` (0).
+    Nearest,
+    /// Pillow `LANCZOS` (1).
+    Lanczos,
+    /// Pillow `BILINEAR` (2).
+    Bilinear,
+    /// Pillow `BICUBIC` (3), a = -0.5.
+    Bicubic,
+}
+
+/// Target of the resize step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResizeRule {
+    /// The shorter edge becomes this many pixels; the longer keeps the ratio, truncated as transformers does.
+    ShortestEdge(u32),
+    /// Exactly this height and width in pixels.
+    Exact {
+        /// Target height in pixels.
+        height: u32,
+        /// Target width in pixels.
+        width: u32,
+    },
+}
+
+/// Everything needed to turn image bytes into the pixel tensor that the reference would make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageRecipe {
+    /// How images that are not square are fitted.
+    pub aspect: AspectMode,
+    /// Fill colour of `AspectMode::Pad`, RGB; LLaVA uses `int(mean * 255)` per channel.
+    pub pad_colour: [u8; 3],
+    /// Resize step; `None` when the checkpoint says `do_resize = false`.
+    pub resize: Option<ResizeRule>,
+    /// Resampling filter of the resize step.
+    pub resample: Resample,
+    /// Centre crop `[height, width]` in pixels after the resize; `None` when `do_center_crop = false`.
+    pub centre_crop: Option<[u32; 2]>,
+    /// Multiplier on 0..255 values, normally 1/255; `None` when `do_rescale = false`.
+    pub rescale_factor: Option<f64>,
+    /// Per-channel mean subtracted after rescaling; `None` when `do_normalize = false`.
+    pub mean: Option<[f64; 3]>,
+    /// Per-channel standard deviation divided by after the mean; `None` when `do_normalize = false`.
+    pub std: Option<[f64; 3]>,
+    /// Where the recipe came from, for people: file and keys, and any override by name.
+    pub origin: String,
+}
+
+/// Which text wraps a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptTemplate {
+    /// A conversation template of LLaVA's `conversation.py`, by its name there: `plain`, `llava_v0`, `llava_v1`, `vicuna_v1`.
+    Conversation(String),
+    /// A Hugging Face chat template (Jinja), by its file name inside the package.
+    ChatTemplate(String),
+}
+
+/// How a prompt with image marks becomes tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenizationMode {
+    /// Original LLaVA (`tokenizer_image_token`): split at `<image>`, tokenise each chunk with BOS, keep one BOS.
+    Chunks,
+    /// Hugging Face: the whole string, where `<image>` is an added token that is expanded to the image's rows.
+    WholeString,
+}
+
+/// Everything needed to turn a question into the token sequence that the reference would make, and to know when to stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptRecipe {
+    /// Which text wraps a question.
+    pub template: PromptTemplate,
+    /// How the rendered prompt is tokenised.
+    pub tokenization: TokenizationMode,
+    /// The mark that stands for one image in a rendered prompt, normally `<image>`.
+    pub image_mark: String,
+    /// Token id of the image mark (`WholeString` only; the original format has none and splices at -200).
+    pub image_token_id: Option<u32>,
+    /// `mm_use_im_start_end`: wrap each image mark in `<im_start>` and `<im_end>`.
+    pub image_start_end: bool,
+    /// Beginning-of-sequence token id, if the tokenizer adds one.
+    pub bos_token_id: Option<u32>,
+    /// Ids that end generation.
+    pub eos_token_ids: Vec<u32>,
+    /// Strings that end generation and are trimmed from the answer.
+    pub stop_strings: Vec<String>,
+    /// Longest prompt in tokens, image rows included, that the checkpoint was made for.
+    pub context_tokens: usize,
+}

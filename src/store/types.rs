@@ -1,0 +1,177 @@
+//! What a run directory holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::benchmark::{Contributions, MetricSpec, Reference};
+
+/// The package that was run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelIdentity {
+    /// Short name for tables.
+    pub name: String,
+    /// Identity hash of the package (SHA-256 of its manifest), hexadecimal.
+    pub identity: String,
+    /// Precision of vision, projector and language model, such as `fp32/fp32/fp32`.
+    pub precision: String,
+    /// Prompt template, such as `vicuna_v1` or `chat-template`.
+    pub template: String,
+    /// Image recipe in a few words, such as `pad 64px bicubic`.
+    pub image_recipe: String,
+}
+
+/// The benchmark that was run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BenchmarkIdentity {
+    /// Name, such as `pope`.
+    pub name: String,
+    /// Title for people.
+    pub title: String,
+    /// Scorer and its version, such as `vqa-official/1`.
+    pub scorer: String,
+    /// SHA-256 over keys, questions, prompts and references of the selected samples, in order.
+    pub samples_sha256: String,
+    /// Samples selected.
+    pub samples: usize,
+    /// Samples in the whole benchmark.
+    pub samples_available: usize,
+    /// Folder of the data files, so that reports can show the images.
+    pub data_root: String,
+    /// Metrics, primary first.
+    pub metrics: Vec<MetricSpec>,
+}
+
+/// Settings that change answers or timings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// Longest answer in tokens.
+    pub max_new_tokens: usize,
+    /// Execution provider, `cpu`.
+    pub provider: String,
+    /// Intra-op threads of ONNX Runtime.
+    pub intra_op_threads: usize,
+    /// How questions of one image are run: `packed-tree` or `one-by-one`.
+    pub scheduling: String,
+}
+
+/// The machine and libraries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Version of this program.
+    pub program_version: String,
+    /// ONNX Runtime version.
+    pub runtime_version: String,
+    /// SHA-256 of the ONNX Runtime library.
+    pub runtime_sha256: String,
+    /// Operating system and architecture.
+    pub platform: String,
+    /// Processor name.
+    pub processor: String,
+    /// Physical cores.
+    pub physical_cores: usize,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// The header of a run, `run.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunHeader {
+    /// Format version of the run directory, now 1.
+    pub format: u32,
+    /// When the run was started, RFC 3339 in UTC.
+    pub started: String,
+    /// The package.
+    pub model: ModelIdentity,
+    /// The benchmark.
+    pub benchmark: BenchmarkIdentity,
+    /// Settings.
+    pub settings: RunSettings,
+    /// Machine and libraries.
+    pub environment: Environment,
+}
+
+/// Why a sample has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Machine-readable kind: `image`, `prompt`, `non_finite`, `engine`.
+    pub kind: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Milliseconds spent on a whole image group; the same for every sample of the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupTimings {
+    /// Samples in the group.
+    pub questions: usize,
+    /// Decoding and preprocessing the image files.
+    pub image_ms: f64,
+    /// Vision encoder.
+    pub vision_ms: f64,
+    /// Projector.
+    pub projector_ms: f64,
+    /// Prefill, shared prefix and question suffixes.
+    pub prefill_ms: f64,
+    /// All decode steps.
+    pub decode_ms: f64,
+    /// Tokens prefilled, shared prefix counted once.
+    pub prefill_tokens: usize,
+    /// Decode steps (each advances every unfinished question of the group).
+    pub decode_steps: usize,
+}
+
+/// Timings of one sample. `group` is shared by the questions of one image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SampleTimings {
+    /// From the start of the group (image decoding included) to this sample's first token, in milliseconds.
+    pub ttft_ms: f64,
+    /// Mean time per output token after the first, in milliseconds; `None` for answers of one token.
+    pub tpot_ms: Option<f64>,
+    /// The group's stages.
+    pub group: GroupTimings,
+}
+
+/// One line of the sample log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Sample key.
+    pub key: String,
+    /// Cluster key.
+    pub cluster: String,
+    /// Category, if the benchmark has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Image files, relative to the benchmark's data folder where they lie below it.
+    pub images: Vec<String>,
+    /// Question as the data file gives it.
+    pub question: String,
+    /// Prompt as rendered, image marks included.
+    pub prompt: String,
+    /// SHA-256 of `prompt`, hexadecimal.
+    pub prompt_sha256: String,
+    /// Prompt length in tokens, image rows included.
+    pub prompt_tokens: usize,
+    /// The reference.
+    pub reference: Reference,
+    /// Generated token ids, end-of-sequence excluded.
+    pub token_ids: Vec<u32>,
+    /// Raw answer text.
+    pub text: String,
+    /// Sum of the log-probabilities of the generated tokens.
+    pub log_probability: f64,
+    /// Why generation ended: `eos`, `stop_string`, `max_new_tokens`; empty for failed samples.
+    pub stop_reason: String,
+    /// The answer as the scorer understood it.
+    pub parsed: Option<String>,
+    /// Headline score in 0..=1; `None` for failed samples.
+    pub score: Option<f64>,
+    /// Contributions by metric name; empty for failed samples.
+    pub contributions: Contributions,
+    /// Scorer-specific facts.
+    #[serde(default)]
+    pub detail: serde_json::Value,
+    /// Why there is no answer, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Timings.
+    pub timings: SampleTimings,
+}
