@@ -312,3 +312,33 @@ impl LlavaArchitecture {
 pub(super) const EMBEDDING: &str = "llm.embed_tokens.weight";
 /// Canonical name of the output head.
 pub(super) const OUTPUT_HEAD: &str = "llm.lm_head.weight";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The text configuration of llava-hf/llava-1.5-7b-hf has four keys; all else are `LlamaConfig`'s defaults.
+    #[test]
+    fn absent_keys_have_the_defaults_of_transformers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let text = r#"{"model_type": "llama", "max_position_embeddings": 4096, "rms_norm_eps": 1e-05, "vocab_size": 32064}"#;
+        std::fs::write(&path, text).unwrap();
+        let llm = LlamaArchitecture::read(&Config::read(&path).unwrap(), false).unwrap();
+        assert_eq!((llm.hidden_size, llm.intermediate_size, llm.layers, llm.vocabulary_size), (4096, 11008, 32, 32064));
+        assert_eq!((llm.heads, llm.key_value_heads, llm.head_size, llm.maximum_positions), (32, 32, 128, 4096));
+        assert_eq!((llm.norm_epsilon, llm.rotary_base, llm.rotary_scaling), (1e-5, 10_000.0, RotaryScaling::None));
+        let empty = Config::empty(Path::new("config.json"), "");
+        let read = |defaults, layer| ClipArchitecture::read(&empty, defaults, &empty, "vision_feature_layer", layer, false);
+        let vision = read(ClipDefaults::Large336, -2).unwrap();
+        assert_eq!((vision.hidden_size, vision.layers, vision.used_layers, vision.tokens()), (1024, 24, 23, 576));
+        let base = read(ClipDefaults::Base, -1).unwrap();
+        assert_eq!((base.hidden_size, base.image_size, base.patch_size, base.used_layers), (768, 224, 32, 12));
+        assert_eq!(read(ClipDefaults::Base, 0).unwrap().used_layers, 0);
+        assert_eq!(read(ClipDefaults::Base, 12).unwrap().used_layers, 12);
+        assert_eq!(read(ClipDefaults::Base, -13).unwrap().used_layers, 0);
+        assert!(read(ClipDefaults::Base, 13).is_err() && read(ClipDefaults::Base, -14).is_err());
+    }
+}

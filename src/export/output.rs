@@ -106,6 +106,7 @@ impl OutputFolder {
     /// Gives every file its true name, the manifest last. Refuses to replace a file that differs, unless `force` is set
     /// and the file is not a checkpoint's weights.
     pub fn commit(mut self, manifest: &str, force: bool) -> Result<(), ExportError> {
+        let mut kept = Vec::new();
         for name in &self.pending {
             let target = self.root.join(name);
             if target.symlink_metadata().is_err() {
@@ -120,6 +121,7 @@ impl OutputFolder {
                 && target.is_file()
                 && same(record)?
             {
+                kept.push(name.clone());
                 continue;
             }
             let weights = name.ends_with(".safetensors") && name != super::weights::WEIGHTS_FILE;
@@ -142,8 +144,13 @@ impl OutputFolder {
             fs::remove_file(&path).map_err(io("replace", &path))?;
         }
         for name in std::mem::take(&mut self.pending) {
-            let target = self.root.join(&name);
-            fs::rename(self.partial(&name), &target).map_err(io("write", &target))?;
+            let (partial, target) = (self.partial(&name), self.root.join(&name));
+            if kept.contains(&name) {
+                // Not renamed: renaming one hard link of a file over another does nothing and would leave both.
+                remove_if_present(&partial)?;
+            } else {
+                fs::rename(&partial, &target).map_err(io("write", &target))?;
+            }
         }
         let partial = self.partial(MANIFEST_FILE);
         let mut file = File::create(&partial).map_err(io("create", &partial))?;

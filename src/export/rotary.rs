@@ -37,3 +37,43 @@ fn inverse_frequencies(llm: &LlamaArchitecture) -> Vec<f32> {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::config::Config;
+    use super::*;
+
+    /// `tests/fixtures/export/rotary.json` is what `LlamaRotaryEmbedding` of transformers computes.
+    #[test]
+    fn tables_equal_those_of_transformers() {
+        let golden = include_str!("../../tests/fixtures/export/rotary.json");
+        let golden: Value = serde_json::from_str(golden).unwrap();
+        let positions: Vec<usize> = serde_json::from_value(golden["positions"].clone()).unwrap();
+        for (name, table) in golden["tables"].as_object().unwrap() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("config.json");
+            let config = json!({
+                "hidden_size": table["head_dim"], "num_attention_heads": 1, "max_position_embeddings": 4096,
+                "rope_parameters": table["parameters"],
+            });
+            std::fs::write(&path, config.to_string()).unwrap();
+            let llm = LlamaArchitecture::read(&Config::read(&path).unwrap(), false).unwrap();
+            let (cosines, sines) = rotary_tables(&llm);
+            let half = llm.head_size / 2;
+            assert_eq!((cosines.len(), sines.len()), (4096 * half, 4096 * half));
+            for (found, key) in [(cosines, "cosines"), (sines, "sines")] {
+                let expected: Vec<Vec<f32>> = serde_json::from_value(table[key].clone()).unwrap();
+                for (&position, expected) in positions.iter().zip(expected) {
+                    let row = &found[position * half..(position + 1) * half];
+                    for (found, expected) in row.iter().zip(expected) {
+                        // One unit in the last place of an inverse frequency turns position 4095 by up to 2.4e-4.
+                        let tolerance = 1e-7 + 6e-8 * position as f32;
+                        assert!((found - expected).abs() <= tolerance, "{name} {key} at {position}: {found} {expected}");
+                    }
+                }
+            }
+        }
+    }
+}

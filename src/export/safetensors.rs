@@ -117,3 +117,53 @@ fn expected_bytes(raw: &RawEntry) -> Option<u64> {
     };
     Some(raw.shape.iter().try_fold(width, |bytes: u64, &size| bytes.checked_mul(size as u64)).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(header: &str, data: &[u8]) -> Result<SafetensorsFile, ExportError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat();
+        std::fs::write(file.path(), bytes).unwrap();
+        SafetensorsFile::open(file.path())
+    }
+
+    #[test]
+    fn headers_that_do_not_add_up_are_refused() {
+        let good =
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[],"data_offsets":[8,10]}}"#;
+        let file = read(good, &[0; 10]).unwrap();
+        assert_eq!(file.tensors.iter().map(|tensor| tensor.bytes).collect::<Vec<_>>(), [8, 2]);
+        let cases = [
+            (good, 9, "truncated"),
+            (good, 11, "end at byte"),
+            (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, 4, "expected 8 for F32 [2]"),
+            (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, 4, "ends before it begins"),
+            (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, 8, "begins at byte"),
+            (r#"{"a":{"dtype":"I8","shape":[18446744073709551615,2],"data_offsets":[0,1]}}"#, 1, "expected 18446744073709551615"),
+            (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, 4, "tensor \"a\""),
+            (r#"{"a":{"shape":[1],"data_offsets":[0,4]}}"#, 4, "dtype"),
+            (r#"[1]"#, 0, "header"),
+            (r#"{"a":{"dtype":"F9","shape":[1],"data_offsets":[0,18446744073709551615]}}"#, 4, "no end"),
+        ];
+        for (header, length, part) in cases {
+            let message = read(header, &vec![0; length]).unwrap_err().to_string();
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for bytes in [&b"abc"[..], &u64::MAX.to_le_bytes(), &100_u64.to_le_bytes()] {
+            std::fs::write(file.path(), bytes).unwrap();
+            assert!(matches!(SafetensorsFile::open(file.path()), Err(ExportError::Safetensors { .. })));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(header in ".{0,200}", data in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = read(&header, &data);
+        }
+    }
+}

@@ -208,3 +208,75 @@ fn port(walk: &Walk<'_>, value: &ValueInfoProto) -> Result<TensorPort, OnnxError
         .collect::<Result<_, _>>()?;
     Ok(TensorPort { name, element: tensor.elem_type.unwrap_or_default(), shape })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::proto::{AttributeProto, NodeProto};
+    use super::super::{Attribute, ElementType, ExternalData, GraphBuilder, MICROSOFT_OPSET, STANDARD_OPSET};
+    use super::*;
+
+    fn small_graph() -> GraphBuilder {
+        let mut graph = GraphBuilder::new("small");
+        let rows = graph.input("rows", ElementType::Float32, &[Dimension::named("n"), 3.into()]);
+        let data = ExternalData { file: "w.safetensors".to_owned(), offset: 96, bytes: 24 };
+        let weight = graph.external("weight", ElementType::Float32, &[2, 3], &data);
+        let product = graph.op("Gemm", "product", &[&rows, &weight], &[("transB", Attribute::Int(1))]);
+        graph.output(&product, ElementType::Float32, &[Dimension::named("n"), 2.into()]);
+        graph
+    }
+
+    #[test]
+    fn what_was_built_is_what_is_read() {
+        let bytes = small_graph().finish().unwrap();
+        assert_eq!(bytes, small_graph().finish().unwrap());
+        let header = inspect_model(Path::new("small.onnx"), &bytes).unwrap();
+        let opsets = [(String::new(), STANDARD_OPSET), (MICROSOFT_DOMAIN.to_owned(), MICROSOFT_OPSET)];
+        assert_eq!(header.opsets, BTreeMap::from(opsets));
+        let port = |name: &str, width| TensorPort {
+            name: name.to_owned(),
+            element: data_type::FLOAT,
+            shape: vec![Dimension::named("n"), Dimension::Fixed(width)],
+        };
+        assert_eq!((header.inputs, header.outputs, header.nodes), (vec![port("rows", 3)], vec![port("product", 2)], 1));
+        let (name, file) = ("weight".to_owned(), "w.safetensors".to_owned());
+        assert_eq!(header.external, [ExternalTensor { name, file, offset: 96, bytes: 24 }]);
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let mut graph = small_graph();
+        graph.integers("shape", &[1, -1]);
+        graph.integers("shape", &[1, -1]);
+        graph.integers("product", &[1]);
+        assert!(matches!(graph.finish(), Err(OnnxError::DuplicateName { name, .. }) if name == "product"));
+    }
+
+    #[test]
+    fn nested_graphs_are_looked_into() {
+        let mut model = ModelProto::decode(small_graph().finish().unwrap().as_slice()).unwrap();
+        let mut inner = model.graph.clone().unwrap();
+        inner.node[0].domain = Some("org.example".to_owned());
+        let attribute = AttributeProto { g: Some(inner), ..AttributeProto::default() };
+        let node = NodeProto { op_type: Some("If".to_owned()), attribute: vec![attribute], ..NodeProto::default() };
+        model.graph.as_mut().unwrap().node.push(node);
+        let message = inspect_model(Path::new("small.onnx"), &model.encode_to_vec()).unwrap_err().to_string();
+        assert!(message.contains("small.onnx") && message.contains("org.example"), "{message}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = inspect_model(Path::new("x.onnx"), &bytes);
+        }
+
+        #[test]
+        fn no_changed_byte_makes_it_panic(place in any::<prop::sample::Index>(), value in any::<u8>()) {
+            let mut bytes = small_graph().finish().unwrap();
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+            let _ = inspect_model(Path::new("x.onnx"), &bytes);
+        }
+    }
+}

@@ -8,8 +8,6 @@ mod error;
 mod manifest;
 mod open;
 mod recipe;
-#[cfg(test)]
-mod tests;
 
 pub use error::PackageError;
 pub use manifest::{

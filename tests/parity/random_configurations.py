@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 from transformers import CLIPImageProcessorPil, LlavaForConditionalGeneration, LlavaImageProcessorPil, PreTrainedTokenizerFast
 from transformers.models.llava.processing_llava import LlavaProcessor
 
-from llava_checkpoints import Configuration, write_checkpoint, write_json
+from llava_checkpoints import Configuration, write_checkpoint
 
 MARGIN = 0.05
 PROMPTS = 8
@@ -70,11 +70,11 @@ CONFIGURATIONS = [
 RECORDED = [
     Configuration(
         "recorded-hf", dtype="bf16", shard_bytes=40_000, words=300, vocabulary_padding=8, hidden=32, heads=2, key_value_heads=1,
-        intermediate=48, vision_hidden=32, vision_heads=2, patch_size=8, image_size=24, seed=1,
+        intermediate=48, vision_hidden=24, vision_heads=2, patch_size=8, image_size=24, seed=1,
     ),
     Configuration(
         "recorded-original", family="original", projector="linear", tower="inside", dtype="bf16", words=300, hidden=32, heads=2,
-        vocabulary_padding=8, key_value_heads=2, intermediate=48, vision_hidden=32, vision_heads=2, image_size=24, pad=True, seed=2,
+        vocabulary_padding=8, key_value_heads=2, intermediate=48, vision_hidden=24, vision_heads=2, image_size=24, pad=True, seed=2,
     ),
 ]  # fmt: skip
 
@@ -263,7 +263,9 @@ def record(folder):
             case["image"] = images[case["image"]].name
             case["logprobs"] = [round(value, 5) for value in case["logprobs"]]
             case["margin"] = round(case["margin"], 4)
-        write_json(folder / f"{config.name}.json", {"max_new_tokens": NEW_TOKENS, "cases": cases})
+        lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
+        text = f'{{"max_new_tokens": {NEW_TOKENS}, "cases": [\n{lines}\n]}}\n'
+        (folder / f"{config.name}.json").write_text(text, encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size} bytes")
     return size > 300_000
