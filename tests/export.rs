@@ -1,6 +1,8 @@
 //! Exports of small checkpoints in every layout, made with transformers by `tests/fixtures/export/make_checkpoints.py`.
 //! That the graphs compute what transformers computes is shown by `tests/parity/`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first thing that is not as it should be")]
+
 mod export_support;
 
 use std::collections::BTreeMap;
@@ -197,7 +199,9 @@ fn progress_is_told_in_order() {
 #[test]
 fn unsupported_configurations_are_named() {
     let hf = "transformers4-fp32";
-    let cases: &[(&str, &str, &[&str], Value, &[&str])] = &[
+    /// Checkpoint, file, path of the key, value, parts of the message.
+    type Case<'a> = (&'a str, &'a str, &'a [&'a str], Value, &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
         (hf, "config.json", &["model_type"], json!("llava_next"), &["config.json: model_type = \"llava_next\"", "llava"]),
         (
             hf,
@@ -262,6 +266,7 @@ fn unsupported_configurations_are_named() {
             &["SiglipImageProcessor", "CLIPImageProcessor"],
         ),
         (hf, "preprocessor_config.json", &["do_center_crop"], json!(false), &["size", "8 x 8"]),
+        (hf, "preprocessor_config.json", &["do_pad"], json!(true), &["do_pad = true", "LlavaImageProcessor"]),
         (hf, "generation_config.json", &["eos_token_id"], json!("</s>"), &["generation_config.json", "eos_token_id is \"</s>\""]),
         (
             "original-linear",
@@ -463,6 +468,9 @@ fn recipes_follow_the_checkpoint_and_the_options() {
     assert_eq!(manifest.prompt.stop_strings, ["###", "USER:"]);
     assert_eq!(manifest.name, "other name");
 
+    options.name = Some("../elsewhere".to_owned());
+    let message = export(&options).unwrap_err().to_string();
+    assert!(message.contains("../elsewhere") && message.contains("--name"), "{message}");
     options.conversation = Some("mistral_instruct".to_owned());
     let message = export(&options).unwrap_err().to_string();
     assert!(message.contains("mistral_instruct") && message.contains("vicuna_v1"), "{message}");

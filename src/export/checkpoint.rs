@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
-use super::architecture::{LlavaArchitecture, OUTPUT_HEAD};
+use super::architecture::{EMBEDDING, LlavaArchitecture, OUTPUT_HEAD};
 use super::config::Config;
 use super::safetensors::{SafetensorsFile, TensorEntry};
-use crate::guard::files::contained;
+use super::weights::slice_of;
+use crate::guard::files::{contained, map_file};
 use crate::package::SourceFormat;
 
 /// Most weight files of one checkpoint.
@@ -162,14 +163,15 @@ impl CheckpointTensors {
     }
 
     fn check_tied_head(&self, head: &FoundTensor, checked: &BTreeMap<String, FoundTensor>) -> Result<(), ExportError> {
-        let Some(table) = checked.get(super::architecture::EMBEDDING) else { return Ok(()) };
+        let Some(table) = checked.get(EMBEDDING) else { return Ok(()) };
         self.check_tensor(head, &table.entry.shape)?;
-        let bytes = |found: &FoundTensor| -> Result<Vec<u8>, ExportError> {
-            let map = crate::guard::files::map_file(&self.path_of(found))?;
-            Ok(super::weights::slice_of(&map, &found.entry).to_vec())
-        };
-        if head.entry.dtype == table.entry.dtype && bytes(head)? == bytes(table)? {
-            return Ok(());
+        if let (Some(first), Some(second)) = (self.shards.get(head.shard), self.shards.get(table.shard))
+            && head.entry.dtype == table.entry.dtype
+        {
+            let (first_map, second_map) = (map_file(&first.path)?, map_file(&second.path)?);
+            if slice_of(&first_map, first, &head.entry)? == slice_of(&second_map, second, &table.entry)? {
+                return Ok(());
+            }
         }
         Err(ExportError::Invalid {
             file: self.path_of(head),

@@ -14,7 +14,8 @@ use super::rotary::rotary_tables;
 use super::vision::vision_graph;
 use super::weights::{WEIGHTS_FILE, WeightPlan};
 use crate::package::{
-    AspectMode, FORMAT, LanguageModelStage, Manifest, Package, Precision, ProjectorStage, Source, StagePrecision, VisionStage,
+    AspectMode, FORMAT, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Source, StagePrecision,
+    VisionStage, is_plain_name,
 };
 
 /// Small files of a checkpoint that travel with a package.
@@ -177,12 +178,12 @@ fn package_name(options: &ExportOptions) -> Result<String, ExportError> {
             folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
         }
     };
-    if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+    if !is_plain_name(&name) {
         return Err(ExportError::Invalid {
             file: options.output.clone(),
             key: "the package's name".to_owned(),
             found: format!("{name:?}"),
-            expected: "1 to 200 bytes without control characters".to_owned(),
+            expected: format!("{PLAIN_NAME}; --name gives another"),
         });
     }
     Ok(name)

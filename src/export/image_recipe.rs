@@ -51,6 +51,10 @@ pub(super) fn image_recipe(checkpoint: &Checkpoint, aspect: Option<AspectMode>) 
     }
     let checkpoint_aspect = match checkpoint.format {
         SourceFormat::HuggingFace if config.flag("do_pad")?.unwrap_or(false) => {
+            // The key means a square of the mean colour to LLaVA's processor, and other things to others.
+            if config.text("image_processor_type")?.is_some_and(|kind| !kind.starts_with("Llava")) {
+                return Err(config.unsupported("do_pad", "false, but for LlavaImageProcessor"));
+            }
             origin += ", do_pad = true";
             AspectMode::Pad
         }

@@ -151,15 +151,18 @@ impl WeightPlan {
             {
                 entry.insert(map_file(&shard.path)?);
             }
-            let source = |found: &FoundTensor| maps.get(&found.shard).map(|map| slice_of(map, &found.entry)).unwrap_or_default();
+            let source = |found: &FoundTensor| match (self.shards.get(found.shard), maps.get(&found.shard)) {
+                (Some(shard), Some(map)) => slice_of(map, shard, &found.entry),
+                _ => Ok(&[][..]),
+            };
             let written = match &tensor.content {
                 Content::Computed(values) => {
                     buffer.clear();
                     buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
                     out.write_all(&buffer)
                 }
-                Content::Copied(found) => out.write_all(source(found)),
-                Content::Widened(found) => source(found).chunks(2 * BATCH).try_for_each(|batch| {
+                Content::Copied(found) => out.write_all(source(found)?),
+                Content::Widened(found) => source(found)?.chunks(2 * BATCH).try_for_each(|batch| {
                     widen(batch, found.entry.dtype == "F16", &mut buffer);
                     done += buffer.len() as u64;
                     progress(done);
@@ -184,11 +187,16 @@ impl Written {
     }
 }
 
-/// The bytes of a tensor; empty if the file shrank since its header was read.
-pub(super) fn slice_of<'a>(map: &'a Mmap, entry: &TensorEntry) -> &'a [u8] {
-    let begin = usize::try_from(entry.offset).unwrap_or(usize::MAX);
-    let end = usize::try_from(entry.offset.saturating_add(entry.bytes)).unwrap_or(usize::MAX);
-    map.get(begin..end).unwrap_or_default()
+/// The bytes of a tensor; an error if the file shrank since its header was read.
+pub(super) fn slice_of<'a>(map: &'a Mmap, shard: &Shard, entry: &TensorEntry) -> Result<&'a [u8], ExportError> {
+    let end = entry.offset.saturating_add(entry.bytes);
+    let range = usize::try_from(entry.offset).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
+    map.get(range).ok_or_else(|| ExportError::Truncated {
+        path: shard.path.clone(),
+        tensor: entry.key.clone(),
+        needed_bytes: end,
+        found_bytes: map.len() as u64,
+    })
 }
 
 /// Converts 16-bit numbers (IEEE if `half`, else bfloat16) to 32 bits, exactly.

@@ -14,5 +14,5 @@ pub use manifest::{
     FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
     StagePrecision, TensorDtype, TensorLocation, VisionStage,
 };
-pub use open::{Package, sha256_of_file};
+pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};
 pub use recipe::{AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TokenizationMode};

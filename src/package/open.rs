@@ -88,6 +88,9 @@ impl Package {
     }
 
     fn check(&self) -> Result<(), PackageError> {
+        if !is_plain_name(&self.manifest.name) {
+            return Err(self.field("name", format!("{:?}", self.manifest.name), PLAIN_NAME));
+        }
         self.check_files()?;
         self.check_stages()?;
         let embedding = &self.manifest.llm.embedding;
@@ -278,6 +281,16 @@ impl Package {
         }
         Ok(())
     }
+}
+
+/// What [`is_plain_name`] accepts, for messages.
+pub const PLAIN_NAME: &str = "at most 120 bytes without slashes, colons and control characters, beginning with a letter or digit";
+
+/// Whether a text may be a package's name: results are kept in folders of that name.
+pub fn is_plain_name(name: &str) -> bool {
+    name.len() <= 120
+        && name.starts_with(char::is_alphanumeric)
+        && !name.contains(|character: char| character.is_control() || matches!(character, '/' | '\\' | ':'))
 }
 
 /// The format is read before the rest, so that a newer package says so instead of naming an unknown field.
