@@ -166,3 +166,13 @@ pub enum EngineError {
     #[error(transparent)]
     File(#[from] crate::guard::files::GuardError),
 }
+
+impl RequestFailure {
+    /// Machine-readable kind for records: `non_finite` or `too_long`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NonFiniteLogits { .. } => "non_finite",
+            Self::TooLong { .. } => "too_long",
+        }
+    }
+}
