@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::ExportError;
 use super::architecture::{LlavaArchitecture, OUTPUT_HEAD};
 use super::config::Config;
-use super::safetensors::{SafetensorsFile, TensorEntry};
 use crate::guard::files::contained;
 use crate::package::SourceFormat;
+use crate::package::safetensors::{SafetensorsFile, TensorEntry};
 
 /// Most weight files of one checkpoint.
 const SHARD_LIMIT: usize = 1024;

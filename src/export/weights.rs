@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::ExportError;
 use super::architecture::{EMBEDDING, LlavaArchitecture};
 use super::checkpoint::{CheckedTensors, FoundTensor, Shard};
-use super::safetensors::TensorEntry;
 use crate::guard::files::map_file;
+use crate::package::safetensors::TensorEntry;
 use crate::package::{TensorDtype, TensorLocation};
 
 /// File of the tensors that had to be rewritten or computed.

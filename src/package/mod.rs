@@ -8,6 +8,7 @@ mod error;
 mod manifest;
 mod open;
 mod recipe;
+pub mod safetensors;
 #[cfg(test)]
 mod tests;
 
@@ -18,3 +19,4 @@ pub use manifest::{
 };
 pub use open::{Package, sha256_of_file};
 pub use recipe::{AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TokenizationMode};
+pub use safetensors::TensorFile;
