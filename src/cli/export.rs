@@ -1,13 +1,15 @@
 //! `export`: checkpoint → package.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::exit::Exit;
 use super::{Globals, VerbResult, terminal};
-use crate::export::{ExportOptions, export};
+use crate::export::{ExportOptions, ExportProgress, export};
 use crate::package::AspectMode;
 
 /// Arguments of `export`.
@@ -49,13 +51,8 @@ enum AspectArgument {
 /// Runs the verb.
 pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
     let started = Instant::now();
-    let quiet = globals.no_progress;
-    let mut say = |message: &str| {
-        if !quiet {
-            eprintln!("{message}");
-        }
-    };
-    let package = export(&mut ExportOptions {
+    let progress = (!globals.no_progress).then(|| export_reporter());
+    let package = export(&ExportOptions {
         checkpoint: arguments.checkpoint,
         output: arguments.output,
         vision_tower: arguments.vision_tower,
@@ -66,7 +63,7 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
         }),
         conversation: arguments.conversation,
         force: arguments.force,
-        progress: Some(&mut say),
+        progress,
     })?;
     if arguments.json {
         terminal::print_json(&package.manifest)?;
@@ -85,4 +82,35 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
         ))?;
     }
     Ok(Exit::Success)
+}
+
+/// Tells on standard error how far an export is: a bar on a terminal while weights are written, else one line a step.
+fn export_reporter() -> Box<dyn Fn(ExportProgress) + Send + Sync> {
+    let bar = terminal::interactive().then(|| {
+        let style = ProgressStyle::with_template("widening weights [{bar:24}] {bytes}/{total_bytes} eta {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ");
+        ProgressBar::hidden().with_style(style)
+    });
+    let announced = AtomicBool::new(false);
+    Box::new(move |progress| match (progress, &bar) {
+        (ExportProgress::Reading, _) => eprintln!("reading configuration and tensor headers"),
+        (ExportProgress::Writing { done_bytes, total_bytes }, Some(bar)) => {
+            if !announced.swap(true, Ordering::Relaxed) {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+                bar.set_length(total_bytes);
+            }
+            bar.set_position(done_bytes);
+            if done_bytes == total_bytes {
+                bar.finish_and_clear();
+            }
+        }
+        (ExportProgress::Writing { total_bytes, .. }, None) => {
+            if !announced.swap(true, Ordering::Relaxed) {
+                eprintln!("widening weights to fp32, {:.1} MB", total_bytes as f64 / 1e6);
+            }
+        }
+        (ExportProgress::Linking, _) => eprintln!("linking and hashing the checkpoint's weights"),
+        (ExportProgress::Finishing, _) => eprintln!("checking the package"),
+    })
 }

@@ -16,7 +16,7 @@ use crate::compare;
 use crate::engine::{Scheduling, runtime_facts};
 use crate::guard::files::read_text_capped;
 use crate::run::{Conductor, Outcome, Plan};
-use crate::store::{BenchmarkIdentity, Run, RunHeader, RunReader, RunSettings, RunWriter};
+use crate::store::{BenchmarkIdentity, Run, RunHeader, RunSettings, RunWriter};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -269,7 +269,7 @@ fn run_one(
     };
     let mut progress = RunProgress::new(label, globals.no_progress);
     let outcome = conductor.run(&mut model.engine, &mut writer, &recovered, &mut progress)?;
-    let run = RunReader::open(&directory)?;
+    let run = Run::open(&directory)?;
     if outcome == Outcome::Complete {
         let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
         writer.finish(&summary)?;
@@ -307,7 +307,7 @@ pub fn open_runs(paths: &[PathBuf]) -> Result<Vec<Run>, Failure> {
         let names: Vec<String> = paths.iter().map(|path: &PathBuf| Path::display(path).to_string()).collect();
         return Err(Failure::new(Exit::IncompleteRun, anyhow!("no run directory (run.json) in {}", names.join(", "))));
     }
-    Ok(directories.iter().map(|directory| RunReader::open(directory)).collect::<Result<Vec<_>, _>>()?)
+    Ok(directories.iter().map(|directory| Run::open(directory)).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// Puts the runs of the package named `base` first, so that the others are compared with them.

@@ -12,7 +12,7 @@ use crate::engine::{
 };
 use crate::package::{ImageRecipe, Package};
 use crate::prompt::Prompter;
-use crate::store::{RunReader, RunWriter, SampleRecord};
+use crate::store::{Run, RunWriter, SampleRecord};
 
 /// Answers with the prompt's last token, three times; fails or stops where told.
 #[derive(Default)]
@@ -98,7 +98,7 @@ impl Setting {
     }
 
     fn records(&self) -> Vec<SampleRecord> {
-        RunReader::open(&self.folder.path().join("run")).unwrap().records
+        Run::open(&self.folder.path().join("run")).unwrap().records
     }
 }
 
