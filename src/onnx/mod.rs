@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The onnx room: protobuf messages, a small typed graph builder, and header inspection of a model file without
+//! ONNX Runtime.
+//!
+//! It must not know LLaVA or packages: it writes what it is told, and says what a file contains.
+
+mod error;
+mod graph;
+mod inspect;
+pub mod proto;
+
+pub use error::OnnxError;
+pub use graph::{Attribute, Dimension, ElementType, ExternalData, GraphBuilder, Value};
+pub use inspect::{ExternalTensor, ModelHeader, TensorPort, inspect_file, inspect_model};
+
+/// IR version written into every model; ONNX Runtime 1.31 reads up to 13.
+pub const IR_VERSION: i64 = 10;
+/// Version of the standard operator set that the graphs use.
+pub const STANDARD_OPSET: i64 = 21;
+/// Version of the `com.microsoft` operator set that the graphs use.
+pub const MICROSOFT_OPSET: i64 = 1;
+/// Name of ONNX Runtime's own operator set.
+pub const MICROSOFT_DOMAIN: &str = "com.microsoft";

@@ -192,3 +192,35 @@ pub struct Manifest {
     /// Every file that belongs to the package, sorted by name; `package.toml` itself excluded.
     pub files: Vec<FileRecord>,
 }
+
+/// Name of the manifest inside a package.
+pub const MANIFEST_FILE: &str = "package.toml";
+/// Format version that this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+impl TensorDtype {
+    /// Bytes of one number.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+impl Manifest {
+    /// The canonical text: always the same bytes for the same manifest.
+    pub fn to_text(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Reads a manifest text; unknown fields are errors.
+    pub fn from_text(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// SHA-256 of the canonical text in lower-case hexadecimal: the identity of the package.
+    pub fn identity(&self) -> Result<String, toml::ser::Error> {
+        Ok(super::open::hexadecimal(&<sha2::Sha256 as sha2::Digest>::digest(self.to_text()?.as_bytes())))
+    }
+}

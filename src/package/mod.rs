@@ -4,11 +4,17 @@
 //! opening a package folder, and its identity hash. It must not know ONNX Runtime, images or tokenizers: other rooms
 //! read the recipes and act on them.
 
+mod error;
 mod manifest;
+mod open;
 mod recipe;
+#[cfg(test)]
+mod tests;
 
+pub use error::PackageError;
 pub use manifest::{
-    FileRecord, LanguageModelStage, Manifest, Precision, ProjectorStage, Source, SourceFormat, StagePrecision, TensorDtype,
-    TensorLocation, VisionStage,
+    FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
+    StagePrecision, TensorDtype, TensorLocation, VisionStage,
 };
+pub use open::{Package, sha256_of_file};
 pub use recipe::{AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TokenizationMode};

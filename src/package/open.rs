@@ -1,0 +1,348 @@
+//! Opening a package folder. Nothing in it is believed: sizes, names, graph contents and shapes are checked against the
+//! manifest before ONNX Runtime sees a byte.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::{FORMAT, MANIFEST_FILE, Manifest};
+use super::{FileRecord, PackageError, PromptTemplate, TensorLocation};
+use crate::guard::files::{GuardError, contained, read_text_capped};
+use crate::onnx::{Dimension, MICROSOFT_DOMAIN, ModelHeader, TensorPort, inspect_file, proto::data_type};
+
+/// Largest manifest; a real one has a few kilobytes.
+const MANIFEST_LIMIT_BYTES: u64 = 1 << 20;
+/// Most files of a package; the largest checkpoints have a few dozen shards.
+const FILE_LIMIT: usize = 4096;
+
+/// A model package that was checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Package {
+    /// The folder.
+    pub root: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// SHA-256 of the canonical manifest text in lower-case hexadecimal. As the manifest pins every file, it stands for
+    /// the whole package.
+    pub identity: String,
+}
+
+impl Package {
+    /// Opens a package folder: reads `package.toml`, checks that every file exists with its recorded length, that every
+    /// name stays inside the folder, and that the graphs' inputs, outputs, operator domains and external tensors are what
+    /// the manifest says. File contents are not hashed; see [`Package::verify_hashes`].
+    pub fn open(root: &Path) -> Result<Self, PackageError> {
+        let path = root.join(MANIFEST_FILE);
+        if !path.is_file() {
+            return Err(PackageError::NoManifest { root: root.to_path_buf() });
+        }
+        let text = read_text_capped(&path, MANIFEST_LIMIT_BYTES)?;
+        check_format(&path, &text)?;
+        let manifest = Manifest::from_text(&text)
+            .map_err(|error| PackageError::Manifest { path: path.clone(), reason: error.to_string() })?;
+        let identity =
+            manifest.identity().map_err(|error| PackageError::Manifest { path: path.clone(), reason: error.to_string() })?;
+        let package = Self { root: root.to_path_buf(), manifest, identity };
+        package.check()?;
+        Ok(package)
+    }
+
+    /// The path of a file that the manifest lists.
+    pub fn path(&self, name: &str) -> Result<PathBuf, PackageError> {
+        self.record("file", name)?;
+        Ok(contained(&self.root, name)?)
+    }
+
+    /// Reads every file and compares its SHA-256 with the manifest.
+    pub fn verify_hashes(&self) -> Result<(), PackageError> {
+        for record in &self.manifest.files {
+            let path = contained(&self.root, &record.name)?;
+            let found = sha256_of_file(&path)?;
+            if found != record.sha256 {
+                return Err(PackageError::Field {
+                    path,
+                    field: "sha256".to_owned(),
+                    found,
+                    expected: format!("{} as package.toml records", record.sha256),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn field(&self, field: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> PackageError {
+        PackageError::Field {
+            path: self.root.join(MANIFEST_FILE),
+            field: field.into(),
+            found: found.to_string(),
+            expected: expected.into(),
+        }
+    }
+
+    fn record(&self, field: &str, name: &str) -> Result<&FileRecord, PackageError> {
+        let record = self.manifest.files.iter().find(|record| record.name == name);
+        record.ok_or_else(|| self.field(field, format!("{name:?}"), "a file that the list `files` names"))
+    }
+
+    fn check(&self) -> Result<(), PackageError> {
+        self.check_files()?;
+        self.check_stages()?;
+        let embedding = &self.manifest.llm.embedding;
+        self.check_tensor("llm.embedding", embedding, self.manifest.llm.hidden_size)?;
+        if let PromptTemplate::ChatTemplate(name) = &self.manifest.prompt.template {
+            self.record("prompt.template.chat-template", name)?;
+        }
+        let (vision, projector, llm) = (&self.manifest.vision, &self.manifest.projector, &self.manifest.llm);
+        let named = Dimension::named;
+        let f32_port = |name: &str, shape: Vec<Dimension>| port(name, data_type::FLOAT, shape);
+        let pixels = vec![named("images"), 3.into(), vision.image_size.into(), vision.image_size.into()];
+        let features = vec![named("images"), vision.tokens_per_image.into(), vision.hidden_size.into()];
+        self.check_graph(&vision.graph, &[f32_port("pixel_values", pixels)], &[f32_port("features", features)])?;
+        let projector_input = vec![named("images"), named("tokens"), projector.input_size.into()];
+        let projector_output = vec![named("images"), named("tokens"), projector.output_size.into()];
+        self.check_graph(
+            &projector.graph,
+            &[f32_port("features", projector_input)],
+            &[f32_port("image_embeds", projector_output)],
+        )?;
+        let (tokens, total) = (named("tokens"), named("total"));
+        let mut inputs = vec![
+            f32_port("inputs_embeds", vec![tokens.clone(), llm.hidden_size.into()]),
+            port("position_ids", data_type::INT64, vec![1.into(), tokens.clone()]),
+            f32_port("attention_bias", vec![1.into(), 1.into(), tokens, total]),
+            port("seqlens_k", data_type::INT32, vec![1.into()]),
+            port("total_sequence_length", data_type::INT32, vec![]),
+            port("logit_rows", data_type::INT64, vec![named("rows")]),
+        ];
+        let mut outputs = vec![f32_port("logits", vec![named("rows"), llm.vocabulary_size.into()])];
+        for layer in 0..llm.layers {
+            for part in ["key", "value"] {
+                let shape = vec![1.into(), llm.key_value_heads.into(), named("capacity"), llm.head_size.into()];
+                inputs.push(f32_port(&format!("past_key_values.{layer}.{part}"), shape.clone()));
+                outputs.push(f32_port(&format!("present.{layer}.{part}"), shape));
+            }
+        }
+        self.check_graph(&llm.graph, &inputs, &outputs)
+    }
+
+    fn check_files(&self) -> Result<(), PackageError> {
+        let files = &self.manifest.files;
+        if files.len() > FILE_LIMIT {
+            return Err(self.field("files", files.len(), format!("at most {FILE_LIMIT}")));
+        }
+        for pair in files.windows(2) {
+            if let [first, second] = pair
+                && first.name >= second.name
+            {
+                return Err(self.field("files", format!("{:?} before {:?}", first.name, second.name), "sorted names, each once"));
+            }
+        }
+        for record in files {
+            let path = contained(&self.root, &record.name)?;
+            let metadata =
+                std::fs::metadata(&path).map_err(|source| PackageError::from(GuardError::Read { path: path.clone(), source }))?;
+            if !metadata.is_file() {
+                return Err(PackageError::Field {
+                    path,
+                    field: "type".to_owned(),
+                    found: "not a file".to_owned(),
+                    expected: "a regular file".to_owned(),
+                });
+            }
+            if metadata.len() != record.bytes {
+                return Err(PackageError::Field {
+                    path,
+                    field: "length".to_owned(),
+                    found: format!("{} bytes", metadata.len()),
+                    expected: format!("{} bytes as package.toml records", record.bytes),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Sizes that the program computes with, kept in sane ranges, and stages that fit together.
+    fn check_stages(&self) -> Result<(), PackageError> {
+        let (vision, projector, llm) = (&self.manifest.vision, &self.manifest.projector, &self.manifest.llm);
+        let ranges = [
+            ("vision.image_size", vision.image_size, 4096),
+            ("vision.patch_size", vision.patch_size, 4096),
+            ("vision.hidden_size", vision.hidden_size, 1 << 20),
+            ("vision.tokens_per_image", vision.tokens_per_image, 1 << 20),
+            ("projector.input_size", projector.input_size, 1 << 20),
+            ("projector.output_size", projector.output_size, 1 << 20),
+            ("llm.hidden_size", llm.hidden_size, 1 << 20),
+            ("llm.layers", llm.layers, 1024),
+            ("llm.attention_heads", llm.attention_heads, 4096),
+            ("llm.key_value_heads", llm.key_value_heads, 4096),
+            ("llm.head_size", llm.head_size, 4096),
+            ("llm.vocabulary_size", llm.vocabulary_size, 1 << 22),
+            ("llm.maximum_positions", llm.maximum_positions, 1 << 24),
+            ("prompt.context_tokens", self.manifest.prompt.context_tokens, 1 << 24),
+        ];
+        for (field, value, limit) in ranges {
+            if value == 0 || value > limit {
+                return Err(self.field(field, value, format!("1 to {limit}")));
+            }
+        }
+        if projector.input_size != vision.hidden_size {
+            return Err(self.field("projector.input_size", projector.input_size, format!("vision's {}", vision.hidden_size)));
+        }
+        if projector.output_size != llm.hidden_size {
+            return Err(self.field("projector.output_size", projector.output_size, format!("llm's {}", llm.hidden_size)));
+        }
+        if llm.flavor != "contrib" {
+            return Err(self.field("llm.flavor", format!("{:?}", llm.flavor), "\"contrib\""));
+        }
+        Ok(())
+    }
+
+    fn check_tensor(&self, field: &str, tensor: &TensorLocation, width: usize) -> Result<(), PackageError> {
+        let record = self.record(&format!("{field}.file"), &tensor.file)?;
+        match tensor.shape[..] {
+            [_, columns] if columns == width => {}
+            _ => return Err(self.field(format!("{field}.shape"), format!("{:?}", tensor.shape), format!("[rows, {width}]"))),
+        }
+        let size = |bytes: u64, &dim: &usize| bytes.checked_mul(dim as u64);
+        let expected = tensor.shape.iter().try_fold(tensor.dtype.bytes(), size).unwrap_or(u64::MAX);
+        if tensor.bytes != expected {
+            return Err(self.field(format!("{field}.bytes"), tensor.bytes, format!("{expected} for its shape")));
+        }
+        if tensor.offset.checked_add(tensor.bytes).is_none_or(|end| end > record.bytes) {
+            let found = format!("{} + {}", tensor.offset, tensor.bytes);
+            return Err(self.field(format!("{field}.offset"), found, format!("inside the {} bytes of the file", record.bytes)));
+        }
+        Ok(())
+    }
+
+    fn check_graph(&self, name: &str, inputs: &[TensorPort], outputs: &[TensorPort]) -> Result<(), PackageError> {
+        let path = self.path(name)?;
+        let header = inspect_file(&path)?;
+        let refuse = |field: String, found: String, expected: String| {
+            Err(PackageError::Field { path: path.clone(), field, found, expected })
+        };
+        for (kind, found, expected) in [("inputs", &header.inputs, inputs), ("outputs", &header.outputs, outputs)] {
+            if found.len() != expected.len() {
+                return refuse(kind.to_owned(), found.len().to_string(), expected.len().to_string());
+            }
+            for (found, expected) in found.iter().zip(expected) {
+                if found.name != expected.name {
+                    return refuse(kind.to_owned(), format!("{:?}", found.name), format!("{:?}", expected.name));
+                }
+                if found.element != expected.element || !same_shape(&found.shape, &expected.shape) {
+                    return refuse(format!("{kind} {:?}", found.name), describe(found), describe(expected));
+                }
+            }
+        }
+        self.check_operators(&path, &header)?;
+        self.check_external(&path, &header)
+    }
+
+    fn check_operators(&self, path: &Path, header: &ModelHeader) -> Result<(), PackageError> {
+        for (domain, version) in &header.opsets {
+            let newest = if domain == MICROSOFT_DOMAIN { 1 } else { 26 };
+            if !(1..=newest).contains(version) {
+                return Err(PackageError::Field {
+                    path: path.to_path_buf(),
+                    field: format!("opset version of domain {domain:?}"),
+                    found: version.to_string(),
+                    expected: format!("1 to {newest}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Every external tensor must lie inside a file that the manifest pins. ONNX Runtime would follow any other name.
+    fn check_external(&self, path: &Path, header: &ModelHeader) -> Result<(), PackageError> {
+        let lengths: BTreeMap<&str, u64> =
+            self.manifest.files.iter().map(|record| (record.name.as_str(), record.bytes)).collect();
+        for tensor in &header.external {
+            let refuse = |field: &str, found: String, expected: String| PackageError::Field {
+                path: path.to_path_buf(),
+                field: format!("external_data.{field} of {:?}", tensor.name),
+                found,
+                expected,
+            };
+            let Some(&length) = lengths.get(tensor.file.as_str()) else {
+                let expected = "a file that package.toml lists".to_owned();
+                return Err(refuse("location", format!("{:?}", tensor.file), expected));
+            };
+            if tensor.offset.checked_add(tensor.bytes).is_none_or(|end| end > length) {
+                let found = format!("{} + {}", tensor.offset, tensor.bytes);
+                return Err(refuse("offset", found, format!("inside the {length} bytes of {:?}", tensor.file)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The format is read before the rest, so that a newer package says so instead of naming an unknown field.
+fn check_format(path: &Path, text: &str) -> Result<(), PackageError> {
+    let table: toml::Table =
+        toml::from_str(text).map_err(|error| PackageError::Manifest { path: path.to_path_buf(), reason: error.to_string() })?;
+    let found = table.get("format");
+    if found.and_then(toml::Value::as_integer) == Some(i64::from(FORMAT)) {
+        return Ok(());
+    }
+    Err(PackageError::Field {
+        path: path.to_path_buf(),
+        field: "format".to_owned(),
+        found: found.map_or_else(|| "missing".to_owned(), ToString::to_string),
+        expected: FORMAT.to_string(),
+    })
+}
+
+fn port(name: &str, element: i32, shape: Vec<Dimension>) -> TensorPort {
+    TensorPort { name: name.to_owned(), element, shape }
+}
+
+/// Named dimensions may have any name; known sizes must be equal.
+fn same_shape(found: &[Dimension], expected: &[Dimension]) -> bool {
+    found.len() == expected.len()
+        && found.iter().zip(expected).all(|pair| match pair {
+            (Dimension::Fixed(found), Dimension::Fixed(expected)) => found == expected,
+            (Dimension::Named(_), Dimension::Named(_)) => true,
+            _ => false,
+        })
+}
+
+fn describe(port: &TensorPort) -> String {
+    let element = match port.element {
+        data_type::FLOAT => "f32".to_owned(),
+        data_type::INT32 => "i32".to_owned(),
+        data_type::INT64 => "i64".to_owned(),
+        other => format!("ONNX type {other}"),
+    };
+    let shape: Vec<String> = port
+        .shape
+        .iter()
+        .map(|dimension| match dimension {
+            Dimension::Fixed(size) => size.to_string(),
+            Dimension::Named(name) => name.clone(),
+        })
+        .collect();
+    format!("{element} [{}]", shape.join(", "))
+}
+
+/// SHA-256 of a whole file in lower-case hexadecimal, read in pieces.
+pub fn sha256_of_file(path: &Path) -> Result<String, GuardError> {
+    let read = |source| GuardError::Read { path: path.to_path_buf(), source };
+    let mut file = File::open(path).map_err(read)?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        let count = file.read(&mut buffer).map_err(read)?;
+        if count == 0 {
+            return Ok(hexadecimal(&hasher.finalize()));
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+/// Lower-case hexadecimal of some bytes.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
