@@ -201,3 +201,109 @@ where
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::options::EngineOptions;
+    use super::super::runtime;
+    use super::*;
+    use crate::package::Package;
+
+    const SENTINEL: f32 = 12345.0;
+
+    fn tiny() -> LanguageModel {
+        let package = Package::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine/tiny")).unwrap();
+        let loaded = runtime::load(&Default::default(), &mut |_| {}).unwrap();
+        let stage = &package.manifest.llm;
+        let graph = Graph::load(loaded, &package.root, &stage.graph, &EngineOptions::default(), false).unwrap();
+        LanguageModel::new(graph, stage).unwrap()
+    }
+
+    /// Runs `rows` made-up rows after `past`, each seeing all before it, and gives the logits of the last.
+    fn run(model: &mut LanguageModel, past: usize, rows: usize) -> Vec<f32> {
+        let inputs = model.prepare(past, rows, 1).unwrap();
+        inputs.embeddings.iter_mut().enumerate().for_each(|(index, value)| *value = ((index + 7 * past) as f32).sin());
+        inputs.position_ids.iter_mut().enumerate().for_each(|(index, value)| *value = (past + index) as i64);
+        for (index, row) in inputs.attention_bias.chunks_exact_mut(past + rows).enumerate() {
+            super::super::plan::write_bias(row, std::slice::from_ref(&(0..past + index + 1)));
+        }
+        inputs.logit_rows[0] = rows as i64 - 1;
+        model.run().unwrap().next().unwrap().to_vec()
+    }
+
+    #[test]
+    fn the_cache_is_written_in_place_and_nowhere_else() {
+        let mut model = tiny();
+        model.reserve(20).unwrap();
+        assert_eq!(model.capacity(), 192, "a step of 256 rows, held to the positions of the graph");
+        let width = 16;
+        for buffer in model.cache_mut() {
+            buffer.try_extract_tensor_mut::<f32>().unwrap().1.fill(SENTINEL);
+        }
+        let addresses = |model: &mut LanguageModel| -> Vec<usize> {
+            model.cache_mut().iter().map(|buffer| buffer.data_ptr() as usize).collect()
+        };
+        let before = addresses(&mut model);
+        let mut written = 0;
+        for rows in [9, 3, 1, 1] {
+            run(&mut model, written, rows);
+            written += rows;
+            for buffer in model.cache_mut() {
+                let (_, values) = buffer.try_extract_tensor::<f32>().unwrap();
+                let (new, rest) = values.split_at(written * width);
+                assert!(new.iter().all(|&value| value != SENTINEL && value.is_finite()), "{written} rows are written");
+                assert!(rest.iter().all(|&value| value == SENTINEL), "the rest is untouched");
+            }
+        }
+        assert_eq!(addresses(&mut model), before);
+        // What lies behind the sequence does not matter, even if it is not finite.
+        let clean = run(&mut model, 5, 2);
+        for buffer in model.cache_mut() {
+            let (_, values) = buffer.try_extract_tensor_mut::<f32>().unwrap();
+            values[7 * width..].fill(f32::NAN);
+        }
+        assert_eq!(run(&mut model, 5, 2), clean);
+    }
+
+    #[test]
+    fn a_run_beyond_the_cache_is_refused() {
+        let mut model = tiny();
+        assert!(matches!(model.prepare(0, 1, 1), Err(EngineError::Graph { .. })), "nothing is reserved yet");
+        model.reserve(10).unwrap();
+        assert!(model.prepare(190, 3, 1).is_err());
+        assert!(model.prepare(0, 0, 1).is_err());
+        assert!(model.prepare(0, 1, 0).is_err());
+        assert!(model.prepare(189, 3, 1).is_ok());
+    }
+
+    /// Not a check but a measurement, run by name: `cargo test --lib decode_overhead -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn decode_overhead() {
+        let mut model = tiny();
+        model.reserve(192).unwrap();
+        run(&mut model, 0, 8);
+        for rows in [1, 6] {
+            let (mut prepare_us, mut run_us) = (0.0, 0.0);
+            let steps = 2000;
+            for step in 0..steps {
+                let past = 8 + step % 150;
+                let started = std::time::Instant::now();
+                let inputs = model.prepare(past, rows, rows).unwrap();
+                inputs.embeddings.fill(0.1);
+                inputs.position_ids.fill(past as i64);
+                for row in inputs.attention_bias.chunks_exact_mut(past + rows) {
+                    super::super::plan::write_bias(row, std::slice::from_ref(&(0..past + 1)));
+                }
+                inputs.logit_rows.fill(0);
+                prepare_us += started.elapsed().as_secs_f64() * 1e6;
+                let started = std::time::Instant::now();
+                drop(model.run().unwrap());
+                run_us += started.elapsed().as_secs_f64() * 1e6;
+            }
+            eprintln!("{rows} rows: prepare {:.1} us, run {:.1} us a step", prepare_us / steps as f64, run_us / steps as f64);
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! The engine that runs packages through ONNX Runtime.
 
-use std::path::Path;
 use std::time::Instant;
 
 use ndarray::{Array2, Array3, Array4, Axis, concatenate};
@@ -15,7 +14,7 @@ use super::session::Graph;
 use super::tree::{self, Member, Outcome, Tree};
 use super::types::{Engine, EngineError, GroupAnswer, ImageGroup, Request, RequestFailure, Segment, StageTimings};
 use super::vision::{EncodedImage, ImageEncoder};
-use crate::package::Manifest;
+use crate::package::Package;
 
 /// A loaded package.
 pub struct OrtEngine {
@@ -41,9 +40,10 @@ pub struct Trace {
 }
 
 impl OrtEngine {
-    /// Loads the package whose folder is `root`, with ONNX Runtime loaded first if it is not yet.
-    pub fn load_from(root: &Path, manifest: &Manifest, options: &EngineOptions) -> Result<Self, EngineError> {
+    /// Loads a package, with ONNX Runtime loaded first if it is not yet.
+    pub fn load(package: &Package, options: &EngineOptions) -> Result<Self, EngineError> {
         let started = Instant::now();
+        let (root, manifest) = (package.root.as_path(), &package.manifest);
         let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
         let loaded = runtime::load(&request, &mut |_| {})?;
         let encoder = ImageEncoder::load(loaded, root, manifest, options)?;
@@ -78,6 +78,11 @@ impl OrtEngine {
     /// The settings in use.
     pub fn options(&self) -> &EngineOptions {
         &self.options
+    }
+
+    /// Rows that the key-value cache can hold now; it grows with the largest group so far and is then reused.
+    pub fn cache_capacity_tokens(&self) -> usize {
+        self.model.capacity()
     }
 
     /// Milliseconds that loading took, the runtime included if this engine was the first.

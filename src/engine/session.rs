@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType};
 
 use super::options::EngineOptions;

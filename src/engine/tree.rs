@@ -76,7 +76,7 @@ impl<'a> Tree<'a> {
     pub(super) fn prefill_prefix(&mut self, rows: &[Row]) -> Result<(), EngineError> {
         let started = Instant::now();
         fill(self.model, self.embedding, self.images, 0, rows)?;
-        self.model.run()?;
+        drop(self.model.run()?);
         self.prefix = rows.len();
         self.timings.prefill_ms += milliseconds(started);
         self.timings.prefill_tokens += rows.len();
