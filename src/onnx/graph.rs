@@ -175,7 +175,7 @@ impl GraphBuilder {
         output
     }
 
-    /// An operator of ONNX Runtime's own set with the outputs named here; an empty name is an output that is not wanted.
+    /// An operator of ONNX Runtime's own set with the outputs named here; an empty name is an output that is not wanted. [`GraphBuilder::value`] gives the others.
     pub fn microsoft_op_with_outputs(
         &mut self,
         op_type: &str,
@@ -183,11 +183,15 @@ impl GraphBuilder {
         inputs: &[&Value],
         outputs: &[&str],
         attributes: &[(&str, Attribute)],
-    ) -> Vec<Value> {
+    ) {
         let outputs: Vec<Value> =
             outputs.iter().map(|output| if output.is_empty() { Value::absent() } else { self.claim(output) }).collect();
         self.node(MICROSOFT_DOMAIN, op_type, name, inputs, &outputs.iter().collect::<Vec<_>>(), attributes);
-        outputs
+    }
+
+    /// A value that stands in the graph under this name.
+    pub fn value(&self, name: &str) -> Value {
+        Value(name.to_owned())
     }
 
     fn node(

@@ -1,0 +1,159 @@
+//! The language model graph (`transformers/models/llama/modeling_llama.py`), one row of packed tokens.
+
+use super::ExportError;
+use super::architecture::{EMBEDDING, LlamaArchitecture, OUTPUT_HEAD};
+use super::graphs::{StageBuilder, signed};
+use super::weights::WeightPlan;
+use crate::onnx::{Attribute, Dimension, ElementType, GraphBuilder, Value};
+
+/// Name of the cosine table.
+pub(super) const COSINES: &str = "llm.rotary.cos";
+/// Name of the sine table.
+pub(super) const SINES: &str = "llm.rotary.sin";
+
+/// The inputs that all layers share.
+struct Inputs {
+    positions: Value,
+    bias: Value,
+    lengths: Value,
+    total: Value,
+    rows: Value,
+    cosines: Value,
+    sines: Value,
+}
+
+/// Builds `llm.onnx`, whose inputs and outputs `LanguageModelStage` describes.
+pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
+    let mut stage = StageBuilder::new("llm", weights);
+    let named = Dimension::named;
+    let (tokens, one) = (named("tokens"), Dimension::Fixed(1));
+    let graph = &mut stage.graph;
+    let embeds = graph.input("inputs_embeds", ElementType::Float32, &[tokens.clone(), llm.hidden_size.into()]);
+    let positions = graph.input("position_ids", ElementType::Int64, &[one.clone(), tokens.clone()]);
+    let bias = graph.input("attention_bias", ElementType::Float32, &[one.clone(), one.clone(), tokens, named("total")]);
+    let lengths = graph.input("seqlens_k", ElementType::Int32, &[one]);
+    let total = graph.input("total_sequence_length", ElementType::Int32, &[]);
+    let rows = graph.input("logit_rows", ElementType::Int64, &[named("rows")]);
+    let past = cache_inputs(graph, llm);
+    let (cosines, sines) = (stage.weight(COSINES), stage.weight(SINES));
+    let inputs = Inputs { positions, bias, lengths, total, rows, cosines, sines };
+
+    let scale = stage.weight("llm.layers.0.input_layernorm.weight");
+    // ONNX Runtime knows this operator in the standard domain, though no standard has it.
+    let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(llm.norm_epsilon))];
+    let mut normed = stage.graph.op("SimplifiedLayerNormalization", "layers.0/input_layernorm", &[&embeds, &scale], &attributes);
+    let mut residual = embeds;
+    for (layer, past) in past.iter().enumerate() {
+        (normed, residual) = decoder_layer(&mut stage, llm, &inputs, layer, past, &normed, &residual);
+    }
+    let head = if llm.tied { EMBEDDING } else { OUTPUT_HEAD };
+    let head = stage.weight(head);
+    let logits = stage.graph.op("Gemm", "logits", &[&normed, &head], &[("transB", Attribute::Int(1))]);
+    stage.graph.output(&logits, ElementType::Float32, &[named("rows"), llm.vocabulary_size.into()]);
+    for layer in 0..llm.layers {
+        for part in ["key", "value"] {
+            let present = stage.graph.value(&format!("present.{layer}.{part}"));
+            stage.graph.output(&present, ElementType::Float32, &cache_shape(llm));
+        }
+    }
+    stage.finish()
+}
+
+fn cache_shape(llm: &LlamaArchitecture) -> [Dimension; 4] {
+    [1.into(), llm.key_value_heads.into(), Dimension::named("capacity"), llm.head_size.into()]
+}
+
+fn cache_inputs(graph: &mut GraphBuilder, llm: &LlamaArchitecture) -> Vec<[Value; 2]> {
+    let input = |graph: &mut GraphBuilder, name: String| graph.input(&name, ElementType::Float32, &cache_shape(llm));
+    (0..llm.layers).map(|layer| ["key", "value"].map(|part| input(graph, format!("past_key_values.{layer}.{part}")))).collect()
+}
+
+/// One layer: gives the normed input of the next one (or of the output head) and the running sum. In the last layer only
+/// the rows whose logits are wanted go on after attention, as nothing looks at the others.
+fn decoder_layer(
+    stage: &mut StageBuilder<'_>,
+    llm: &LlamaArchitecture,
+    inputs: &Inputs,
+    layer: usize,
+    past: &[Value; 2],
+    normed: &Value,
+    residual: &Value,
+) -> (Value, Value) {
+    let (node, weight) = (format!("layers.{layer}"), format!("llm.layers.{layer}"));
+    let mut heads = |part: &str, count: usize| {
+        let flat = stage.linear(&format!("{node}/{part}"), normed, &format!("{weight}.self_attn.{part}"), llm.attention_bias);
+        let width = signed(count * llm.head_size);
+        stage.reshape(&format!("{node}/{part}/row"), &flat, &format!("shape/row_{width}"), &[1, -1, width])
+    };
+    let query = heads("q_proj", llm.heads);
+    let (key, value) = (heads("k_proj", llm.key_value_heads), heads("v_proj", llm.key_value_heads));
+    let [past_key, past_value] = past;
+    let attention = format!("{node}/attention");
+    stage.graph.microsoft_op_with_outputs(
+        "GroupQueryAttention",
+        &attention,
+        &[
+            &query,
+            &key,
+            &value,
+            past_key,
+            past_value,
+            &inputs.lengths,
+            &inputs.total,
+            &inputs.cosines,
+            &inputs.sines,
+            &inputs.positions,
+            &inputs.bias,
+        ],
+        &[&attention, &format!("present.{layer}.key"), &format!("present.{layer}.value")],
+        &[
+            ("num_heads", Attribute::Int(signed(llm.heads))),
+            ("kv_num_heads", Attribute::Int(signed(llm.key_value_heads))),
+            ("do_rotary", Attribute::Int(1)),
+        ],
+    );
+    let attended = stage.graph.value(&attention);
+    let width = signed(llm.heads * llm.head_size);
+    let mut attended = stage.reshape(&format!("{node}/attention/flat"), &attended, "shape/flat", &[-1, width]);
+    let mut residual = residual.clone();
+    let last = layer + 1 == llm.layers;
+    if last {
+        let mut gather = |name: &str, value: &Value| stage.graph.op("Gather", name, &[value, &inputs.rows], &[]);
+        attended = gather("attended_rows", &attended);
+        residual = gather("residual_rows", &residual);
+    }
+    let attended = stage.linear(&format!("{node}/o_proj"), &attended, &format!("{weight}.self_attn.o_proj"), llm.attention_bias);
+    let norm = format!("{weight}.post_attention_layernorm.weight");
+    let (normed, residual) = add_and_norm(stage, llm, &format!("{node}/post_attention_layernorm"), &attended, &residual, &norm);
+    let mut wide =
+        |part: &str| stage.linear(&format!("{node}/{part}"), &normed, &format!("{weight}.mlp.{part}"), llm.feed_forward_bias);
+    let (gate, up) = (wide("gate_proj"), wide("up_proj"));
+    // QuickGelu with alpha 1 is SiLU.
+    let alpha = [("alpha", Attribute::Float(1.0))];
+    let gate = stage.graph.microsoft_op("QuickGelu", &format!("{node}/silu"), &[&gate], &alpha);
+    let gated = stage.graph.op("Mul", &format!("{node}/gated"), &[&gate, &up], &[]);
+    let narrow = stage.linear(&format!("{node}/down_proj"), &gated, &format!("{weight}.mlp.down_proj"), llm.feed_forward_bias);
+    let (node, norm) = if last {
+        ("norm".to_owned(), "llm.norm.weight".to_owned())
+    } else {
+        let next = layer + 1;
+        (format!("layers.{next}/input_layernorm"), format!("llm.layers.{next}.input_layernorm.weight"))
+    };
+    add_and_norm(stage, llm, &node, &narrow, &residual, &norm)
+}
+
+/// The norm of `input + skip`, and the sum itself.
+fn add_and_norm(
+    stage: &mut StageBuilder<'_>,
+    llm: &LlamaArchitecture,
+    node: &str,
+    input: &Value,
+    skip: &Value,
+    weight: &str,
+) -> (Value, Value) {
+    let scale = stage.weight(weight);
+    let (epsilon, sum) = ([("epsilon", Attribute::Float(llm.norm_epsilon))], format!("{node}/sum"));
+    let inputs = [input, skip, &scale];
+    stage.graph.microsoft_op_with_outputs("SkipSimplifiedLayerNormalization", node, &inputs, &[node, "", "", &sum], &epsilon);
+    (stage.graph.value(node), stage.graph.value(&sum))
+}

@@ -1,0 +1,32 @@
+//! The projector graph: from vision features to rows of the language model.
+
+use super::ExportError;
+use super::architecture::LlavaArchitecture;
+use super::graphs::{StageBuilder, signed};
+use super::weights::WeightPlan;
+use crate::onnx::{Dimension, ElementType};
+
+/// Builds `projector.onnx`: `features` `[images, tokens, inputs]` to `image_embeds` `[images, tokens, outputs]`, by one
+/// linear layer (`linear`) or linear, exact GELU, linear (`mlp2x_gelu`).
+pub(super) fn projector_graph(architecture: &LlavaArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
+    let (inputs, outputs) = (architecture.vision.hidden_size, architecture.llm.hidden_size);
+    let bias = architecture.projector.bias;
+    let mut stage = StageBuilder::new("projector", weights);
+    let rows = [Dimension::named("images"), Dimension::named("tokens")];
+    let shape = |width: usize| [&rows[..], &[Dimension::Fixed(width)]].concat();
+    let features = stage.graph.input("features", ElementType::Float32, &shape(inputs));
+    let flat = stage.reshape("flat", &features, "shape/flat", &[-1, signed(inputs)]);
+    let mut hidden = stage.linear("linear_1", &flat, "projector.linear_1", bias);
+    if architecture.projector.two_layers {
+        hidden = stage.graph.op("Gelu", "activation", &[&hidden], &[]);
+        hidden = stage.linear("linear_2", &hidden, "projector.linear_2", bias);
+    }
+    // The number of images and rows stands only in the input.
+    let counts = [("start", crate::onnx::Attribute::Int(0)), ("end", crate::onnx::Attribute::Int(2))];
+    let counts = stage.graph.op("Shape", "counts", &[&features], &counts);
+    let width = stage.graph.integers("shape/width", &[signed(outputs)]);
+    let target = stage.graph.op("Concat", "target", &[&counts, &width], &[("axis", crate::onnx::Attribute::Int(0))]);
+    let embeds = stage.graph.op("Reshape", "image_embeds", &[&hidden, &target], &[]);
+    stage.graph.output(&embeds, ElementType::Float32, &shape(outputs));
+    stage.finish()
+}

@@ -1,0 +1,277 @@
+//! The prompt recipe of a checkpoint: template, special tokens and stop rules.
+
+use serde_json::Value;
+
+use super::ExportError;
+use super::config::Config;
+use super::families::Checkpoint;
+use crate::guard::files::{read_capped, read_text_capped};
+use crate::package::{PromptRecipe, PromptTemplate, SourceFormat, TokenizationMode};
+
+/// Conversation templates of LLaVA's `conversation.py` that the program renders.
+const CONVERSATIONS: [&str; 4] = ["plain", "llava_v0", "llava_v1", "vicuna_v1"];
+/// File of the package for a template that the checkpoint keeps inside another file.
+const TEMPLATE_FILE: &str = "prompt_template.jinja";
+/// Largest tokenizer file that is read.
+const TOKENIZER_LIMIT_BYTES: u64 = 64 << 20;
+/// Largest chat template.
+const TEMPLATE_LIMIT_BYTES: u64 = 1 << 20;
+
+/// A recipe, and a file that has to be written beside it.
+pub(super) struct DerivedPrompt {
+    pub recipe: PromptRecipe,
+    /// Name and text.
+    pub template_file: Option<(String, String)>,
+}
+
+/// Derives the recipe; `conversation` names a template of LLaVA's own instead of the checkpoint's.
+pub(super) fn prompt_recipe(checkpoint: &Checkpoint, conversation: Option<&str>) -> Result<DerivedPrompt, ExportError> {
+    let tokenizer = Tokenizer::read(checkpoint)?;
+    let processor = Config::read_if_present(&checkpoint.root, "processor_config.json")?;
+    let (template, template_file) = template(checkpoint, processor.as_ref(), &tokenizer, conversation)?;
+    let (tokenization, image_mark, image_token_id) = match checkpoint.format {
+        SourceFormat::Original => (TokenizationMode::Chunks, "<image>".to_owned(), None),
+        SourceFormat::HuggingFace => {
+            let mark = match processor.as_ref().map(|config| config.text("image_token")).transpose()?.flatten() {
+                Some(mark) => mark.to_owned(),
+                None => "<image>".to_owned(),
+            };
+            let id = image_token_id(&checkpoint.config)?;
+            tokenizer.check_image_mark(&mark, id)?;
+            (TokenizationMode::WholeString, mark, Some(id))
+        }
+    };
+    let generation = Config::read_if_present(&checkpoint.root, "generation_config.json")?;
+    let mut stop_strings = match &template {
+        PromptTemplate::Conversation(name) if name == "llava_v0" => vec!["###".to_owned()],
+        PromptTemplate::Conversation(name) if name == "plain" => vec!["\n".to_owned()],
+        _ => Vec::new(),
+    };
+    for text in generation.as_ref().map(generation_stop_strings).transpose()?.unwrap_or_default() {
+        if !stop_strings.contains(&text) {
+            stop_strings.push(text);
+        }
+    }
+    let positions = checkpoint.architecture.llm.maximum_positions;
+    let context_tokens = match checkpoint.format {
+        SourceFormat::Original => checkpoint.config.positive("tokenizer_model_max_length", positions)?.min(positions),
+        SourceFormat::HuggingFace => positions,
+    };
+    let recipe = PromptRecipe {
+        template,
+        tokenization,
+        image_mark,
+        image_token_id,
+        image_start_end: checkpoint.format == SourceFormat::Original
+            && checkpoint.config.flag("mm_use_im_start_end")?.unwrap_or(false),
+        bos_token_id: tokenizer.bos(checkpoint)?,
+        eos_token_ids: end_of_sequence(checkpoint, generation.as_ref(), &tokenizer)?,
+        stop_strings,
+        context_tokens,
+    };
+    Ok(DerivedPrompt { recipe, template_file })
+}
+
+/// `image_token_index`, which newer versions call `image_token_id`.
+fn image_token_id(config: &Config) -> Result<u32, ExportError> {
+    let key = if config.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
+    let id = config.size(key)?.unwrap_or(32000);
+    u32::try_from(id).map_err(|_| config.invalid(key, "a token id"))
+}
+
+fn template(
+    checkpoint: &Checkpoint,
+    processor: Option<&Config>,
+    tokenizer: &Tokenizer,
+    conversation: Option<&str>,
+) -> Result<(PromptTemplate, Option<(String, String)>), ExportError> {
+    let named = |name: &str| Ok((PromptTemplate::Conversation(name.to_owned()), None));
+    if let Some(name) = conversation {
+        if CONVERSATIONS.contains(&name) {
+            return named(name);
+        }
+        return Err(ExportError::Unsupported {
+            file: checkpoint.config.file().to_path_buf(),
+            key: "--conversation".to_owned(),
+            found: name.to_owned(),
+            supported: CONVERSATIONS.join(", "),
+        });
+    }
+    if checkpoint.format == SourceFormat::Original {
+        // The linear projector is that of LLaVA v1; its demos and evaluations then used this system prompt.
+        return named(if checkpoint.architecture.projector.two_layers { "vicuna_v1" } else { "llava_v1" });
+    }
+    let chat = |text: &str| {
+        let template = PromptTemplate::ChatTemplate(TEMPLATE_FILE.to_owned());
+        Ok((template, Some((TEMPLATE_FILE.to_owned(), text.to_owned()))))
+    };
+    // The order in which `LlavaProcessor.from_pretrained` looks, then its tokenizer.
+    if let Some(text) = processor.map(|config| config.text("chat_template")).transpose()?.flatten() {
+        return chat(text);
+    }
+    if let Some(config) = Config::read_if_present(&checkpoint.root, "chat_template.json")?
+        && let Some(text) = config.text("chat_template")?
+    {
+        return chat(text);
+    }
+    const JINJA: &str = "chat_template.jinja";
+    if checkpoint.root.join(JINJA).is_file() {
+        read_text_capped(&checkpoint.root.join(JINJA), TEMPLATE_LIMIT_BYTES)?;
+        return Ok((PromptTemplate::ChatTemplate(JINJA.to_owned()), None));
+    }
+    match tokenizer.chat_template()? {
+        Some(text) => chat(&text),
+        None => named("vicuna_v1"),
+    }
+}
+
+fn generation_stop_strings(config: &Config) -> Result<Vec<String>, ExportError> {
+    let invalid = || config.invalid("stop_strings", "a text or a list of texts");
+    match config.get("stop_strings") {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![text.clone()]),
+        Some(Value::Array(list)) => list.iter().map(|text| text.as_str().map(str::to_owned).ok_or_else(invalid)).collect(),
+        Some(_) => Err(invalid()),
+    }
+}
+
+/// Ids that end generation: those of the generation configuration, else of the model's, else of the tokenizer.
+fn end_of_sequence(checkpoint: &Checkpoint, generation: Option<&Config>, tokenizer: &Tokenizer) -> Result<Vec<u32>, ExportError> {
+    for config in generation.into_iter().chain([&checkpoint.text_config, &checkpoint.config]) {
+        let invalid = || config.invalid("eos_token_id", "a token id or a list of token ids");
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(invalid);
+        match config.get("eos_token_id") {
+            None => {}
+            Some(Value::Array(list)) => return list.iter().map(id).collect(),
+            Some(value) => return Ok(vec![id(value)?]),
+        }
+    }
+    // `</s>`, the default of `LlamaConfig`.
+    Ok(vec![tokenizer.special("eos_token")?.unwrap_or(2)])
+}
+
+/// What the tokenizer's files say about special tokens.
+struct Tokenizer {
+    file: std::path::PathBuf,
+    json: Value,
+    config: Option<Config>,
+    special_tokens: Option<Config>,
+}
+
+impl Tokenizer {
+    fn read(checkpoint: &Checkpoint) -> Result<Self, ExportError> {
+        let (root, name) = (&checkpoint.root, "tokenizer.json");
+        let file = root.join(name);
+        if !file.is_file() {
+            let hint = if root.join("tokenizer.model").is_file() {
+                ": it has a SentencePiece tokenizer.model only; \
+                 transformers writes tokenizer.json with AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+            } else {
+                ""
+            };
+            return Err(ExportError::MissingFile { folder: root.clone(), name: name.to_owned(), hint: hint.to_owned() });
+        }
+        let bytes = read_capped(&file, TOKENIZER_LIMIT_BYTES)?;
+        let json = serde_json::from_slice(&bytes)
+            .map_err(|error| ExportError::Json { path: file.clone(), reason: error.to_string() })?;
+        let config = Config::read_if_present(root, "tokenizer_config.json")?;
+        let special_tokens = Config::read_if_present(root, "special_tokens_map.json")?;
+        Ok(Self { file, json, config, special_tokens })
+    }
+
+    /// The id of a token, added or in the vocabulary.
+    fn id(&self, token: &str) -> Option<u32> {
+        let added = self.json.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+        let added = added.filter(|entry| entry.get("content").and_then(Value::as_str) == Some(token));
+        let added = added.filter_map(|entry| entry.get("id").and_then(Value::as_u64)).next();
+        let vocabulary = || self.json.get("model")?.get("vocab")?.get(token)?.as_u64();
+        added.or_else(vocabulary).and_then(|id| u32::try_from(id).ok())
+    }
+
+    /// The image mark must be one added token with the id that the model replaces by image rows.
+    fn check_image_mark(&self, mark: &str, id: u32) -> Result<(), ExportError> {
+        let found = self.json.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+        let found = found.filter(|entry| entry.get("content").and_then(Value::as_str) == Some(mark));
+        let ids: Vec<u64> = found.filter_map(|entry| entry.get("id").and_then(Value::as_u64)).collect();
+        if ids == [u64::from(id)] {
+            return Ok(());
+        }
+        Err(ExportError::Invalid {
+            file: self.file.clone(),
+            key: format!("added token {mark:?}"),
+            found: ids.first().map_or_else(|| "absent".to_owned(), u64::to_string),
+            expected: format!("id {id}, as config.json says"),
+        })
+    }
+
+    /// The id of a special token by role (`bos_token`, `eos_token`), as the tokenizer's configuration names it.
+    fn special(&self, role: &str) -> Result<Option<u32>, ExportError> {
+        for config in self.config.iter().chain(&self.special_tokens) {
+            let text = match config.get(role) {
+                None => continue,
+                Some(Value::String(text)) => text.clone(),
+                Some(_) => {
+                    let token = config.object(role)?;
+                    let content = token.as_ref().map(|token| token.text("content")).transpose()?.flatten();
+                    content.ok_or_else(|| config.invalid(role, "a text, or an object with content"))?.to_owned()
+                }
+            };
+            return self.id(&text).map(Some).ok_or_else(|| config.invalid(role, "a token of tokenizer.json"));
+        }
+        Ok(None)
+    }
+
+    /// The beginning-of-sequence token, if the tokenizer puts one before a text.
+    fn bos(&self, checkpoint: &Checkpoint) -> Result<Option<u32>, ExportError> {
+        if checkpoint.format == SourceFormat::Original {
+            // `tokenizer_image_token` relies on LLaMA's, which always does.
+            return self.special("bos_token").map(|id| id.or_else(|| self.id("<s>")));
+        }
+        let Some(id) = self.special("bos_token")? else { return Ok(None) };
+        let added = match &self.config {
+            Some(config) => config.flag("add_bos_token")?,
+            None => None,
+        };
+        Ok(added.unwrap_or_else(|| self.post_processor_adds(id)).then_some(id))
+    }
+
+    /// Whether the post-processor's template for one text begins with this token.
+    fn post_processor_adds(&self, id: u32) -> bool {
+        fn templates<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
+            match value.get("type").and_then(Value::as_str) {
+                Some("TemplateProcessing") => found.push(value),
+                Some("Sequence") => {
+                    value
+                        .get("processors")
+                        .and_then(Value::as_array)
+                        .into_iter()
+                        .flatten()
+                        .for_each(|part| templates(part, found));
+                }
+                _ => {}
+            }
+        }
+        let mut found = Vec::new();
+        self.json.get("post_processor").into_iter().for_each(|value| templates(value, &mut found));
+        found.iter().any(|template| {
+            let first = template.get("single").and_then(|single| single.get(0)).and_then(|first| first.get("SpecialToken"));
+            let name = first.and_then(|token| token.get("id")).and_then(Value::as_str);
+            name.and_then(|name| self.id(name)) == Some(id)
+        })
+    }
+
+    /// The tokenizer's own chat template; of several, the one called `default`.
+    fn chat_template(&self) -> Result<Option<String>, ExportError> {
+        let Some(config) = &self.config else { return Ok(None) };
+        match config.get("chat_template") {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(Value::Array(list)) => {
+                let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
+                let text = list.iter().find(named).and_then(|entry| entry.get("template")).and_then(Value::as_str);
+                text.map(|text| Some(text.to_owned())).ok_or_else(|| config.invalid("chat_template", "a list with a default"))
+            }
+            Some(_) => Err(config.invalid("chat_template", "a text or a list of named texts")),
+        }
+    }
+}

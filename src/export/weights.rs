@@ -1,0 +1,208 @@
+//! Where each weight of a package stands: 32-bit tensors in the checkpoint's own files, in place; everything else in
+//! `weights.safetensors`, widened as it is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+use half::f16;
+use memmap2::Mmap;
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::ExportError;
+use super::architecture::{EMBEDDING, LlavaArchitecture};
+use super::checkpoint::{CheckedTensors, FoundTensor, Shard};
+use super::safetensors::TensorEntry;
+use crate::guard::files::map_file;
+use crate::package::{TensorDtype, TensorLocation};
+
+/// File of the tensors that had to be rewritten or computed.
+pub(super) const WEIGHTS_FILE: &str = "weights.safetensors";
+/// Numbers that are converted at a time; 16 MiB as 32-bit numbers.
+const BATCH: usize = 4 << 20;
+/// Numbers that one thread converts at a time.
+const PIECE: usize = 64 << 10;
+
+/// A tensor of `weights.safetensors`.
+struct Written {
+    name: String,
+    dtype: TensorDtype,
+    shape: Vec<usize>,
+    content: Content,
+}
+
+enum Content {
+    /// Converted to 32 bits.
+    Widened(FoundTensor),
+    /// Byte for byte.
+    Copied(FoundTensor),
+    /// Computed at export.
+    Computed(Vec<f32>),
+}
+
+/// Places of all weights, and what has to be written for them.
+pub(super) struct WeightPlan {
+    shards: Vec<Shard>,
+    places: BTreeMap<String, TensorLocation>,
+    written: Vec<Written>,
+    header: Vec<u8>,
+    in_place: BTreeSet<usize>,
+}
+
+impl WeightPlan {
+    /// Decides where every tensor stands. `computed` are tensors that the checkpoint does not have (rotary tables).
+    pub fn new(architecture: &LlavaArchitecture, checked: CheckedTensors, computed: Vec<(&str, Vec<usize>, Vec<f32>)>) -> Self {
+        let mut plan = Self {
+            shards: checked.shards,
+            places: BTreeMap::new(),
+            written: Vec::new(),
+            header: Vec::new(),
+            in_place: BTreeSet::new(),
+        };
+        let mut copied = None;
+        for required in architecture.required_tensors() {
+            let Some(found) = checked.tensors.get(&required.name) else { continue };
+            let (name, shape, entry) = (required.name, required.shape, &found.entry);
+            if entry.dtype == "F32" {
+                plan.in_place.insert(found.shard);
+                let file = plan.shards.get(found.shard).map(|shard| shard.package_name.clone()).unwrap_or_default();
+                let place = TensorLocation { file, offset: entry.offset, bytes: entry.bytes, dtype: TensorDtype::F32, shape };
+                plan.places.insert(name, place);
+            } else if name == EMBEDDING && !architecture.llm.tied {
+                // Rows are looked up outside the graph, which can widen them one by one.
+                let dtype = if entry.dtype == "F16" { TensorDtype::F16 } else { TensorDtype::Bf16 };
+                copied = Some(Written { name, dtype, shape, content: Content::Copied(found.clone()) });
+            } else {
+                plan.written.push(Written { name, dtype: TensorDtype::F32, shape, content: Content::Widened(found.clone()) });
+            }
+        }
+        for (name, shape, values) in computed {
+            let (name, content) = (name.to_owned(), Content::Computed(values));
+            plan.written.push(Written { name, dtype: TensorDtype::F32, shape, content });
+        }
+        // Narrow numbers last, so that all others stay aligned to their width.
+        plan.written.extend(copied);
+        plan.lay_out();
+        plan
+    }
+
+    /// Writes the header and derives the places in `weights.safetensors` from it.
+    fn lay_out(&mut self) {
+        let (mut header, mut ends, mut end) = (Map::new(), Vec::new(), 0_u64);
+        for tensor in &self.written {
+            let begin = end;
+            end += tensor.bytes();
+            let dtype = match tensor.dtype {
+                TensorDtype::F32 => "F32",
+                TensorDtype::F16 => "F16",
+                TensorDtype::Bf16 => "BF16",
+            };
+            header.insert(tensor.name.clone(), json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [begin, end]}));
+            ends.push((begin, end));
+        }
+        let mut header = Value::Object(header).to_string().into_bytes();
+        // Spaces are the format's own padding; 64 bytes is a cache line.
+        while !(8 + header.len()).is_multiple_of(64) {
+            header.push(b' ');
+        }
+        let data_start = 8 + header.len() as u64;
+        for (tensor, (begin, end)) in self.written.iter().zip(ends) {
+            let place = TensorLocation {
+                file: WEIGHTS_FILE.to_owned(),
+                offset: data_start + begin,
+                bytes: end - begin,
+                dtype: tensor.dtype,
+                shape: tensor.shape.clone(),
+            };
+            self.places.insert(tensor.name.clone(), place);
+        }
+        self.header = header;
+    }
+
+    /// Where a tensor stands.
+    pub fn place(&self, name: &str) -> Option<&TensorLocation> {
+        self.places.get(name)
+    }
+
+    /// Weight files of the checkpoint that the package points into.
+    pub fn files_in_place(&self) -> impl Iterator<Item = &Shard> {
+        self.in_place.iter().filter_map(|&shard| self.shards.get(shard))
+    }
+
+    /// Length of `weights.safetensors` in bytes.
+    pub fn written_bytes(&self) -> u64 {
+        8 + self.header.len() as u64 + self.written.iter().map(Written::bytes).sum::<u64>()
+    }
+
+    /// Writes `weights.safetensors`; `progress` is told the bytes written so far. The outer error is the checkpoint's, the
+    /// inner one the output's.
+    pub fn write(&self, out: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<std::io::Result<()>, ExportError> {
+        let mut maps: BTreeMap<usize, Mmap> = BTreeMap::new();
+        let mut buffer: Vec<u8> = Vec::new();
+        let mut done = 8 + self.header.len() as u64;
+        let start = out.write_all(&(self.header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(&self.header));
+        if let Err(error) = start {
+            return Ok(Err(error));
+        }
+        for tensor in &self.written {
+            if let Content::Widened(found) | Content::Copied(found) = &tensor.content
+                && let std::collections::btree_map::Entry::Vacant(entry) = maps.entry(found.shard)
+                && let Some(shard) = self.shards.get(found.shard)
+            {
+                entry.insert(map_file(&shard.path)?);
+            }
+            let source = |found: &FoundTensor| maps.get(&found.shard).map(|map| slice_of(map, &found.entry)).unwrap_or_default();
+            let written = match &tensor.content {
+                Content::Computed(values) => {
+                    buffer.clear();
+                    buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                    out.write_all(&buffer)
+                }
+                Content::Copied(found) => out.write_all(source(found)),
+                Content::Widened(found) => source(found).chunks(2 * BATCH).try_for_each(|batch| {
+                    widen(batch, found.entry.dtype == "F16", &mut buffer);
+                    done += buffer.len() as u64;
+                    progress(done);
+                    out.write_all(&buffer)
+                }),
+            };
+            if let Err(error) = written {
+                return Ok(Err(error));
+            }
+            if !matches!(tensor.content, Content::Widened(_)) {
+                done += tensor.bytes();
+                progress(done);
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+impl Written {
+    fn bytes(&self) -> u64 {
+        self.shape.iter().map(|&size| size as u64).product::<u64>() * self.dtype.bytes()
+    }
+}
+
+/// The bytes of a tensor; empty if the file shrank since its header was read.
+pub(super) fn slice_of<'a>(map: &'a Mmap, entry: &TensorEntry) -> &'a [u8] {
+    let begin = usize::try_from(entry.offset).unwrap_or(usize::MAX);
+    let end = usize::try_from(entry.offset.saturating_add(entry.bytes)).unwrap_or(usize::MAX);
+    map.get(begin..end).unwrap_or_default()
+}
+
+/// Converts 16-bit numbers (IEEE if `half`, else bfloat16) to 32 bits, exactly.
+fn widen(source: &[u8], half: bool, out: &mut Vec<u8>) {
+    out.clear();
+    out.resize(source.len() * 2, 0);
+    out.par_chunks_mut(4 * PIECE).zip(source.par_chunks(2 * PIECE)).for_each(|(out, source)| {
+        for (out, source) in out.chunks_exact_mut(4).zip(source.chunks_exact(2)) {
+            let bits = match source {
+                [low, high] => u16::from_le_bytes([*low, *high]),
+                _ => 0,
+            };
+            let wide = if half { f16::from_bits(bits).to_f32() } else { f32::from_bits(u32::from(bits) << 16) };
+            out.copy_from_slice(&wide.to_le_bytes());
+        }
+    });
+}
