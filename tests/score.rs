@@ -1,6 +1,8 @@
 //! The scorers against the official evaluators: recorded scores (`fixtures/score`, made by running their Python code), known
 //! corner cases, and properties that hold for any text.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -91,6 +91,8 @@ fn find_data(spec: &BenchmarkSpec, beside: Option<&Path>, data_override: Option<
             .collect(),
     };
     match candidates.iter().find(|folder| folder.is_dir()) {
+        // Without `.` components, which a root such as "." leaves in every message and record.
+        Some(folder) if folder.as_os_str() != "." => Ok(folder.components().collect()),
         Some(folder) => Ok(folder.clone()),
         None => Err(BenchmarkError::NoData {
             name: spec.name.clone(),

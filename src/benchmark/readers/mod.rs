@@ -48,7 +48,8 @@ impl Context<'_> {
             return Ok(path.clone());
         }
         let name = self.spec.data.image.file_name(value);
-        let plain = !value.is_empty() && !value.contains('\0');
+        // The value alone must be a plain name, too: `/etc/passwd` is harmless behind a folder, and still a broken file.
+        let plain = !value.contains('\0') && contained(self.root, value).is_ok();
         match contained(self.root, &name) {
             Ok(path) if plain => {
                 self.images.insert(value.to_owned(), path.clone());
