@@ -1,6 +1,8 @@
 //! The prompt room against its references: LLaVA's `conversation.py` and `tokenizer_image_token`, transformers'
 //! `apply_chat_template` and processor, and `batch_decode`. `tests/fixtures/prompt/make_goldens.py` made the fixtures.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper of a test fails as a test does.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -176,6 +178,44 @@ fn chat_templates_render_as_in_transformers() {
     assert!(prompters.len() >= 6);
 }
 
+#[derive(Deserialize)]
+struct CheckpointGolden {
+    checkpoint: String,
+    image_token_id: Option<u32>,
+    cases: Vec<CheckpointCase>,
+}
+
+#[derive(Deserialize)]
+struct CheckpointCase {
+    question: String,
+    input_ids: Vec<i64>,
+}
+
+/// From the question to `input_ids` with the checkpoints that the project ships, against their own processors.
+#[test]
+fn shipped_checkpoints_get_the_ids_of_their_processors() {
+    for golden in read::<Vec<CheckpointGolden>>("checkpoints.json") {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("exports").join(&golden.checkpoint);
+        if !folder.join("tokenizer.json").exists() {
+            eprintln!("skipped: {} is not here", folder.display());
+            continue;
+        }
+        let (template, tokenization) = match golden.image_token_id {
+            Some(_) => (PromptTemplate::ChatTemplate("chat_template.jinja".to_owned()), TokenizationMode::WholeString),
+            None => (PromptTemplate::Conversation("vicuna_v1".to_owned()), TokenizationMode::Chunks),
+        };
+        let recipe = PromptRecipe { image_token_id: golden.image_token_id, ..recipe("legacy", template, tokenization) };
+        let prompter = Prompter::open_folder(&folder, &recipe).unwrap();
+        for case in golden.cases {
+            let image_token = golden.image_token_id.map_or(IMAGE_TOKEN_INDEX, i64::from);
+            let rows = case.input_ids.iter().filter(|id| **id == image_token).count();
+            let tokenized = prompter.tokenize(&prompter.render(&case.question, 1).unwrap()).unwrap();
+            let (ids, _) = tokenized.expanded_ids(&[rows], image_token).unwrap();
+            assert_eq!(ids, case.input_ids, "{}: {:?}", golden.checkpoint, case.question);
+        }
+    }
+}
+
 #[test]
 fn a_prompt_that_brings_its_own_bos_gets_no_second_one() {
     let rendered = chat_prompter("llama_2").render("What is this?", 1).unwrap();
@@ -224,6 +264,8 @@ fn recipes_that_do_not_fit_are_refused_by_field() {
         ("image_token_id", whole(None)),
         ("image_token_id", whole(Some(3))),
         ("bos_token_id", PromptRecipe { bos_token_id: Some(99_999), ..vicuna() }),
+        ("bos_token_id", PromptRecipe { bos_token_id: Some(2), ..vicuna() }),
+        ("bos_token_id", PromptRecipe { bos_token_id: None, ..vicuna() }),
         ("stop_strings", PromptRecipe { stop_strings: vec![String::new()], ..vicuna() }),
     ];
     for (expected, recipe) in cases {
@@ -251,6 +293,16 @@ fn texts_and_turns_that_cannot_be_rendered_are_refused() {
     ] {
         assert!(matches!(prompter.render_conversation(&turns), Err(PromptError::Conversation(_))), "{turns:?}");
     }
+}
+
+#[test]
+fn one_prompter_serves_many_threads() {
+    let golden = CHUNKS.tokenize("What is this?<image>\nA cat.").unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(CHUNKS.tokenize("What is this?<image>\nA cat.").unwrap(), golden));
+        }
+    });
 }
 
 #[test]
@@ -420,7 +472,7 @@ proptest! {
     /// the one at which generation ends.
     #[test]
     fn the_bounded_tail_finds_what_the_whole_text_shows(ids in prop::collection::vec(0_u32..620, 0..60)) {
-        let stops = vec!["is".to_owned(), " a".to_owned(), "é".to_owned()];
+        let stops = ["is", " a", "é"];
         static PROMPTER: LazyLock<Prompter> = LazyLock::new(|| prompter(PromptRecipe {
             stop_strings: vec!["is".to_owned(), " a".to_owned(), "é".to_owned()],
             eos_token_ids: vec![],
@@ -428,7 +480,7 @@ proptest! {
         }));
         let whole = (1..=ids.len()).find(|length| {
             let text = PROMPTER.decode(&ids[..*length]).unwrap();
-            stops.iter().any(|stop| text.contains(stop))
+            stops.iter().any(|stop| text.contains(*stop))
         });
         prop_assert_eq!(run(&PROMPTER, &ids).map(|(length, _)| length), whole);
     }

@@ -226,6 +226,19 @@ fn check_tokens(recipe: &PromptRecipe, tokenizer: &Tokenizer) -> Result<(), Prom
             return Err(wrong(format!("{id}, while the mark is tokenised as {ids:?}")));
         }
     }
+    // Also shows whether the tokenizer works at all: some broken files only fail on a text.
+    let added = encode(tokenizer, "", true)?;
+    encode(tokenizer, "USER: a", true)?;
+    if recipe.tokenization == TokenizationMode::Chunks
+        && let Some(&first) = added.first()
+        && recipe.bos_token_id != Some(first)
+    {
+        return Err(PromptError::Recipe {
+            field: "bos_token_id",
+            expected: format!("{first}, which tokenizer.json puts before a text"),
+            found: recipe.bos_token_id.map_or("none".to_owned(), |id| id.to_string()),
+        });
+    }
     if let Some(id) = recipe.bos_token_id
         && tokenizer.id_to_token(id).is_none()
     {

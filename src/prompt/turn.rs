@@ -55,7 +55,7 @@ pub(super) fn image_count(turns: &[Turn]) -> usize {
 /// Refuses what no template renders: turns that do not alternate from a first to a last question, images in answers, texts
 /// that hold the image mark, and texts or image counts that are too large.
 pub(super) fn check(turns: &[Turn], image_mark: &str, limit_bytes: usize) -> Result<(), PromptError> {
-    if turns.len() % 2 == 0 {
+    if turns.len().is_multiple_of(2) {
         return Err(PromptError::Conversation("it must begin and end with a question".to_owned()));
     }
     for (index, turn) in turns.iter().enumerate() {
