@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::exit::{Exit, Failure};
 use super::{Globals, VerbResult, model, terminal};
 use crate::engine::{Engine, ImageGroup, Request, Scheduling};
-use crate::guard::escape;
 use crate::run::{PrompterStop, segments};
 
 /// Arguments of `ask`.
@@ -102,7 +101,7 @@ pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
     }
     let rows = vec![manifest.vision.tokens_per_image; pixels.len()];
     let image_token = manifest.prompt.image_token_id.map_or(IMAGE_TOKEN_INDEX, i64::from);
-    let (prompt_token_ids, spans) = tokenized.expanded_ids(&rows, image_token);
+    let (prompt_token_ids, spans) = tokenized.expanded_ids(&rows, image_token)?;
 
     let stop = PrompterStop { prompter: &model.prompter };
     let request = Request { segments: segments(&tokenized.pieces), max_new_tokens: arguments.max_new_tokens.get(), stop: &stop };
@@ -115,7 +114,7 @@ pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
     let text = model.prompter.trim_answer(&model.prompter.decode(&generation.token_ids)?);
 
     if !arguments.json {
-        terminal::print(&escape::terminal_multiline(&text))?;
+        terminal::print(&terminal::clean(&text))?;
         return Ok(Exit::Success);
     }
     let later = generation.decoded_tokens.saturating_sub(1);

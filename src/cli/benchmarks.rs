@@ -73,7 +73,7 @@ pub fn run(verb: BenchmarksVerb) -> VerbResult {
 }
 
 fn list(arguments: &ListArguments) -> VerbResult {
-    let listed: Vec<ListedBenchmark> = BenchmarkSpec::list()
+    let listed: Vec<ListedBenchmark> = BenchmarkSpec::list()?
         .into_iter()
         .map(|spec| ListedBenchmark { scorer: spec.scorer.identity(), name: spec.name, title: spec.title, licence: spec.licence })
         .collect();
@@ -105,7 +105,7 @@ fn check(arguments: &CheckArguments) -> VerbResult {
     if arguments.json {
         terminal::print_json(&checked)?;
     } else {
-        let prompts: Vec<String> = checked.prompts.iter().map(|prompt| escape::terminal_multiline(prompt)).collect();
+        let prompts: Vec<String> = checked.prompts.iter().map(|prompt| terminal::clean(prompt)).collect();
         terminal::print(&format!(
             "{}: {} questions on {} images ({} missing), scorer {}\nsamples {}\n\n{}",
             checked.title,

@@ -6,6 +6,7 @@
 
 mod ask;
 mod benchmarks;
+mod clock;
 mod compare;
 mod demo;
 mod doctor;

@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
-use super::{VerbResult, run, terminal};
-use crate::report::{self, ReportInput};
+use super::{VerbResult, clock, run, terminal};
+use crate::report::{self, ImageSource, ReportInput, RunSamples};
 use crate::store::Run;
 
 /// Arguments of `report`.
@@ -57,7 +57,17 @@ pub fn run(arguments: ReportArguments) -> VerbResult {
 
 /// Writes the report of `runs` into `output` and returns its files.
 pub fn write(runs: &[Run], comparison: &crate::compare::Comparison, title: &str, output: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let samples = report::match_samples(comparison, runs);
-    let files = report::build(&ReportInput { comparison, samples: &samples, title })?;
-    Ok(report::write_to(&files, output)?)
+    let samples: Vec<RunSamples<'_>> = comparison
+        .runs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, summary)| {
+            let run = runs.iter().find(|run| run.header == summary.header)?;
+            Some(RunSamples { run: index, records: &run.records })
+        })
+        .collect();
+    let generated_at = clock::now_rfc3339();
+    let input = ReportInput { comparison, samples: &samples, images: ImageSource::DataRoot, title, generated_at: &generated_at };
+    let files = report::build(&input)?;
+    Ok(report::write_to(output, &files)?)
 }

@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure};
 use super::progress::RunProgress;
-use super::{Globals, VerbResult, model, terminal};
-use crate::benchmark::Benchmark;
+use super::{Globals, VerbResult, clock, model, terminal};
+use crate::benchmark::{Benchmark, samples_sha256};
 use crate::compare;
-use crate::engine::{Scheduling, runtime_facts};
+use crate::engine::Scheduling;
+use crate::engine::runtime::RuntimeInfo;
+use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
 use crate::run::{Conductor, Outcome, Plan};
-use crate::store::{BenchmarkIdentity, Run, RunHeader, RunSettings, RunWriter};
+use crate::store::{BenchmarkIdentity, Environment, Run, RunHeader, RunSettings, RunWriter};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -232,16 +234,16 @@ fn run_one(
     stop: &StopSignal,
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
-    let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.generation.max_new_tokens);
+    let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
     let header = RunHeader {
         format: crate::store::FORMAT,
-        started: now_rfc3339(),
+        started: clock::now_rfc3339(),
         model: model::identity(&model.package),
         benchmark: BenchmarkIdentity {
             name: benchmark.spec.name.clone(),
             title: benchmark.spec.title.clone(),
             scorer: benchmark.spec.scorer.identity(),
-            samples_sha256: benchmark.samples_sha256_of(plan.sample_indices()),
+            samples_sha256: samples_sha256(plan.sample_indices().map(|index| &benchmark.samples[index])),
             samples: plan.samples(),
             samples_available: benchmark.samples.len(),
             data_root: benchmark.data_root.to_string_lossy().into_owned(),
@@ -253,7 +255,7 @@ fn run_one(
             intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
             scheduling: suite.scheduling.as_str().to_owned(),
         },
-        environment: runtime_facts(globals.ort_library.as_deref())?.into(),
+        environment: environment(model.engine.runtime()),
     };
     let directory = suite.output.join(&header.model.name).join(&header.benchmark.name);
     let label = format!("{} · {}", header.model.name, header.benchmark.name);
@@ -277,6 +279,20 @@ fn run_one(
     Ok(run)
 }
 
+/// The machine and libraries, as a run records them.
+fn environment(runtime: &RuntimeInfo) -> Environment {
+    let machine = Machine::look();
+    Environment {
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_version: runtime.version.clone(),
+        runtime_sha256: runtime.sha256.clone(),
+        platform: format!("{}, {}", machine.operating_system, machine.architecture),
+        processor: machine.cpu,
+        physical_cores: machine.physical_cores,
+        memory_bytes: machine.memory_total_bytes,
+    }
+}
+
 #[derive(Serialize)]
 struct RunsJson {
     format: u32,
@@ -289,15 +305,12 @@ fn report_runs(runs: &[Run], json: bool) -> Result<(), Failure> {
         terminal::print_json(&RunsJson { format: 1, runs: runs.iter().map(compare::summarise).collect() })?;
         return Ok(());
     }
-    for run in runs {
-        let summary = compare::summarise(run);
-        terminal::print(&crate::report::terminal::run(&summary, terminal::stdout_width(), terminal::stdout_colour()))?;
+    if !runs.is_empty() {
+        let comparison = compare::compare(runs, compare::DEFAULT_MARGIN)?;
+        let text = crate::report::terminal::comparison(&comparison, terminal::stdout_width(), terminal::stdout_colour());
+        terminal::print(&text)?;
     }
     Ok(())
-}
-
-fn now_rfc3339() -> String {
-    crate::report::time::rfc3339_utc(std::time::SystemTime::now())
 }
 
 /// The run directories below a path given by the user.

@@ -1,6 +1,6 @@
 //! `score`: predictions made elsewhere, scored by the official rules; no model needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -39,6 +39,8 @@ struct Scores {
     benchmark: String,
     scorer: String,
     n: usize,
+    /// Samples without a prediction, scored as empty answers.
+    missing: usize,
     unparsed: usize,
     metrics: BTreeMap<String, MetricValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,9 +70,13 @@ pub fn run(arguments: ScoreArguments) -> VerbResult {
     let benchmark = Benchmark::load(&arguments.benchmark, arguments.data.as_deref())?;
     let predictions = predictions::read(&arguments.predictions, &benchmark, arguments.allow_missing)?;
     let scorer = &benchmark.spec.scorer;
-    let mut lines = Vec::with_capacity(predictions.len());
-    let mut scored = Vec::with_capacity(predictions.len());
-    for (sample, prediction) in predictions.of(&benchmark) {
+    let texts: HashMap<&str, &str> =
+        predictions.found.iter().map(|prediction| (prediction.key.as_str(), prediction.text.as_str())).collect();
+    let mut lines = Vec::with_capacity(benchmark.samples.len());
+    let mut contributions = Vec::with_capacity(benchmark.samples.len());
+    for sample in &benchmark.samples {
+        // A missing prediction counts as an empty answer, as LLaVA's converter submits it.
+        let prediction = texts.get(sample.key.as_str()).copied().unwrap_or_default();
         let result = crate::score::score(scorer, &sample.reference, prediction);
         lines.push(SampleLine {
             key: sample.key.clone(),
@@ -78,12 +84,18 @@ pub fn run(arguments: ScoreArguments) -> VerbResult {
             parsed: result.parsed,
             score: result.value,
         });
-        scored.push(ScoredSample {
-            cluster: sample.cluster.clone(),
-            category: sample.category.clone(),
-            contributions: result.contributions,
-        });
+        contributions.push(result.contributions);
     }
+    let scored: Vec<ScoredSample<'_>> = benchmark
+        .samples
+        .iter()
+        .zip(&contributions)
+        .map(|(sample, contributions)| ScoredSample {
+            cluster: &sample.cluster,
+            category: sample.category.as_deref(),
+            contributions,
+        })
+        .collect();
     let metrics = summarise_scored(&crate::score::metrics(scorer), &scored);
     let unparsed = lines.iter().filter(|line| line.parsed.is_none()).count();
     if arguments.json {
@@ -92,6 +104,7 @@ pub fn run(arguments: ScoreArguments) -> VerbResult {
             benchmark: benchmark.spec.name.clone(),
             scorer: scorer.identity(),
             n: lines.len(),
+            missing: predictions.missing.len(),
             unparsed,
             metrics: metrics.into_iter().map(|metric| (metric.name.clone(), value(&metric))).collect(),
             samples: arguments.samples.then_some(lines),

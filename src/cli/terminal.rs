@@ -20,6 +20,11 @@ pub fn stdout_width() -> usize {
     terminal.size_checked().map_or(100, |(_, columns)| usize::from(columns))
 }
 
+/// Text of a model or a data file, safe for a terminal line by line.
+pub fn clean(text: &str) -> String {
+    text.lines().map(crate::guard::escape::terminal).collect::<Vec<_>>().join("\n")
+}
+
 /// Writes one block of text to standard output.
 pub fn print(text: &str) -> Result<(), anyhow::Error> {
     let mut stdout = std::io::stdout().lock();

@@ -20,6 +20,7 @@ mod vision;
 pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
+pub use runtime::doctor::physical_cores;
 pub use types::{
     Engine, EngineError, Generation, GroupAnswer, ImageGroup, Request, RequestFailure, Segment, StageTimings, StopReason,
     StopRule,

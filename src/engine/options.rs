@@ -15,6 +15,16 @@ pub enum Scheduling {
     OneByOne,
 }
 
+impl Scheduling {
+    /// The name used in run records and on the command line: `packed-tree` or `one-by-one`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PackedTree => "packed-tree",
+            Self::OneByOne => "one-by-one",
+        }
+    }
+}
+
 /// Settings of an [`OrtEngine`](super::OrtEngine).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {

@@ -14,7 +14,7 @@ use super::template_source;
 use super::tokenizer_file::{load, shielded};
 use super::turn::{self, Turn};
 use crate::guard::files::{contained, read_capped, read_text_capped};
-use crate::package::{PromptRecipe, PromptTemplate, TokenizationMode};
+use crate::package::{Package, PromptRecipe, PromptTemplate, TokenizationMode};
 
 /// Most text that one conversation may hold, image marks included, in bytes: several times the longest LLaVA context.
 pub const MAXIMUM_TEXT_BYTES: usize = 256 << 10;
@@ -47,6 +47,11 @@ pub struct Prompter {
 }
 
 impl Prompter {
+    /// Opens the prompt side of a package.
+    pub fn open(package: &Package) -> Result<Self, PromptError> {
+        Self::open_folder(&package.root, &package.manifest.prompt)
+    }
+
     /// Opens the tokenizer and the chat template, if the recipe names one, of the package in `root`.
     pub fn open_folder(root: &Path, recipe: &PromptRecipe) -> Result<Self, PromptError> {
         let tokenizer_json = read_capped(&contained(root, "tokenizer.json")?, MAXIMUM_TOKENIZER_BYTES)?;

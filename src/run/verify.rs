@@ -161,7 +161,7 @@ fn verify_case(
     let tokenized = prompter.tokenize(&case.prompt)?;
     let rows = vec![package.manifest.vision.tokens_per_image; case.images];
     let own_id = package.manifest.prompt.image_token_id.map_or(-200, i64::from);
-    let (own_ids, _) = tokenized.expanded_ids(&rows, own_id);
+    let (own_ids, _) = tokenized.expanded_ids(&rows, own_id)?;
 
     let stop = PrompterStop { prompter };
     let request = || Request { segments: segments(&tokenized.pieces), max_new_tokens: case.max_new_tokens.max(1), stop: &stop };

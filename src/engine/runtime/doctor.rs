@@ -9,9 +9,9 @@ use super::super::session::runtime_error;
 use super::super::types::EngineError;
 use super::{RuntimeInfo, RuntimeOptions, load, locate};
 
-/// Facts about the machine and its ONNX Runtime.
+/// Facts about the machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DoctorReport {
+pub struct Machine {
     /// Operating system and its version.
     pub operating_system: String,
     /// Processor architecture.
@@ -28,6 +28,13 @@ pub struct DoctorReport {
     pub memory_total_bytes: u64,
     /// Memory free for new work, in bytes.
     pub memory_available_bytes: u64,
+}
+
+/// Facts about the machine and its ONNX Runtime.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DoctorReport {
+    /// The machine.
+    pub machine: Machine,
     /// Where a fetched ONNX Runtime is kept; `None` if there is no cache folder.
     pub cache: Option<PathBuf>,
     /// The runtime, if it could be loaded.
@@ -38,16 +45,36 @@ pub struct DoctorReport {
     pub execution_providers: Vec<String>,
 }
 
+impl Machine {
+    /// Looks at this machine.
+    pub fn look() -> Self {
+        let refresh = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::everything());
+        let system = System::new_with_specifics(refresh).ok();
+        let (mut memory_total_bytes, mut memory_available_bytes) =
+            system.as_ref().map_or((0, 0), |system| (system.total_memory(), system.available_memory()));
+        if let Some(limits) = system.as_ref().and_then(System::cgroup_limits) {
+            memory_total_bytes = memory_total_bytes.min(limits.total_memory);
+            memory_available_bytes = memory_available_bytes.min(limits.free_memory);
+        }
+        Self {
+            operating_system: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned()),
+            architecture: std::env::consts::ARCH.to_owned(),
+            cpu: system
+                .as_ref()
+                .and_then(|system| system.cpus().first())
+                .map(|cpu| cpu.brand().trim().to_owned())
+                .unwrap_or_default(),
+            cpu_features: cpu_features(),
+            physical_cores: physical_cores(),
+            logical_cores: logical_cores(),
+            memory_total_bytes,
+            memory_available_bytes,
+        }
+    }
+}
+
 /// Looks at the machine, and loads ONNX Runtime as `options` say. A missing runtime is a finding, not an error.
 pub fn doctor(options: &RuntimeOptions, progress: &mut dyn FnMut(&str)) -> DoctorReport {
-    let refresh = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()).with_memory(MemoryRefreshKind::everything());
-    let system = System::new_with_specifics(refresh).ok();
-    let (mut memory_total_bytes, mut memory_available_bytes) =
-        system.as_ref().map_or((0, 0), |system| (system.total_memory(), system.available_memory()));
-    if let Some(limits) = system.as_ref().and_then(System::cgroup_limits) {
-        memory_total_bytes = memory_total_bytes.min(limits.total_memory);
-        memory_available_bytes = memory_available_bytes.min(limits.free_memory);
-    }
     let mut execution_providers = Vec::new();
     let found = load(options, progress).and_then(|loaded| {
         execution_providers = usable_providers(loaded)?;
@@ -57,24 +84,7 @@ pub fn doctor(options: &RuntimeOptions, progress: &mut dyn FnMut(&str)) -> Docto
         Ok(info) => (Some(info), None),
         Err(error) => (None, Some(error.to_string())),
     };
-    DoctorReport {
-        operating_system: System::long_os_version().unwrap_or_else(|_| std::env::consts::OS.to_owned()),
-        architecture: std::env::consts::ARCH.to_owned(),
-        cpu: system
-            .as_ref()
-            .and_then(|system| system.cpus().first())
-            .map(|cpu| cpu.brand().trim().to_owned())
-            .unwrap_or_default(),
-        cpu_features: cpu_features(),
-        physical_cores: physical_cores(),
-        logical_cores: logical_cores(),
-        memory_total_bytes,
-        memory_available_bytes,
-        cache: locate::cache_dir().ok(),
-        runtime,
-        runtime_error,
-        execution_providers,
-    }
+    DoctorReport { machine: Machine::look(), cache: locate::cache_dir().ok(), runtime, runtime_error, execution_providers }
 }
 
 /// A graph with one node, `y = -x`, written by `make_probe.py`.
