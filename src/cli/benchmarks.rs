@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::{VerbResult, terminal};
 use crate::benchmark::{Benchmark, BenchmarkSpec};
-use crate::guard::escape;
 
 /// Verbs about benchmarks.
 #[derive(Debug, Subcommand)]
