@@ -115,15 +115,14 @@ impl Disk for FaultyDisk {
             std::fs::write(path, &bytes[..bytes.len() / 2])?;
             return Err(io::Error::other("injected"));
         }
-        RealDisk.write_file(path, bytes)
+        std::fs::write(path, bytes)
     }
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.check()?;
         RealDisk.rename(from, to)
     }
-    fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
-        self.check()?;
-        RealDisk.sync_directory(path)
+    fn sync_directory(&mut self, _: &Path) -> io::Result<()> {
+        self.check()
     }
     fn append(&mut self, log: &mut File, bytes: &[u8]) -> io::Result<()> {
         if self.fails() {
@@ -191,7 +190,7 @@ fn every_failing_operation_leaves_a_run_that_continues() {
             if let Ok(summary) = std::fs::read(run.join(SUMMARY_FILE)) {
                 assert_eq!(summary, b"{\"done\":true}\n");
             }
-            whole_run(Box::new(RealDisk), &run, &mut acknowledged).unwrap();
+            whole_run(quick_disk(), &run, &mut acknowledged).unwrap();
             assert!(std::fs::read(run.join(LOG_FILE)).unwrap() == clean_log, "operation {failing}");
             assert!(Run::open(&run).unwrap().complete);
         }

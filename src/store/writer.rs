@@ -192,6 +192,15 @@ impl RunWriter {
     }
 }
 
+impl Drop for RunWriter {
+    fn drop(&mut self) {
+        // Best effort: both errors leave nothing to do, and acknowledged records are already safe from this process's end.
+        let _ = self.sync();
+        // Closing would not do while a child process that was forked off meanwhile still holds a copy of the handle.
+        let _ = self.log.unlock();
+    }
+}
+
 fn create_header(disk: &mut dyn Disk, path: &Path, header: &RunHeader) -> Result<(), StoreError> {
     let mut bytes = serde_json::to_vec_pretty(header)
         .map_err(|error| StoreError::Header { path: path.to_path_buf(), message: error.to_string() })?;
