@@ -131,7 +131,7 @@ impl SafetensorsFile {
             let offset = data_start.checked_add(begin).ok_or_else(|| malformed(format!("tensor {key:?} has no such offset")))?;
             tensors.push(TensorEntry { key, dtype: raw.dtype, shape: raw.shape, offset, bytes });
         }
-        tensors.sort_by(|a, b| (a.offset, a.bytes).cmp(&(b.offset, b.bytes)));
+        tensors.sort_by_key(|tensor| (tensor.offset, tensor.bytes));
         let mut end = data_start;
         for tensor in &tensors {
             if tensor.offset != end {
