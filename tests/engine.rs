@@ -1,6 +1,8 @@
 //! The engine on a tiny package whose answers NumPy has computed too (`fixtures/engine/make_tiny.py`). The tests need ONNX
 //! Runtime: it is taken from the user's cache, or fetched into it by the program's own means.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "clippy allows them in test functions but not in their helpers")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -132,6 +134,13 @@ fn packed_and_alone_give_the_reference_answers() {
             }
         }
     }
+}
+
+#[test]
+fn an_engine_can_move_to_another_thread() {
+    let mut engine = engine(&options(Scheduling::PackedTree));
+    let answer = std::thread::spawn(move || ask(&mut engine, &[question(&[20, 21, 22, 7])], 3)).join().unwrap();
+    assert_eq!(tokens(&answer), [golden().cases[0].token_ids[..3].to_vec()]);
 }
 
 #[test]
@@ -452,6 +461,48 @@ fn a_second_runtime_is_refused() {
     assert!(with(library).is_ok(), "the same one is fine");
     let error = with(PathBuf::from("/elsewhere/libonnxruntime.so")).err().unwrap().to_string();
     assert!(error.contains("has already loaded"), "{error}");
+}
+
+/// Not a test of its own: run by the next one in a process with an empty cache and without any program to call.
+#[test]
+#[ignore = "runs as a child process"]
+fn child_without_pip() {
+    let package = Package::open(&fixture().join("tiny")).unwrap();
+    match OrtEngine::load(&package, &options(Scheduling::PackedTree)) {
+        Err(error @ EngineError::RuntimeMissing(_)) => println!("{error}"),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn a_machine_without_pip_is_told_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_without_pip", "--ignored", "--nocapture"])
+        .env("PATH", folder.path())
+        .env("XDG_CACHE_HOME", folder.path().join("cache"))
+        .env_remove("ORT_DYLIB_PATH")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{text}{}", String::from_utf8_lossy(&child.stderr));
+    assert!(text.contains("`python3 -m pip download`: not found") && text.contains("To do it by hand: "), "{text}");
+}
+
+#[test]
+fn a_library_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libonnxruntime.so.1.31.1");
+    std::fs::write(&library, b"text").unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "packed_and_alone_give_the_reference_answers", "--nocapture"])
+        .env("ORT_DYLIB_PATH", &library)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
+    assert!(!child.status.success());
+    assert!(text.contains("ONNX Runtime failed while loading") || text.contains("doing: \"loading "), "{text}");
+    assert!(text.contains("libonnxruntime.so.1.31.1"), "{text}");
 }
 
 #[test]

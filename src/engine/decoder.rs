@@ -278,7 +278,8 @@ mod tests {
         assert!(model.prepare(189, 3, 1).is_ok());
     }
 
-    /// Not a check but a measurement, run by name: `cargo test --lib decode_overhead -- --ignored --nocapture`.
+    /// Not a check but a measurement, run by name: `cargo test --lib decode_overhead -- --ignored --nocapture`. What a decode
+    /// step costs beside the graph, with the longest sequence that the tiny graph takes.
     #[test]
     #[ignore = "a measurement"]
     fn decode_overhead() {
@@ -286,9 +287,8 @@ mod tests {
         model.reserve(192).unwrap();
         run(&mut model, 0, 8);
         for rows in [1, 6] {
-            let (mut prepare_us, mut run_us) = (0.0, 0.0);
-            let steps = 2000;
-            for step in 0..steps {
+            let (mut prepare_us, mut run_us, mut choose_us) = (Vec::new(), Vec::new(), Vec::new());
+            for step in 0..2000 {
                 let past = 8 + step % 150;
                 let started = std::time::Instant::now();
                 let inputs = model.prepare(past, rows, rows).unwrap();
@@ -298,12 +298,24 @@ mod tests {
                     super::super::plan::write_bias(row, std::slice::from_ref(&(0..past + 1)));
                 }
                 inputs.logit_rows.fill(0);
-                prepare_us += started.elapsed().as_secs_f64() * 1e6;
+                prepare_us.push(started.elapsed().as_secs_f64() * 1e6);
                 let started = std::time::Instant::now();
-                drop(model.run().unwrap());
-                run_us += started.elapsed().as_secs_f64() * 1e6;
+                let logits = model.run().unwrap();
+                run_us.push(started.elapsed().as_secs_f64() * 1e6);
+                let started = std::time::Instant::now();
+                assert!(logits.map(super::super::sampling::greedy).all(|choice| choice.is_some()));
+                choose_us.push(started.elapsed().as_secs_f64() * 1e6);
             }
-            eprintln!("{rows} rows: prepare {:.1} us, run {:.1} us a step", prepare_us / steps as f64, run_us / steps as f64);
+            let median = |values: &mut Vec<f64>| {
+                values.sort_by(f64::total_cmp);
+                values[values.len() / 2]
+            };
+            eprintln!(
+                "{rows} rows: prepare {:.1} us, run {:.1} us, choose {:.1} us a step",
+                median(&mut prepare_us),
+                median(&mut run_us),
+                median(&mut choose_us)
+            );
         }
     }
 }

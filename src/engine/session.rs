@@ -89,19 +89,17 @@ impl Graph {
 }
 
 fn builder(runtime: &Loaded, options: &EngineOptions, fixed_shapes: bool) -> ort::Result<SessionBuilder> {
-    let strip = |error: ort::Error<SessionBuilder>| ort::Error::<()>::new_with_code(error.code(), error.message());
-    Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::Level3)
-        .and_then(|builder| builder.with_intra_threads(options.intra_op_threads.max(1)))
-        .and_then(|builder| builder.with_inter_threads(1))
+    Ok(Session::builder(&runtime.environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(options.intra_op_threads.max(1))?
+        .with_inter_threads(1)?
         // The three stages have a pool each, and image decoding runs beside them: idle threads must not burn the cores
         // that others need once a run has ended.
-        .and_then(|builder| builder.with_config_entry("session.force_spinning_stop", "1"))
+        .with_config_entry("session.force_spinning_stop", "1")?
         // A memory plan is kept for each new shape, and in decoding each step has one.
-        .and_then(|builder| builder.with_memory_pattern(fixed_shapes))
-        .and_then(|builder| builder.with_deterministic_compute(true))
-        .and_then(|builder| builder.with_prepacking(options.prepack))
-        .map_err(strip)
+        .with_memory_pattern(fixed_shapes)?
+        .with_deterministic_compute(true)?
+        .with_prepacking(options.prepack)?)
 }
 
 fn compare_ports(kind: &str, expected: &[Port], found: &[Outlet]) -> Result<(), String> {
@@ -120,7 +118,8 @@ fn compare_ports(kind: &str, expected: &[Port], found: &[Outlet]) -> Result<(), 
             && shape.iter().zip(&port.shape).all(|(&found, expected)| {
                 found < 0 || expected.is_none_or(|expected| usize::try_from(found).is_ok_and(|found| found == expected))
             });
-        if !fits && !(kind == "output" && shape.is_empty()) {
+        let untold = kind == "output" && shape.is_empty();
+        if !fits && !untold {
             let expected: Vec<String> =
                 port.shape.iter().map(|size| size.map_or_else(|| "any".to_owned(), |size| size.to_string())).collect();
             return Err(format!("{kind} `{}` must have shape [{}], found {shape:?}", port.name, expected.join(", ")));

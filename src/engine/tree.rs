@@ -293,3 +293,107 @@ fn embed(embedding: &EmbeddingTable, images: &[Option<EncodedImage>], row: Row, 
         Err(EngineError::Runtime { doing: "embedding a prompt".to_owned(), message: format!("there is no {row:?}") })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::super::options::EngineOptions;
+    use super::super::runtime;
+    use super::super::session::Graph;
+    use super::*;
+    use crate::package::Package;
+
+    struct Never;
+
+    impl StopRule for Never {
+        fn check(&self, _: &[u32]) -> Option<StopReason> {
+            None
+        }
+    }
+
+    fn tiny() -> (LanguageModel, EmbeddingTable) {
+        let package = Package::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine/tiny")).unwrap();
+        let loaded = runtime::load(&Default::default(), &mut |_| {}).unwrap();
+        let stage = &package.manifest.llm;
+        let graph = Graph::load(loaded, &package.root, &stage.graph, &EngineOptions::default(), false).unwrap();
+        let embedding = EmbeddingTable::open(&package.root, &stage.embedding, &graph.path).unwrap();
+        let mut model = LanguageModel::new(graph, stage).unwrap();
+        model.reserve(64).unwrap();
+        (model, embedding)
+    }
+
+    fn rows(tokens: &[u32]) -> Vec<Row> {
+        tokens.iter().map(|&token| Row::Token(token)).collect()
+    }
+
+    /// Bits of all logits of question `place`, after the suffixes and after one decode step, in which the questions are fed
+    /// the tokens `fed`.
+    fn logit_bits(questions: &[Vec<u32>], fed: &[u32], place: usize) -> Vec<u32> {
+        thread_local! {
+            static MODEL: RefCell<(LanguageModel, EmbeddingTable)> = RefCell::new(tiny());
+        }
+        MODEL.with_borrow_mut(|(model, embedding)| {
+            let suffixes: Vec<Vec<Row>> = questions.iter().map(|tokens| rows(tokens)).collect();
+            let members: Vec<Member<'_>> = suffixes
+                .iter()
+                .enumerate()
+                .map(|(request, suffix)| Member { request, suffix, max_new_tokens: 8, stop: &Never })
+                .collect();
+            let mut timings = StageTimings::default();
+            let mut tree = Tree::new(model, embedding, &[], Instant::now(), &mut timings);
+            tree.prefill_prefix(&rows(&[1, 5, 9])).unwrap();
+            let mut growing = tree.fill_suffixes(&members).unwrap();
+            let mut bits: Vec<u32> = tree.model.run().unwrap().nth(place).unwrap().iter().map(|x| x.to_bits()).collect();
+            for (question, &token) in growing.iter_mut().zip(fed) {
+                question.push(Choice { token, log_probability: 0.0 }, 0.0);
+            }
+            let all: Vec<usize> = (0..members.len()).collect();
+            let length = 3 + suffixes.iter().map(Vec::len).sum::<usize>();
+            tree.fill_step(&mut growing, &all, length).unwrap();
+            bits.extend(tree.model.run().unwrap().nth(place).unwrap().iter().map(|x| x.to_bits()));
+            bits
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// At equal lengths, what the neighbours say does not change one bit of one logit.
+        #[test]
+        fn neighbours_change_no_bit(
+            mine in prop::collection::vec(0_u32..95, 1..6),
+            before in prop::collection::vec((0_u32..95, 0_u32..95), 1..6),
+            after in prop::collection::vec((0_u32..95, 0_u32..95), 1..6),
+            fed in (0_u32..95, 0_u32..95, 0_u32..95),
+        ) {
+            let side = |pairs: &[(u32, u32)], left: bool| -> Vec<u32> {
+                pairs.iter().map(|pair| if left { pair.0 } else { pair.1 }).collect()
+            };
+            let one = logit_bits(&[side(&before, true), mine.clone(), side(&after, true)], &[fed.0, 7, fed.1], 1);
+            let other = logit_bits(&[side(&before, false), mine, side(&after, false)], &[fed.1, 7, fed.2], 1);
+            prop_assert_eq!(one, other);
+        }
+    }
+
+    #[test]
+    fn adjacent_rows_are_seen_as_one_range() {
+        let member = Member { request: 0, suffix: &[], max_new_tokens: 9, stop: &Never };
+        let mut question = Growing {
+            member,
+            visible: vec![0..3, 3..5],
+            token_ids: Vec::new(),
+            log_probabilities: Vec::new(),
+            first_token_ms: 0.0,
+            last_token_ms: 0.0,
+            stop_reason: None,
+        };
+        for row in [5, 6, 8, 9, 12] {
+            question.see(row);
+        }
+        assert_eq!(question.visible, [0..3, 3..7, 8..10, 12..13]);
+    }
+}

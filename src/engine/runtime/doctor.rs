@@ -106,7 +106,7 @@ fn usable_providers(loaded: &super::Loaded) -> Result<Vec<String>, EngineError> 
 
 fn probe(loaded: &super::Loaded, provider: &str) -> ort::Result<bool> {
     let devices: Vec<_> = loaded.environment.devices().filter(|device| device.ep().is_ok_and(|name| name == provider)).collect();
-    let Ok(mut builder) = ort::session::Session::builder(&loaded.environment)?.with_devices(devices.into_iter(), None) else {
+    let Ok(mut builder) = ort::session::Session::builder(&loaded.environment)?.with_devices(devices, None) else {
         return Ok(false);
     };
     let Ok(mut session) = builder.commit_from_memory(PROBE) else { return Ok(false) };

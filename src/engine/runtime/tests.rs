@@ -19,15 +19,18 @@ fn platform() -> Platform {
     Platform { library_bytes: LIBRARY.len() as u64, library_sha256: sha256, ..PLATFORMS[0] }
 }
 
+/// Members of a wheel: paths and contents.
+type Wheel = Vec<(&'static str, Vec<u8>)>;
+
 /// Stands in for `pip`: fails like `failures` in turn, then leaves a wheel with these members.
 struct FakePip {
     failures: RefCell<Vec<String>>,
-    wheel: Option<Vec<(&'static str, Vec<u8>)>>,
+    wheel: Option<Wheel>,
     calls: RefCell<Vec<String>>,
 }
 
 impl FakePip {
-    fn new(failures: &[&str], wheel: Option<Vec<(&'static str, Vec<u8>)>>) -> Self {
+    fn new(failures: &[&str], wheel: Option<Wheel>) -> Self {
         let failures = failures.iter().rev().map(|text| (*text).to_owned()).collect();
         Self { failures: RefCell::new(failures), wheel, calls: RefCell::new(Vec::new()) }
     }
@@ -82,7 +85,7 @@ impl<'a> Given<'a> {
     }
 }
 
-fn good_wheel() -> Option<Vec<(&'static str, Vec<u8>)>> {
+fn good_wheel() -> Option<Wheel> {
     Some(vec![("onnxruntime/__init__.py", b"x".to_vec()), (PLATFORMS[0].member, LIBRARY.to_vec())])
 }
 
@@ -159,7 +162,7 @@ fn a_cached_library_that_was_changed_is_refused_and_kept() {
 
 #[test]
 fn a_wheel_that_is_not_the_pinned_one_is_refused() {
-    let cases: [(Option<Vec<(&'static str, Vec<u8>)>>, &str); 5] = [
+    let cases: [(Option<Wheel>, &str); 5] = [
         (Some(vec![(PLATFORMS[0].member, b"NOT really a library".to_vec())]), "is not the pinned library"),
         (Some(vec![(PLATFORMS[0].member, b"short".to_vec())]), "expected 20 bytes"),
         (Some(vec![(PLATFORMS[0].member, vec![0; 1 << 20])]), "found 21 with"),
