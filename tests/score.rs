@@ -105,6 +105,19 @@ fn pope_parsing_and_totals_equal_the_official_code() {
 }
 
 #[test]
+fn llava_s_published_confusion_counts_give_its_published_f1() {
+    // LLaVA-1.5-7B on the random split of 2,910 rows (haotian-liu/LLaVA issue 626): 1183 TP, 31 FP, 1379 TN, 317 FN.
+    let answers = |count: usize, yes: bool, text: &'static str| std::iter::repeat_n((yes, text), count);
+    let all = answers(1183, true, "Yes").chain(answers(31, false, "Yes")).chain(answers(1379, false, "No"));
+    let scores: Vec<SampleScore> = all
+        .chain(answers(317, true, "No"))
+        .map(|(yes, text)| score(&ScorerSpec::new(ScorerRule::Pope), &Reference::YesNo { yes }, text))
+        .collect();
+    assert_eq!(scores.len(), 2910);
+    assert_eq!(format!("{:.3}", percent(&scores, "f1")), "87.178");
+}
+
+#[test]
 fn boxes_are_parsed_and_matched_as_in_lmms_eval() {
     let recorded = fixture("official_grounding.json");
     let cases = recorded["cases"].as_array().unwrap();
