@@ -60,13 +60,23 @@ for width in 390 1280; do
 <script>document.getElementById("f").onload = function () {
   var d = this.contentDocument.documentElement;
   document.body.dataset.width = d.scrollWidth; document.body.dataset.height = d.scrollHeight;
+  var wide = [], all = d.querySelectorAll("body *");
+  for (var i = 0; i < all.length && wide.length < 5; i++) {
+    if (all[i].getBoundingClientRect().right > ${width} && !all[i].closest(".scroll > *")) {
+      var at = all[i], path = [];
+      for (; at && at !== d; at = at.parentElement) { path.unshift(at.tagName.toLowerCase()); }
+      wide.push(path.join(" ") + ": " + all[i].textContent.slice(0, 40).replace(/[^a-z ]/gi, ""));
+    }
+  }
+  document.body.dataset.wide = wide.join("; ");
 };</script></body></html>
 HTML
     browse "frame-$width" --allow-file-access-from-files --window-size=1400,900 --dump-dom "file://$work/frame-$width.html" >"$work/frame-$width.dom"
     check_log "frame-$width"
     measured=$(grep -oE 'data-width="[0-9]+"' "$work/frame-$width.dom" | grep -oE '[0-9]+' || true)
     [ -n "$measured" ] || fail "the page could not be measured at $width px"
-    [ "$measured" -le "$width" ] || fail "the page is $measured px wide in a window of $width px"
+    [ "$measured" -le "$width" ] || fail "the page is $measured px wide in a window of $width px" \
+        "$(grep -oE 'data-wide="[^"]*"' "$work/frame-$width.dom")"
     height=$(grep -oE 'data-height="[0-9]+"' "$work/frame-$width.dom" | grep -oE '[0-9]+')
     if [ "${SCREENSHOTS:-1}" = 1 ]; then
         [ "$height" -le 16000 ] || height=16000
