@@ -373,7 +373,8 @@ fn many_large_samples_keep_the_page_small() {
     assert!(page.contains("characters in all"));
 }
 
-fn browser(page: &Path, folder: &Path, screenshots: bool) -> Option<bool> {
+/// What the browser check says of a page: nothing when there is no browser, the first line of its complaint when it fails.
+fn browser(page: &Path, folder: &Path, screenshots: bool) -> Option<Result<(), String>> {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/report_in_browser.sh");
     let output = Command::new("bash")
         .arg(script)
@@ -383,15 +384,12 @@ fn browser(page: &Path, folder: &Path, screenshots: bool) -> Option<bool> {
         .output()
         .map_err(|error| eprintln!("skipped: no bash to run the browser check ({error})"))
         .ok()?;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.code() == Some(77) {
         eprintln!("skipped: no Chromium on this machine, the page was not opened in a browser");
         return None;
     }
-    if !output.status.success() {
-        eprintln!("{said}");
-    }
-    Some(output.status.success())
+    let complaint = || format!("{} {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    Some(if output.status.success() { Ok(()) } else { Err(complaint()) })
 }
 
 #[test]
@@ -410,7 +408,9 @@ fn hostile_texts_do_nothing_in_a_browser() {
     for (index, file) in joined.iter().filter(|file| file.name == "index.html").enumerate() {
         let page = folder.join(format!("index-{index}.html"));
         std::fs::write(&page, &file.bytes).unwrap();
-        assert_ne!(browser(&page, &folder, false), Some(false), "{}", page.display());
+        if let Some(checked) = browser(&page, &folder, false) {
+            assert_eq!(checked, Ok(()), "{}", page.display());
+        }
     }
 }
 
@@ -418,18 +418,30 @@ fn hostile_texts_do_nothing_in_a_browser() {
 fn the_browser_check_itself_sees_what_it_should() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        ("request", "<!doctype html><html><body><img src=\"http://evil.invalid/x.png\"></body></html>"),
+        (
+            "request",
+            "asked for something over the network",
+            "<!doctype html><html><body><img src=\"http://evil.invalid/x.png\"></body></html>",
+        ),
         (
             "script",
+            "injected markup acted",
             "<!doctype html><html><body><script>document.documentElement.setAttribute('data-pwned','1')</script></body></html>",
         ),
-        ("console", "<!doctype html><html><body><script>console.error('x')</script></body></html>"),
-        ("width", "<!doctype html><html><body><div style=\"width:700px\">wide</div></body></html>"),
+        ("console", "wrote to the console", "<!doctype html><html><body><script>console.error('x')</script></body></html>"),
+        (
+            "width",
+            "700 px wide in a window of 390 px",
+            "<!doctype html><html><body><div style=\"width:700px\">wide</div></body></html>",
+        ),
     ];
-    for (name, content) in cases {
+    for (name, expected, content) in cases {
         let page = folder.path().join(format!("{name}.html"));
         std::fs::write(&page, content).unwrap();
-        assert_ne!(browser(&page, folder.path(), false), Some(true), "{name} was not noticed");
+        if let Some(checked) = browser(&page, folder.path(), false) {
+            let complaint = checked.unwrap_err();
+            assert!(complaint.contains(expected), "{name}: {complaint}");
+        }
     }
 }
 
@@ -442,6 +454,8 @@ fn the_demo_page_works_in_a_browser() {
     }
     let demo = demo(&folder.to_string_lossy());
     let paths = report::write_to(&folder, &build(&demo, ImageSource::DataRoot)).unwrap();
-    assert_ne!(browser(&paths[0], &folder, true), Some(false));
+    if let Some(checked) = browser(&paths[0], &folder, true) {
+        assert_eq!(checked, Ok(()));
+    }
     eprintln!("the demo report lies in {}", folder.display());
 }

@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 browse() { # browse NAME ARGUMENT...
     local name=$1; shift
     # Every host name fails to resolve: a request that was tried stands in the network log all the same.
-    timeout "${TIMEOUT_S:-120}" "$chromium" --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
+    timeout "${TIMEOUT_S:-300}" "$chromium" --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
         --disable-component-update --disable-sync --disable-default-apps --disable-extensions --hide-scrollbars \
         --host-resolver-rules="MAP * ~NOTFOUND" --user-data-dir="$work/profile-$name" --enable-logging=stderr --v=0 \
         --log-net-log="$work/$name.net.json" --net-log-capture-mode=Default --virtual-time-budget=4000 "$@" 2>"$work/$name.err"
@@ -44,7 +44,7 @@ check_log() { # check_log NAME
 }
 
 # 1. The page itself: its DOM after its script ran.
-browse page --window-size=1280,900 --dump-dom "file://$page" >"$work/dom.html"
+browse page --window-size=1280,900 --dump-dom "file://$page" >"$work/dom.html" || fail "Chromium did not open the page" "$(tail -3 "$work/page.err")"
 check_log page
 grep -q '</html>' "$work/dom.html" || fail "the page was not rendered"
 grep -aoE '<html[^>]*>' "$work/dom.html" | head -1 | grep -q 'data-pwned' && fail "injected markup acted"

@@ -403,7 +403,7 @@ fn settings(view: &View<'_>) -> Markup {
         }
     }
     rows.sort_by_key(|(package, ..)| *package);
-    let all = view.benchmarks.len();
+    let apart = rows.len() > view.packages.len();
     html! {
         table.tight {
             thead { tr {
@@ -412,7 +412,7 @@ fn settings(view: &View<'_>) -> Markup {
                 th.n scope="col" { "Threads" }
                 th scope="col" { "Scheduling" }
                 th.n scope="col" { "Most new tokens" }
-                th scope="col" { "Benchmarks" }
+                @if apart { th scope="col" { "Benchmarks" } }
             } }
             tbody {
                 @for (package, facts, benchmarks) in &rows {
@@ -424,7 +424,7 @@ fn settings(view: &View<'_>) -> Markup {
                         td.n { (threads) }
                         td.name { (said(scheduling)) }
                         td.n { (tokens) }
-                        td.wide { @if benchmarks.len() == all && all > 1 { "all" } @else { (said(&benchmarks.join(", "))) } }
+                        @if apart { td.wide { (said(&benchmarks.join(", "))) } }
                     }
                 }
             }
