@@ -189,8 +189,9 @@ fn equal_names_are_told_apart() {
 fn wrong_input_is_named() {
     let mut demo = small();
     let samples = [RunSamples { run: 9, records: &[] }];
-    let input =
-        |comparison, samples| ReportInput { comparison, samples, images: ImageSource::Omit, title: "t", generated_at: MADE };
+    fn input<'a>(comparison: &'a Comparison, samples: &'a [RunSamples<'a>]) -> ReportInput<'a> {
+        ReportInput { comparison, samples, images: ImageSource::Omit, title: "t", generated_at: MADE }
+    }
     let unknown = report::build(&input(&demo.comparison, &samples)).unwrap_err();
     assert_eq!(unknown.to_string(), "samples were given for run 9, but the comparison has 4 runs (counted from 0)");
     demo.comparison.runs.clear();
@@ -273,7 +274,10 @@ fn hostile_texts_leave_the_structure_of_every_format_as_it_is() {
 
         let markdown = text(&files, "report.md");
         assert_eq!(table_shape(markdown), table_shape(text(&plain_files, "report.md")), "{payload}");
-        assert!(!markdown.contains('<') && !markdown.contains("://") && !markdown.contains("]("), "{payload}\n{markdown}");
+        assert!(
+            !markdown.contains('<') && !markdown.contains("://") && !markdown.replace("\\](", "").contains("]("),
+            "{payload}\n{markdown}"
+        );
         assert!(!markdown.contains('\u{1b}'), "{payload}");
 
         let mut reader = csv::Reader::from_reader(text(&files, "results.csv").as_bytes());
@@ -369,7 +373,8 @@ fn many_large_samples_keep_the_page_small() {
     assert!(page.contains("characters in all"));
 }
 
-fn browser(page: &Path, folder: &Path, screenshots: bool) -> Option<bool> {
+/// What the browser check says of a page: nothing when there is no browser, the first line of its complaint when it fails.
+fn browser(page: &Path, folder: &Path, screenshots: bool) -> Option<Result<(), String>> {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/report_in_browser.sh");
     let output = Command::new("bash")
         .arg(script)
@@ -379,21 +384,19 @@ fn browser(page: &Path, folder: &Path, screenshots: bool) -> Option<bool> {
         .output()
         .map_err(|error| eprintln!("skipped: no bash to run the browser check ({error})"))
         .ok()?;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.code() == Some(77) {
         eprintln!("skipped: no Chromium on this machine, the page was not opened in a browser");
         return None;
     }
-    if !output.status.success() {
-        eprintln!("{said}");
-    }
-    Some(output.status.success())
+    let complaint = || format!("{} {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    Some(if output.status.success() { Ok(()) } else { Err(complaint()) })
 }
 
 #[test]
 fn hostile_texts_do_nothing_in_a_browser() {
-    // One payload per field in turn, so that every payload stands in every field of some package.
-    let folder = tempfile::tempdir().unwrap();
+    // Payloads in turn over the fields, and then all of them in every field.
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report-hostile");
+    std::fs::create_dir_all(&folder).unwrap();
     let mut next = 0;
     let demo = hostile::demo_with(|_| {
         next += 1;
@@ -403,9 +406,11 @@ fn hostile_texts_do_nothing_in_a_browser() {
     let everything = hostile::PAYLOADS.join(" ");
     joined.extend(build_hostile(&hostile::demo_with(|_| everything.clone()), &everything));
     for (index, file) in joined.iter().filter(|file| file.name == "index.html").enumerate() {
-        let page = folder.path().join(format!("index-{index}.html"));
+        let page = folder.join(format!("index-{index}.html"));
         std::fs::write(&page, &file.bytes).unwrap();
-        assert_ne!(browser(&page, folder.path(), false), Some(false));
+        if let Some(checked) = browser(&page, &folder, false) {
+            assert_eq!(checked, Ok(()), "{}", page.display());
+        }
     }
 }
 
@@ -413,18 +418,30 @@ fn hostile_texts_do_nothing_in_a_browser() {
 fn the_browser_check_itself_sees_what_it_should() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        ("request", "<!doctype html><html><body><img src=\"http://evil.invalid/x.png\"></body></html>"),
+        (
+            "request",
+            "asked for something over the network",
+            "<!doctype html><html><body><img src=\"http://evil.invalid/x.png\"></body></html>",
+        ),
         (
             "script",
+            "injected markup acted",
             "<!doctype html><html><body><script>document.documentElement.setAttribute('data-pwned','1')</script></body></html>",
         ),
-        ("console", "<!doctype html><html><body><script>console.error('x')</script></body></html>"),
-        ("width", "<!doctype html><html><body><div style=\"width:700px\">wide</div></body></html>"),
+        ("console", "wrote to the console", "<!doctype html><html><body><script>console.error('x')</script></body></html>"),
+        (
+            "width",
+            "700 px wide in a window of 390 px",
+            "<!doctype html><html><body><div style=\"width:700px\">wide</div></body></html>",
+        ),
     ];
-    for (name, content) in cases {
+    for (name, expected, content) in cases {
         let page = folder.path().join(format!("{name}.html"));
         std::fs::write(&page, content).unwrap();
-        assert_ne!(browser(&page, folder.path(), false), Some(true), "{name} was not noticed");
+        if let Some(checked) = browser(&page, folder.path(), false) {
+            let complaint = checked.unwrap_err();
+            assert!(complaint.contains(expected), "{name}: {complaint}");
+        }
     }
 }
 
@@ -437,6 +454,8 @@ fn the_demo_page_works_in_a_browser() {
     }
     let demo = demo(&folder.to_string_lossy());
     let paths = report::write_to(&folder, &build(&demo, ImageSource::DataRoot)).unwrap();
-    assert_ne!(browser(&paths[0], &folder, true), Some(false));
+    if let Some(checked) = browser(&paths[0], &folder, true) {
+        assert_eq!(checked, Ok(()));
+    }
     eprintln!("the demo report lies in {}", folder.display());
 }

@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 browse() { # browse NAME ARGUMENT...
     local name=$1; shift
     # Every host name fails to resolve: a request that was tried stands in the network log all the same.
-    timeout "${TIMEOUT_S:-120}" "$chromium" --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
+    timeout "${TIMEOUT_S:-300}" "$chromium" --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
         --disable-component-update --disable-sync --disable-default-apps --disable-extensions --hide-scrollbars \
         --host-resolver-rules="MAP * ~NOTFOUND" --user-data-dir="$work/profile-$name" --enable-logging=stderr --v=0 \
         --log-net-log="$work/$name.net.json" --net-log-capture-mode=Default --virtual-time-budget=4000 "$@" 2>"$work/$name.err"
@@ -44,7 +44,7 @@ check_log() { # check_log NAME
 }
 
 # 1. The page itself: its DOM after its script ran.
-browse page --window-size=1280,900 --dump-dom "file://$page" >"$work/dom.html"
+browse page --window-size=1280,900 --dump-dom "file://$page" >"$work/dom.html" || fail "Chromium did not open the page" "$(tail -3 "$work/page.err")"
 check_log page
 grep -q '</html>' "$work/dom.html" || fail "the page was not rendered"
 grep -aoE '<html[^>]*>' "$work/dom.html" | head -1 | grep -q 'data-pwned' && fail "injected markup acted"
@@ -60,13 +60,23 @@ for width in 390 1280; do
 <script>document.getElementById("f").onload = function () {
   var d = this.contentDocument.documentElement;
   document.body.dataset.width = d.scrollWidth; document.body.dataset.height = d.scrollHeight;
+  var wide = [], all = d.querySelectorAll("body *");
+  for (var i = 0; i < all.length && wide.length < 5; i++) {
+    if (all[i].getBoundingClientRect().right > ${width} && !all[i].closest(".scroll > *")) {
+      var at = all[i], path = [];
+      for (; at && at !== d; at = at.parentElement) { path.unshift(at.tagName.toLowerCase()); }
+      wide.push(path.join(" ") + ": " + all[i].textContent.slice(0, 40).replace(/[^a-z ]/gi, ""));
+    }
+  }
+  document.body.dataset.wide = wide.join("; ");
 };</script></body></html>
 HTML
     browse "frame-$width" --allow-file-access-from-files --window-size=1400,900 --dump-dom "file://$work/frame-$width.html" >"$work/frame-$width.dom"
     check_log "frame-$width"
     measured=$(grep -oE 'data-width="[0-9]+"' "$work/frame-$width.dom" | grep -oE '[0-9]+' || true)
     [ -n "$measured" ] || fail "the page could not be measured at $width px"
-    [ "$measured" -le "$width" ] || fail "the page is $measured px wide in a window of $width px"
+    [ "$measured" -le "$width" ] || fail "the page is $measured px wide in a window of $width px" \
+        "$(grep -oE 'data-wide="[^"]*"' "$work/frame-$width.dom")"
     height=$(grep -oE 'data-height="[0-9]+"' "$work/frame-$width.dom" | grep -oE '[0-9]+')
     if [ "${SCREENSHOTS:-1}" = 1 ]; then
         [ "$height" -le 16000 ] || height=16000

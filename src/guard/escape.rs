@@ -81,8 +81,8 @@ pub fn markdown(text: &str) -> String {
                 escaped.push(character);
                 escaped.push('\u{200B}');
             }
-            // `https://…`, `mailto:…`, `javascript:…` and `GH-1` style links are recognised in plain text.
-            ':' if next.is_some_and(|next| !next.is_whitespace()) => escaped.push_str(":\u{200B}"),
+            // GitHub makes links of `scheme://…` and `www.…` in plain text.
+            ':' if characters[index + 1..].starts_with(&['/', '/']) => escaped.push_str(":\u{200B}"),
             '.' if ends_with_www(&characters[..index]) => escaped.push_str(".\u{200B}"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '!' | '$' | '{' | '}' => {
                 escaped.push('\\');

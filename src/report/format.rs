@@ -54,16 +54,6 @@ impl Unit {
         }
     }
 
-    /// `82.9 to 85.3`.
-    pub fn interval(self, estimate: &Estimate) -> String {
-        match estimate.interval {
-            Some([low, high]) => {
-                format!("{} to {}", number(low, self.decimals(estimate)), number(high, self.decimals(estimate)))
-            }
-            None => MISSING.to_owned(),
-        }
-    }
-
     /// `−4.2`, `+1.0`, `0.0`.
     pub fn difference(self, estimate: &Estimate) -> String {
         signed(estimate.value, self.decimals(estimate))
@@ -231,9 +221,8 @@ mod tests {
     fn per_cent_has_one_decimal_and_its_interval() {
         let unit = Unit { scale: 100.0 };
         assert_eq!(unit.value_and_half(&estimate(84.123, Some([82.9, 85.3]))), "84.1 ± 1.2");
-        assert_eq!(unit.interval(&estimate(84.123, Some([82.9, 85.3]))), "82.9 to 85.3");
         assert_eq!(unit.value_and_half(&estimate(84.0, None)), "84.0");
-        assert_eq!(unit.interval(&estimate(84.0, None)), "–");
+        assert_eq!(unit.difference_interval(&estimate(84.0, None)), "–");
         assert_eq!(unit.difference(&estimate(-4.2, Some([-6.1, -2.3]))), "−4.2");
         assert_eq!(unit.difference_interval(&estimate(-4.2, Some([-6.1, 2.3]))), "−6.1 to +2.3");
         assert_eq!(unit.value(&estimate(f64::NAN, None)), "–");

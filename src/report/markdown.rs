@@ -40,7 +40,7 @@ fn verdict(out: &mut String, view: &View<'_>) {
     }
     let cautions = view.cautions();
     if !cautions.is_empty() {
-        let _ = writeln!(out, "Before believing it:\n");
+        let _ = writeln!(out, "Caveats:\n");
         for caution in cautions {
             let _ = writeln!(out, "- {}", escape(&caution));
         }
@@ -71,7 +71,7 @@ fn accuracy(out: &mut String, view: &View<'_>) {
             rows.push(row);
         }
     }
-    table(out, &header, 2, &rows);
+    table(out, &header, "ll", &rows);
 }
 
 fn metric_name(name: &str, primary: bool) -> String {
@@ -125,7 +125,7 @@ fn differences(out: &mut String, view: &View<'_>) {
             }
         }
     }
-    table(out, &header, 4, &rows);
+    table(out, &header, "llllrrrrrrrrrl", &rows);
     let _ = writeln!(
         out,
         "MDE: the smallest difference that this many samples detect with 80 % power at the 5 % level. \
@@ -154,7 +154,7 @@ fn latency(out: &mut String, view: &View<'_>) {
             ]);
         }
     }
-    table(out, &header, 2, &rows);
+    table(out, &header, "ll", &rows);
     let _ = writeln!(out, "TTFT and TPOT are per question, the stages per image with all its questions.\n");
 }
 
@@ -197,7 +197,7 @@ fn basis(out: &mut String, view: &View<'_>) {
             ]);
         }
     }
-    table(out, &header, 3, &rows);
+    table(out, &header, "lllrrrrlllrll", &rows);
     for environment in view.environments() {
         let _ = writeln!(out, "- {}", escape(&environment));
     }
@@ -212,10 +212,11 @@ fn samples(records: usize, available: usize) -> String {
     }
 }
 
-/// A table whose first `text_columns` columns stand left and the others right.
-fn table(out: &mut String, header: &[String], text_columns: usize, rows: &[Vec<String>]) {
+/// A table; `alignment` has an `l` for every column of text, an `r` for numbers, and numbers follow where it ends.
+fn table(out: &mut String, header: &[String], alignment: &str, rows: &[Vec<String>]) {
     let _ = writeln!(out, "| {} |", header.join(" | "));
-    let rule: Vec<&str> = (0..header.len()).map(|column| if column < text_columns { "---" } else { "---:" }).collect();
+    let alignment = alignment.chars().chain(std::iter::repeat('r'));
+    let rule: Vec<&str> = header.iter().zip(alignment).map(|(_, side)| if side == 'l' { "---" } else { "---:" }).collect();
     let _ = writeln!(out, "| {} |", rule.join(" | "));
     for row in rows {
         let _ = writeln!(out, "| {} |", row.join(" | "));

@@ -8,9 +8,9 @@ use super::charts;
 use super::format;
 use super::view::View;
 
-const SIZE: f64 = 420.0;
-const HEIGHT: f64 = 340.0;
-const RADIUS: f64 = 118.0;
+const SIZE: f64 = 460.0;
+const HEIGHT: f64 = 310.0;
+const RADIUS: f64 = 116.0;
 
 /// One axis: a benchmark whose primary metric has a direction “higher is better”.
 struct Axis<'a> {
@@ -51,7 +51,7 @@ pub(super) fn chart(view: &View<'_>) -> Option<(Markup, String)> {
                 @let (cosine, _) = direction(index);
                 line.grid x1=(px(center_x)) y1=(px(center_y)) x2=(px(x)) y2=(px(y)) {}
                 text x=(px(label_x)) y=(px(label_y)) dy="0.35em" text-anchor=(anchor(cosine)) {
-                    (escape::shorten(&escape::terminal(axis.title), 18))
+                    (escape::shorten(&escape::terminal(axis.title), 16))
                 }
             }
             @for share in [50, 100] {

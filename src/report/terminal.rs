@@ -34,7 +34,7 @@ pub fn comparison(comparison: &Comparison, width: usize, colour: bool) -> String
     let cautions = view.cautions();
     if !cautions.is_empty() {
         lines.push(String::new());
-        lines.push(paint("Before believing it", "1", colour));
+        lines.push(paint("Caveats", "1", colour));
         for caution in cautions {
             lines.extend(wrap(&escape::terminal(&format!("  ! {caution}")), width, "    "));
         }
@@ -151,7 +151,7 @@ fn differences(view: &View<'_>, contest: &Contest<'_>, width: usize, colour: boo
     }
     if contest.standings.iter().any(|standing| standing.metric.verdict == Verdict::NoWorse) {
         let margin = contest.standings.first().map_or_else(String::new, |standing| standing.unit.size(view.comparison.margin));
-        lines.push(format!("  “no worse”: by more than the margin of {margin}"));
+        lines.extend(wrap(&format!("  “no worse”: a loss of more than {margin} is excluded"), width, "  "));
     }
 }
 
@@ -175,7 +175,8 @@ fn latency(view: &View<'_>, width: usize, colour: bool, lines: &mut Vec<String>)
         })
         .collect();
     lines.push(String::new());
-    lines.push(paint("Milliseconds per question / to the first token (median)", "1", colour));
+    let title = wrap("Milliseconds per question / to the first token (median)", width, "");
+    lines.extend(title.into_iter().map(|line| paint(&line, "1", colour)));
     grid(&names, &rows, width, lines);
 }
 

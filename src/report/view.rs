@@ -344,8 +344,12 @@ impl<'a> Contest<'a> {
             (some, all) => format!("{some} of {all} benchmarks"),
         };
         match self.overall() {
-            Some(Verdict::Regressed) => format!("{new} is worse than {base} on {}{}.", of(regressed), none_else(all, "better")),
-            Some(Verdict::Improved) => format!("{new} is better than {base} on {}{}.", of(improved), none_else(all, "worse")),
+            Some(Verdict::Regressed) => {
+                format!("{new} is worse than {base} on {}{}.", of(regressed), none_else(all - regressed, "better"))
+            }
+            Some(Verdict::Improved) => {
+                format!("{new} is better than {base} on {}{}.", of(improved), none_else(all - improved, "worse"))
+            }
             None => format!("{new} is worse than {base} on {} and better on {}.", of(regressed), improved),
             Some(Verdict::NoWorse) => {
                 let unit = self.standings.first().map_or(Unit { scale: 1.0 }, |standing| standing.unit);
@@ -360,7 +364,7 @@ impl<'a> Contest<'a> {
         }
     }
 
-    /// By how much and how surely: one line per verdict that occurs, worst first.
+    /// By how much and how surely: one sentence per benchmark, regressions first.
     pub fn findings(&self, margin: f64) -> Vec<(Verdict, String)> {
         let order = [
             Verdict::Regressed,
@@ -370,16 +374,10 @@ impl<'a> Contest<'a> {
             Verdict::Identical,
             Verdict::Descriptive,
         ];
-        let mut findings = Vec::new();
-        for verdict in order {
-            let standings = self.with(verdict);
-            if standings.is_empty() {
-                continue;
-            }
-            let described: Vec<String> = standings.iter().map(|standing| describe(standing, verdict, margin)).collect();
-            findings.push((verdict, format!("{}.", described.join("; "))));
-        }
-        findings
+        let described = |verdict| {
+            self.with(verdict).into_iter().map(move |standing| (verdict, format!("{}.", describe(standing, verdict, margin))))
+        };
+        order.into_iter().flat_map(described).collect()
     }
 
     /// Engine time per question of the new package against the base, where runs are comparable.
@@ -416,8 +414,9 @@ impl<'a> Contest<'a> {
     }
 }
 
-fn none_else(benchmarks: usize, word: &str) -> String {
-    if benchmarks > 1 { format!(" and {word} on none") } else { String::new() }
+/// Says that nothing went the other way, where there was anything left to go it.
+fn none_else(others: usize, word: &str) -> String {
+    if others > 0 { format!(" and {word} on none") } else { String::new() }
 }
 
 fn describe(standing: &Standing<'_>, verdict: Verdict, margin: f64) -> String {
@@ -440,7 +439,7 @@ fn describe(standing: &Standing<'_>, verdict: Verdict, margin: f64) -> String {
             // Zero differences in n samples bound their rate below 3/n with 95 % confidence (rule of three).
             let bound = 300.0 / standing.pair.paired.max(1) as f64;
             format!(
-                "{}: no score differs in {} samples, so fewer than {} % of all would",
+                "{}: no score differs in {} samples, so at most {} % of all would (95 % bound)",
                 standing.title,
                 format::count(standing.pair.paired),
                 format::significant(bound.min(100.0))

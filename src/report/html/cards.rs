@@ -10,6 +10,9 @@ use super::super::samples::{Answer, Card, Corners, Mark, SampleGroup, SampleList
 use super::super::view::View;
 use super::{said, scroll};
 
+/// Cards of a benchmark that stand open; the others are folded away.
+const OPEN_CARDS: usize = 6;
+
 /// The images, once each; the cards refer to them by number.
 pub(super) fn sprite(samples: &SampleList) -> Markup {
     html! {
@@ -52,7 +55,7 @@ pub(super) fn section(view: &View<'_>, samples: &SampleList) -> Markup {
                     select #filter-benchmark {
                         option value="" { "all" }
                         @for group in &samples.groups {
-                            option value=(group.benchmark) { (escape::visible(title(view, group))) }
+                            option value=(group.benchmark) { (escape::visible(&escape::shorten(title(view, group), 60))) }
                         }
                     }
                 }
@@ -75,7 +78,14 @@ pub(super) fn section(view: &View<'_>, samples: &SampleList) -> Markup {
                         div.bench {
                             h3 { (said(title(view, group))) }
                             p.by { (format::count(group.cards.len())) " of " (format::counted(group.total, "sample", "samples")) }
-                            @for card in &group.cards { (one(view, samples, group, card)) }
+                            @let (first, rest) = group.cards.split_at(group.cards.len().min(OPEN_CARDS));
+                            @for card in first { (one(view, samples, group, card)) }
+                            @if !rest.is_empty() {
+                                details.rest {
+                                    summary { (rest.len()) " more of " (said(title(view, group))) }
+                                    @for card in rest { (one(view, samples, group, card)) }
+                                }
+                            }
                         }
                     }
                 }

@@ -19,6 +19,16 @@ fn said(text: &str) -> Markup {
     html! { bdi { (escape::visible(text)) } }
 }
 
+/// A sentence of the program: as [`said`], and a number stays with its per cent sign.
+fn prose(text: &str) -> Markup {
+    said(&text.replace(" %", "\u{a0}%"))
+}
+
+/// Whether a name is too long for one line of a table.
+fn is_long(name: &str) -> bool {
+    name.chars().nth(28).is_some()
+}
+
 /// A verdict's symbol and word.
 fn tag(verdict: Verdict) -> Markup {
     html! { span class={"tag " (format::verdict_class(verdict))} { (format::verdict_symbol(verdict)) " " (format::verdict_word(verdict)) } }

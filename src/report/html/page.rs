@@ -11,7 +11,7 @@ use super::super::radar;
 use super::super::samples::SampleList;
 use super::super::types::{ReportError, ReportInput};
 use super::super::view::View;
-use super::{cards, said, tables, tag};
+use super::{cards, prose, said, tables, tag};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -55,7 +55,7 @@ pub(in super::super) fn page(input: &ReportInput<'_>, view: &View<'_>, samples: 
                     (verdict(view))
                     section #accuracy {
                         h2 { "Accuracy" }
-                        p.note { "Points are the measured values, lines their 95 % intervals, clustered by image. Axes are cut to where \
+                        p.note { "Points are the measured values, lines their 95\u{a0}% intervals, clustered by image. Axes are cut to where \
                             the values lie." }
                         (accuracy)
                         (tables::accuracy(view))
@@ -118,13 +118,13 @@ fn verdict(view: &View<'_>) -> Markup {
         section.verdict aria-label="Verdict" {
             @for contest in &contests {
                 div.contest {
-                    p.headline { (said(&contest.headline(view))) }
+                    p.headline { (prose(&contest.headline(view))) }
                     ul.findings {
                         @for (verdict, finding) in contest.findings(view.comparison.margin) {
-                            li { (tag(verdict)) span { (said(&finding)) } }
+                            li { (tag(verdict)) span { (prose(&finding)) } }
                         }
                         @if let Some(speed) = contest.speed(view) {
-                            li { span.tag { "speed" } span { (said(&speed)) } }
+                            li { span.tag { "speed" } span { (prose(&speed)) } }
                         }
                     }
                 }
@@ -134,11 +134,11 @@ fn verdict(view: &View<'_>) -> Markup {
             }
             @if !cautions.is_empty() {
                 div.cautions {
-                    h3 { "Before believing it" }
-                    ul { @for caution in &cautions { li { (said(caution)) } } }
+                    h3 { "Caveats" }
+                    ul { @for caution in &cautions { li { (prose(caution)) } } }
                 }
             }
-            @if let Some(sentence) = view.multiplicity() { p.note { (sentence) } }
+            @if let Some(sentence) = view.multiplicity() { p.note { (prose(&sentence)) } }
         }
     }
 }
@@ -160,7 +160,7 @@ fn accuracy(view: &View<'_>) -> Result<Markup, ReportError> {
         }
     }
     Ok(html! {
-        div.panels {
+        div.panels.pairs[in_pairs(panels.len())] {
             @for (title, metric, chart) in &panels {
                 figure {
                     h3 { (said(title)) }
@@ -188,10 +188,15 @@ fn latency(view: &View<'_>) -> Result<Markup, ReportError> {
                 li { (swatch(&charts::hex(color))) (name) }
             }
         }
-        div.panels {
+        div.panels.pairs[in_pairs(panels.len())] {
             @for (title, chart) in &panels { figure { h3 { (said(title)) } (chart) } }
         }
     })
+}
+
+/// Two panels a row where three would leave one alone.
+fn in_pairs(panels: usize) -> bool {
+    matches!(panels, 2 | 4)
 }
 
 fn swatch(color: &str) -> Markup {

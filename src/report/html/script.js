@@ -6,6 +6,7 @@
   var kind = document.getElementById("filter-kind");
   var shown = document.getElementById("filter-count");
   var cards = Array.prototype.slice.call(document.querySelectorAll(".card"));
+  var folds = Array.prototype.slice.call(document.querySelectorAll("details.rest"));
   var groups = Array.prototype.slice.call(document.querySelectorAll(".bench"));
   function apply() {
     var count = 0;
@@ -16,7 +17,12 @@
       if (fits) { count += 1; }
     });
     groups.forEach(function (group) { group.hidden = !group.querySelector(".card:not([hidden])"); });
-    shown.textContent = count + " of " + cards.length + " shown";
+    var filtered = benchmark.value !== "" || kind.value !== "";
+    folds.forEach(function (fold) {
+      if (filtered) { fold.open = true; }
+      fold.hidden = !fold.querySelector(".card:not([hidden])");
+    });
+    shown.textContent = filtered ? count + " of " + cards.length + " fit" : "";
   }
   benchmark.addEventListener("change", apply);
   kind.addEventListener("change", apply);

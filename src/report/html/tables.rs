@@ -8,16 +8,14 @@ use crate::store::RunHeader;
 use super::super::charts;
 use super::super::format::{self, MISSING};
 use super::super::view::{BenchmarkView, PairView, View};
-use super::{said, scroll, tag};
+use super::{is_long, said, scroll, tag};
 
 /// Benchmarks × packages, the primary metric first and the others below it, then by category.
 pub(super) fn accuracy(view: &View<'_>) -> Markup {
     let table = html! {
         table {
-            caption { "Value ± half of the 95 % interval" }
             thead { tr {
-                th scope="col" { "Benchmark" }
-                th scope="col" { "Metric" }
+                th scope="col" { "Benchmark, metric" }
                 @for package in &view.packages { th.n scope="col" { (said(package)) } }
             } }
             tbody {
@@ -25,8 +23,10 @@ pub(super) fn accuracy(view: &View<'_>) -> Markup {
                     @for (order, name) in benchmark.metric_names().into_iter().enumerate() {
                         @let unit = benchmark.unit(name);
                         tr.more[order > 0] {
-                            @if order == 0 { th.name scope="row" { (said(benchmark.title)) } } @else { th { } }
-                            td { (said(name)) (direction(benchmark, name)) @if unit.is_percent() { ", %" } }
+                            th.name.long[is_long(benchmark.title) || is_long(name)] scope="row" {
+                                @if order == 0 { (said(benchmark.title)) " " }
+                                span.metric { (said(name)) (direction(benchmark, name)) @if unit.is_percent() { ", %" } }
+                            }
                             @for package in 0..view.packages.len() {
                                 @let metric = benchmark.run_of(package).and_then(|run| run.metric(name));
                                 td.n { (metric.map_or_else(|| MISSING.to_owned(), |metric| unit.value_and_half(&metric.estimate))) }
@@ -38,6 +38,7 @@ pub(super) fn accuracy(view: &View<'_>) -> Markup {
         }
     };
     html! {
+        p.note { "Value ± half of the 95\u{a0}% interval." }
         (scroll("Accuracy by benchmark and package", &table))
         @for benchmark in &view.benchmarks {
             @let categories = categories(benchmark);
@@ -86,7 +87,7 @@ fn by_category(view: &View<'_>, benchmark: &BenchmarkView<'_>, categories: &[&st
                         categories.iter().find(|category| category.category == *name).map(|category| &category.estimate)
                     }).collect();
                     tr {
-                        td.name { (said(name)) }
+                        td.name.long[is_long(name)] { (said(name)) }
                         td.n { (estimates.iter().flatten().next().map_or_else(|| MISSING.to_owned(), |first| format::count(first.n))) }
                         @for estimate in estimates {
                             td.n { (estimate.map_or_else(|| MISSING.to_owned(), |estimate| unit.value_and_half(estimate))) }
@@ -98,20 +99,27 @@ fn by_category(view: &View<'_>, benchmark: &BenchmarkView<'_>, categories: &[&st
     }
 }
 
-/// Every pair: primary metrics first, the others in a fold.
+/// A table for every pair of packages: primary metrics first, the others in a fold.
 pub(super) fn differences(view: &View<'_>) -> Markup {
-    let others = view.benchmarks.iter().flat_map(|benchmark| &benchmark.pairs).any(|pair| pair.pair.metrics.len() > 1);
-    let several = view.contests().len() > 1;
+    let contests = view.contests();
     html! {
-        (scroll("Paired differences of the primary metrics", &pairs(view, true, several)))
-        @if others {
-            details {
-                summary { "Differences of the other metrics" }
-                (scroll("Paired differences of the other metrics", &pairs(view, false, several)))
+        @for contest in &contests {
+            @let title = format!("{} against {}", view.package(contest.new), view.package(contest.base));
+            @let pairs = || view.benchmarks.iter().flat_map(move |benchmark| {
+                let pairs = benchmark.pairs.iter().filter(move |pair| (pair.base, pair.new) == (contest.base, contest.new));
+                pairs.map(move |pair| (benchmark, pair))
+            });
+            h3 { (said(&title)) }
+            (scroll(&format!("Paired differences, {title}"), &pair_table(view, pairs(), true)))
+            @if pairs().any(|(_, pair)| pair.pair.metrics.len() > 1) {
+                details {
+                    summary { "The other metrics" }
+                    (scroll(&format!("Paired differences of the other metrics, {title}"), &pair_table(view, pairs(), false)))
+                }
             }
         }
         p.note {
-            b { "MDE" } ": the smallest difference that this many samples detect with 80 % power at the 5 % level. "
+            b { "MDE" } ": the smallest difference that this many samples detect with 80\u{a0}% power at the 5\u{a0}% level. "
             b { "Regressed" } " and " b { "improved" } ": the whole interval lies on one side of zero. "
             b { "No worse" } ": the interval reaches at most " (format::number(view.comparison.margin, 1))
             " beyond zero on the worse side (the shaded band). " b { "Inconclusive" } ": neither; that is not “equal”."
@@ -119,11 +127,12 @@ pub(super) fn differences(view: &View<'_>) -> Markup {
     }
 }
 
-fn pairs(view: &View<'_>, primary: bool, several: bool) -> Markup {
-    let chosen: Vec<(&BenchmarkView<'_>, &PairView<'_>, &PairedMetric)> = view
-        .benchmarks
-        .iter()
-        .flat_map(|benchmark| benchmark.pairs.iter().map(move |pair| (benchmark, pair)))
+fn pair_table<'a>(
+    view: &View<'a>,
+    pairs: impl Iterator<Item = (&'a BenchmarkView<'a>, &'a PairView<'a>)>,
+    primary: bool,
+) -> Markup {
+    let chosen: Vec<(&BenchmarkView<'_>, &PairView<'_>, &PairedMetric)> = pairs
         .flat_map(|(benchmark, pair)| {
             let main = pair.primary().map(|metric| metric.name.as_str());
             let metrics = pair.pair.metrics.iter().filter(move |metric| (Some(metric.name.as_str()) == main) == primary);
@@ -131,20 +140,19 @@ fn pairs(view: &View<'_>, primary: bool, several: bool) -> Markup {
         })
         .collect();
     // One scale for all rows in per cent, so that lines can be compared by eye.
-    let reach = chosen
+    let shared = chosen
         .iter()
         .filter(|(benchmark, _, metric)| benchmark.unit(&metric.name).is_percent())
         .map(|(.., metric)| reach(metric))
         .fold(0.0, f64::max)
         .max(view.comparison.margin * 1.5);
     html! {
-        table {
+        table.tight {
             thead { tr {
-                th scope="col" { "Benchmark" }
-                th scope="col" { @if several { "New, base" } @else { "Metric" } }
+                th scope="col" { "Benchmark, metric" }
                 th scope="col" { "Verdict" }
                 th.n scope="col" { "Difference" }
-                th scope="col" { "95 % interval" }
+                th.n scope="col" { "95\u{a0}% interval" }
                 th scope="col" { span aria-hidden="true" { "worse ← 0 → better" } }
                 th.n scope="col" { "Base" }
                 th.n scope="col" { "New" }
@@ -159,18 +167,15 @@ fn pairs(view: &View<'_>, primary: bool, several: bool) -> Markup {
             tbody {
                 @for (benchmark, pair, metric) in &chosen {
                     @let unit = benchmark.unit(&metric.name);
+                    @let reach = if unit.is_percent() { shared } else { reach(metric) };
                     tr {
-                        th.name scope="row" { (said(benchmark.title)) @if several { " " span.quiet { (said(&metric.name)) } } }
-                        td.name {
-                            @if several { (said(view.package(pair.new))) ", " span.quiet { (said(view.package(pair.base))) } }
-                            @else { (said(&metric.name)) }
+                        th.name.long[is_long(benchmark.title) || is_long(&metric.name)] scope="row" {
+                            (said(benchmark.title)) " " span.metric { (said(&metric.name)) @if unit.is_percent() { ", %" } }
                         }
                         td { (tag(metric.verdict)) }
                         td.n { (unit.difference(&metric.difference)) }
                         td.n { (unit.difference_interval(&metric.difference)) }
-                        td class=(format::verdict_class(metric.verdict)) {
-                            (forest(metric, view.comparison.margin, if unit.is_percent() { reach } else { self::reach(metric) }))
-                        }
+                        td class=(format::verdict_class(metric.verdict)) { (forest(metric, view.comparison.margin, reach)) }
                         td.n { (unit.value(&metric.base)) }
                         td.n { (unit.value(&metric.new)) }
                         td.n { (format::p_value(metric.p_value)) }
@@ -196,18 +201,19 @@ fn reach(metric: &PairedMetric) -> f64 {
 
 /// A difference with its interval on a line around zero, better to the right.
 fn forest(metric: &PairedMetric, margin: f64, reach: f64) -> Markup {
-    const HALF: f64 = 66.0;
+    const MIDDLE: f64 = 64.0;
+    const HALF: f64 = 60.0;
     let difference = &metric.difference;
     if !difference.value.is_finite() || reach <= 0.0 || metric.verdict == Verdict::Descriptive {
         return html! {};
     }
     let sign = if metric.higher_is_better == Some(false) { -1.0 } else { 1.0 };
-    let at = |value: f64| format!("{:.1}", 70.0 + (sign * value / (reach * 1.05)).clamp(-1.0, 1.0) * HALF);
+    let at = |value: f64| format!("{:.1}", MIDDLE + (sign * value / (reach * 1.05)).clamp(-1.0, 1.0) * HALF);
     let band = (margin / (reach * 1.05)).clamp(0.0, 1.0) * HALF;
     html! {
-        svg.forest width="140" height="18" viewBox="0 0 140 18" aria-hidden="true" {
-            rect.margin x=(format!("{:.1}", 70.0 - band)) y="0" width=(format!("{band:.1}")) height="18" {}
-            line.zero x1="70" y1="0" x2="70" y2="18" {}
+        svg.forest width="128" height="18" viewBox="0 0 128 18" aria-hidden="true" {
+            rect.margin x=(format!("{:.1}", MIDDLE - band)) y="0" width=(format!("{band:.1}")) height="18" {}
+            line.zero x1=(MIDDLE) y1="0" x2=(MIDDLE) y2="18" {}
             @if let Some([low, high]) = difference.interval {
                 line.bar x1=(at(low)) y1="9" x2=(at(high)) y2="9" {}
             }
@@ -218,36 +224,42 @@ fn forest(metric: &PairedMetric, margin: f64, reach: f64) -> Markup {
 
 /// Stages, TTFT and TPOT of every run.
 pub(super) fn latency(view: &View<'_>) -> Markup {
+    let paired = view.benchmarks.iter().any(|benchmark| !benchmark.pairs.is_empty());
     let table = html! {
-        table {
-            caption { "Milliseconds. Stages: mean per question. TTFT: time to first token, image decoding included; TPOT: time per output \
-                token after the first." }
-            thead { tr {
-                th scope="col" { "Benchmark" }
-                th scope="col" { "Package" }
-                th.n scope="col" { "Engine per question" }
-                @for (stage, _) in charts::STAGES { th.n scope="col" { (stage) } }
-                th.n scope="col" { "TTFT median" }
-                th.n scope="col" { "TTFT P90" }
-                th.n scope="col" { "TPOT median" }
-                th.n scope="col" { "TPOT P90" }
-                th.n scope="col" { "Against base" }
-            } }
+        table.tight {
+            thead {
+                tr {
+                    th rowspan="2" scope="col" { "Benchmark" }
+                    th rowspan="2" scope="col" { "Package" }
+                    th.span colspan="6" scope="colgroup" { "Mean per question" }
+                    th.span colspan="2" scope="colgroup" { "TTFT" }
+                    th.span colspan="2" scope="colgroup" { "TPOT" }
+                    @if paired { th.n rowspan="2" scope="col" { "Against base" } }
+                }
+                tr {
+                    @for (stage, _) in charts::STAGES { th.n scope="col" { (stage) } }
+                    th.n scope="col" { "engine" }
+                    @for _ in 0..2 {
+                        th.n scope="col" { "median" }
+                        th.n scope="col" { "P90" }
+                    }
+                }
+            }
             tbody {
                 @for benchmark in &view.benchmarks {
                     @for (order, run) in benchmark.runs.iter().enumerate() {
                         @let latency = &run.run.latency;
                         @let ratio = benchmark.pairs.iter().find(|pair| pair.new == run.package).and_then(|pair| pair.pair.latency_ratio);
-                        tr {
-                            @if order == 0 { th.name scope="rowgroup" rowspan=(benchmark.runs.len()) { (said(benchmark.title)) } }
-                            td.name { (said(view.package(run.package))) }
-                            td.n { (format::milliseconds(latency.per_question_ms)) }
+                        tr.inner[order + 1 < benchmark.runs.len()] {
+                            (benchmark_cell(benchmark, order))
+                            td.name.long[is_long(view.package(run.package))] { (said(view.package(run.package))) }
                             @for stage in stages(charts::stages_per_question(run.run)) { td.n { (stage) } }
-                            td.n { (format::median_ms(latency.ttft.as_ref())) }
-                            td.n { (percentile(latency.ttft.as_ref())) }
-                            td.n { (format::median_ms(latency.tpot.as_ref())) }
-                            td.n { (percentile(latency.tpot.as_ref())) }
-                            td.n { (ratio.map_or_else(|| MISSING.to_owned(), |ratio| times(&ratio))) }
+                            td.n { (format::milliseconds(latency.per_question_ms)) }
+                            @for quantiles in [latency.ttft.as_ref(), latency.tpot.as_ref()] {
+                                td.n { (format::median_ms(quantiles)) }
+                                td.n { (percentile(quantiles)) }
+                            }
+                            @if paired { td.n { @match ratio { Some(ratio) => (times(&ratio)), None => (MISSING) } } }
                         }
                     }
                 }
@@ -255,8 +267,19 @@ pub(super) fn latency(view: &View<'_>) -> Markup {
         }
     };
     html! {
+        p.note { "Milliseconds. Engine: all stages but the image's decoding and resizing. TTFT: time to first token, from reading the image; \
+            TPOT: time per output token after the first. “–” stands where a percentile needs more samples than there are, or where \
+            runs cannot be compared in time." }
         (scroll("Latency by benchmark and package", &table))
-        p.note { "“–” stands where a percentile needs more samples than there are, or where runs cannot be compared in time." }
+    }
+}
+
+/// The row header of a benchmark; said aloud on every row, shown on its first.
+fn benchmark_cell(benchmark: &BenchmarkView<'_>, order: usize) -> Markup {
+    html! {
+        th.name.long[is_long(benchmark.title)] scope="row" {
+            @if order == 0 { (said(benchmark.title)) } @else { span.aloud { (said(benchmark.title)) } }
+        }
     }
 }
 
@@ -268,12 +291,13 @@ fn percentile(quantiles: Option<&Quantiles>) -> String {
     format::milliseconds(quantiles.and_then(|quantiles| quantiles.p90_ms))
 }
 
-/// `0.62 × (0.60 to 0.64)`.
-fn times(ratio: &Estimate) -> String {
-    let value = format::significant(ratio.value);
-    match ratio.interval {
-        Some([low, high]) => format!("{value} × ({} to {})", format::significant(low), format::significant(high)),
-        None => format!("{value} ×"),
+/// `0.62 ×` and its interval below.
+fn times(ratio: &Estimate) -> Markup {
+    html! {
+        (format::significant(ratio.value)) " ×"
+        @if let Some([low, high]) = ratio.interval {
+            span.metric { (format::significant(low)) " to " (format::significant(high)) }
+        }
     }
 }
 
@@ -284,18 +308,20 @@ pub(super) fn basis(view: &View<'_>) -> Markup {
             h2 { "What the numbers rest on" }
             p.note { "Standard errors are clustered by image and intervals use t with clusters − 1 degrees of freedom. The design effect is \
                 the squared ratio of the clustered to the naive standard error: how much the questions of one image repeat each other." }
+            h3 { "Runs" }
             (scroll("Samples of every run", &runs(view)))
+            h3 { "Packages and settings" }
+            p.note { "Precision is that of vision encoder, projector and language model." }
             (scroll("Packages and settings", &settings(view)))
             h3 { "Machine and libraries" }
-            ul { @for environment in view.environments() { li.name style="max-width:none" { (said(&environment)) } } }
+            ul.plain { @for environment in view.environments() { li { (said(&environment)) } } }
         }
     }
 }
 
 fn runs(view: &View<'_>) -> Markup {
     html! {
-        table {
-            caption { "Runs" }
+        table.tight {
             thead { tr {
                 th scope="col" { "Benchmark" }
                 th scope="col" { "Package" }
@@ -304,7 +330,6 @@ fn runs(view: &View<'_>) -> Markup {
                 th.n scope="col" { "Design effect" }
                 th.n scope="col" { "Failed" }
                 th.n scope="col" { "Unparsed" }
-                th scope="col" { "Complete" }
                 th scope="col" { "Scorer" }
                 th scope="col" { "Sample set" }
                 th scope="col" { "Started" }
@@ -314,14 +339,15 @@ fn runs(view: &View<'_>) -> Markup {
                     @for (order, run) in benchmark.runs.iter().enumerate() {
                         @let header = &run.run.header;
                         @let estimate = run.primary().map(|metric| &metric.estimate);
-                        tr {
-                            @if order == 0 { th.name scope="rowgroup" rowspan=(benchmark.runs.len()) { (said(benchmark.title)) } }
-                            td.name { (said(view.package(run.package))) }
+                        tr.inner[order + 1 < benchmark.runs.len()] {
+                            (benchmark_cell(benchmark, order))
+                            td.name.long[is_long(view.package(run.package))] { (said(view.package(run.package))) }
                             td.n {
                                 (format::count(run.run.records))
                                 @if run.run.records != header.benchmark.samples_available {
                                     " of " (format::count(header.benchmark.samples_available))
                                 }
+                                @if !run.run.complete { span.metric.bad { "✗ not complete" } }
                             }
                             td.n { (estimate.map_or_else(|| MISSING.to_owned(), |estimate| format::count(estimate.clusters))) }
                             td.n {
@@ -330,15 +356,22 @@ fn runs(view: &View<'_>) -> Markup {
                             }
                             td.n { (format::count(run.run.failed)) }
                             td.n { (format::count(run.run.unparsed)) }
-                            td { @if run.run.complete { "yes" } @else { span.bad { "✗ no" } } }
-                            td { (said(&header.benchmark.scorer)) }
+                            td.name.long[is_long(&header.benchmark.scorer)] { (said(&header.benchmark.scorer)) }
                             td { code { (said(&format::short_hash(&header.benchmark.samples_sha256))) } }
-                            td.n { (said(&header.started)) }
+                            td.n { (said(&minute(&header.started))) }
                         }
                     }
                 }
             }
         }
+    }
+}
+
+/// `2026-11-23 09:14` of an RFC 3339 time; anything else as it is.
+fn minute(started: &str) -> String {
+    match started.split_once('T') {
+        Some((day, time)) if day.len() == 10 && time.len() >= 5 && time.is_char_boundary(5) => format!("{day} {}", &time[..5]),
+        _ => started.to_owned(),
     }
 }
 
@@ -370,29 +403,28 @@ fn settings(view: &View<'_>) -> Markup {
         }
     }
     rows.sort_by_key(|(package, ..)| *package);
-    let all = view.benchmarks.len();
+    let apart = rows.len() > view.packages.len();
     html! {
-        table {
-            caption { "Packages and settings. Precision is that of vision encoder, projector and language model." }
+        table.tight {
             thead { tr {
                 th scope="col" { "Package" }
                 @for name in ["Identity", "Precision", "Prompt template", "Image recipe", "Provider"] { th scope="col" { (name) } }
                 th.n scope="col" { "Threads" }
-                th scope="col" { "Questions of an image" }
-                th.n scope="col" { "Longest answer, tokens" }
-                th scope="col" { "Benchmarks" }
+                th scope="col" { "Scheduling" }
+                th.n scope="col" { "Most new tokens" }
+                @if apart { th scope="col" { "Benchmarks" } }
             } }
             tbody {
                 @for (package, facts, benchmarks) in &rows {
                     @let [identity, precision, template, recipe, provider, threads, scheduling, tokens] = facts;
                     tr {
-                        th.name scope="row" { (said(view.package(*package))) }
+                        th.name.long[is_long(view.package(*package))] scope="row" { (said(view.package(*package))) }
                         td { code { (said(identity)) } }
-                        @for fact in [precision, template, recipe, provider] { td { (said(fact)) } }
+                        @for fact in [precision, template, recipe, provider] { td.name.long[is_long(fact)] { (said(fact)) } }
                         td.n { (threads) }
-                        td { (said(scheduling)) }
+                        td.name { (said(scheduling)) }
                         td.n { (tokens) }
-                        td.name { @if benchmarks.len() == all && all > 1 { "all" } @else { (said(&benchmarks.join(", "))) } }
+                        @if apart { td.wide { (said(&benchmarks.join(", "))) } }
                     }
                 }
             }
