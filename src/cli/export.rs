@@ -87,7 +87,7 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
 /// Tells on standard error how far an export is: a bar on a terminal while weights are written, else one line a step.
 fn export_reporter() -> Box<dyn Fn(ExportProgress) + Send + Sync> {
     let bar = terminal::interactive().then(|| {
-        let style = ProgressStyle::with_template("widening weights [{bar:24}] {bytes}/{total_bytes} eta {eta}")
+        let style = ProgressStyle::with_template("writing weights [{bar:24}] {bytes}/{total_bytes} eta {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("=> ");
         ProgressBar::hidden().with_style(style)
@@ -107,7 +107,7 @@ fn export_reporter() -> Box<dyn Fn(ExportProgress) + Send + Sync> {
         }
         (ExportProgress::Writing { total_bytes, .. }, None) => {
             if !announced.swap(true, Ordering::Relaxed) {
-                eprintln!("widening weights to fp32, {:.1} MB", total_bytes as f64 / 1e6);
+                eprintln!("writing weights.safetensors, {:.1} MB", total_bytes as f64 / 1e6);
             }
         }
         (ExportProgress::Linking, _) => eprintln!("linking and hashing the checkpoint's weights"),

@@ -44,10 +44,6 @@ fn samples(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
             notes.push(format!("the log of the {which} run has {} damaged, repeated or unfinished lines", run.notes.len()));
         }
     }
-    let limited = &base.header.benchmark;
-    if limited.samples < limited.samples_available {
-        notes.push(format!("only {} of the benchmark's {} samples were selected", limited.samples, limited.samples_available));
-    }
     if pairs.is_empty() {
         notes.push("no sample was answered in both runs".to_owned());
     }

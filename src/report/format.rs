@@ -46,12 +46,16 @@ impl Unit {
         number(estimate.value, self.decimals(estimate))
     }
 
-    /// `84.1 ± 1.2`, or `84.1` without an interval. For intervals that are not symmetric the wider half is shown.
+    /// `84.1 ± 1.2`, or `84.1` without an interval; `0.0 (0.0 to 4.6)` where the interval is clearly lopsided, so that no
+    /// value is shown that the metric cannot have.
     pub fn value_and_half(self, estimate: &Estimate) -> String {
-        match half_width(estimate) {
-            Some(half) => format!("{} ± {}", self.value(estimate), number(half, self.decimals(estimate))),
-            None => self.value(estimate),
+        let (Some([low, high]), Some(half)) = (estimate.interval, half_width(estimate)) else { return self.value(estimate) };
+        let decimals = self.decimals(estimate);
+        let narrow = (estimate.value - low).min(high - estimate.value);
+        if narrow < LOPSIDED * half {
+            return format!("{} ({} to {})", self.value(estimate), number(low, decimals), number(high, decimals));
         }
+        format!("{} ± {}", self.value(estimate), number(half, decimals))
     }
 
     /// `−4.2`, `+1.0`, `0.0`.
@@ -74,6 +78,9 @@ impl Unit {
         number(value, if self.scale <= 1.0 { 3 } else { 1 })
     }
 }
+
+/// An interval whose narrow side is a smaller share of its wide side than this is shown by its ends.
+const LOPSIDED: f64 = 0.8;
 
 /// Half of the interval, its wider side.
 fn half_width(estimate: &Estimate) -> Option<f64> {

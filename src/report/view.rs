@@ -159,46 +159,42 @@ impl<'a> View<'a> {
         contests
     }
 
-    /// What a reader must know before believing the numbers, as sentences.
+    /// What a reader must know before believing the numbers, as sentences. What holds on several benchmarks is said once.
     pub fn cautions(&self) -> Vec<String> {
-        let mut cautions = Vec::new();
+        let mut cautions = Cautions::default();
         for benchmark in &self.benchmarks {
+            let title = benchmark.title;
+            if let Some(of) = benchmark.runs.first().map(|view| &view.run.header.benchmark)
+                && of.samples < of.samples_available
+            {
+                let (samples, available) = (format::count(of.samples), format::count(of.samples_available));
+                cautions.add("Limited", title, format!("only {samples} of the benchmark's {available} samples were asked"));
+            }
             for view in &benchmark.runs {
                 let run = view.run;
-                let who = format!("{} on {}", self.package(view.package), benchmark.title);
+                let who = self.package(view.package);
                 let (records, of) = (run.records, &run.header.benchmark);
                 if !run.complete {
-                    cautions.push(format!(
-                        "{who}: the run is not complete, {} of {} samples have a record.",
-                        format::count(records),
-                        format::count(of.samples)
-                    ));
+                    let (records, samples) = (format::count(records), format::count(of.samples));
+                    cautions.add(who, title, format!("the run is not complete, {records} of {samples} samples have a record"));
                 }
                 if run.failed > 0 {
-                    cautions.push(format!("{who}: {} of {} samples failed.", format::count(run.failed), format::count(records)));
+                    let (failed, records) = (format::count(run.failed), format::count(records));
+                    cautions.add(who, title, format!("{failed} of {records} samples failed"));
                 }
                 if run.unparsed * 20 > records {
-                    cautions.push(format!(
-                        "{who}: {} of {} answers could not be parsed.",
-                        format::count(run.unparsed),
-                        format::count(records)
-                    ));
-                }
-                if of.samples < of.samples_available {
-                    cautions.push(format!(
-                        "{who}: limited to {} of the benchmark's {} samples.",
-                        format::count(of.samples),
-                        format::count(of.samples_available)
-                    ));
+                    let (unparsed, records) = (format::count(run.unparsed), format::count(records));
+                    cautions.add(who, title, format!("{unparsed} of {records} answers could not be parsed"));
                 }
             }
             for pair in &benchmark.pairs {
-                let who = format!("{} against {} on {}", self.package(pair.new), self.package(pair.base), benchmark.title);
-                cautions.extend(pair.pair.notes.iter().map(|note| format!("{who}: {note}")));
+                let who = format!("{} against {}", self.package(pair.new), self.package(pair.base));
+                for note in &pair.pair.notes {
+                    cautions.add(&who, title, note.clone());
+                }
             }
         }
-        cautions.dedup();
-        cautions
+        cautions.sentences(self.benchmarks.len())
     }
 
     /// Machines and libraries, one sentence each, with the runs concerned where there are several.
@@ -446,5 +442,32 @@ fn describe(standing: &Standing<'_>, verdict: Verdict, margin: f64) -> String {
             )
         }
         _ => standing.sentence(),
+    }
+}
+
+/// Statements about packages or pairs, with the benchmarks on which each holds.
+#[derive(Default)]
+struct Cautions {
+    found: Vec<(String, String, Vec<String>)>,
+}
+
+impl Cautions {
+    fn add(&mut self, who: &str, benchmark: &str, statement: String) {
+        match self.found.iter_mut().find(|(known, said, _)| known == who && *said == statement) {
+            Some((_, _, benchmarks)) => benchmarks.push(benchmark.to_owned()),
+            None => self.found.push((who.to_owned(), statement, vec![benchmark.to_owned()])),
+        }
+    }
+
+    fn sentences(self, all: usize) -> Vec<String> {
+        let sentence = |(who, statement, benchmarks): (String, String, Vec<String>)| {
+            let place = match benchmarks.as_slice() {
+                [one] => format!("on {one}"),
+                several if several.len() == all => format!("on all {all} benchmarks"),
+                several => format!("on {}", several.join("; ")),
+            };
+            format!("{who} {place}: {statement}.")
+        };
+        self.found.into_iter().map(sentence).collect()
     }
 }
