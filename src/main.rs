@@ -1,2 +1,5 @@
-//! The `llava-gauge` command.
-fn main() {}
+//! The `llava-gauge` command: parses arguments, runs a verb, prints an error once, and ends with a documented exit code.
+
+fn main() -> std::process::ExitCode {
+    llava_gauge::cli::main()
+}

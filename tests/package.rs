@@ -47,6 +47,9 @@ fn set_entry(tensor: &mut TensorProto, key: &str, value: &str) {
     tensor.external_data.iter_mut().find(|entry| entry.key.as_deref() == Some(key)).unwrap().value = Some(value.to_owned());
 }
 
+/// A change, and parts of the message that it must end in.
+type Case<T> = (fn(&mut T), &'static [&'static str]);
+
 #[track_caller]
 fn refused(root: &Path, parts: &[&str]) {
     let message = Package::open(root).unwrap_err().to_string();
@@ -120,7 +123,7 @@ fn files_that_changed_are_refused() {
 
 #[test]
 fn manifest_places_outside_the_files_are_refused() {
-    let cases: [(fn(&mut Manifest), &[&str]); 6] = [
+    let cases: [Case<Manifest>; 6] = [
         (|manifest| manifest.llm.embedding.offset = i64::MAX as u64, &["llm.embedding.offset"]),
         (|manifest| manifest.llm.embedding.bytes += 4, &["llm.embedding.bytes"]),
         (|manifest| manifest.llm.embedding.shape = vec![usize::MAX / 2, 16], &["llm.embedding.bytes"]),
@@ -137,7 +140,7 @@ fn manifest_places_outside_the_files_are_refused() {
 
 #[test]
 fn graphs_that_reach_out_are_refused() {
-    let cases: [(fn(&mut ModelProto), &[&str]); 14] = [
+    let cases: [Case<ModelProto>; 14] = [
         (
             |model| set_entry(first_external(model), "location", "../model.safetensors"),
             &["external_data.location", "../model.safetensors"],

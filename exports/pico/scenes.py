@@ -216,7 +216,7 @@ def _noise_bank():
     return numpy.random.default_rng(5).normal(0, 4, (256, 256, 3)).astype(numpy.float32)
 
 
-def render(scene):
+def render(scene, noise=True):
     """The scene as a uint8 array (height, width, 3)."""
     rng = random.Random(scene.noise_seed)
     base = [channel + rng.randint(-8, 8) for channel in BACKGROUNDS[scene.background]]
@@ -235,7 +235,8 @@ def render(scene):
             left = x1 + index * CELL
             canvas[y1:y2, left:left + CELL] += _glyph_mask(character)[:, :, None] * (ink - plate)
     offset_y, offset_x = rng.randrange(128), rng.randrange(128)
-    canvas += _noise_bank()[offset_y:offset_y + scene.height, offset_x:offset_x + scene.width]
+    if noise:
+        canvas += _noise_bank()[offset_y:offset_y + scene.height, offset_x:offset_x + scene.width]
     return numpy.clip(canvas + 0.5, 0, 255).astype(numpy.uint8)
 
 
@@ -565,7 +566,7 @@ def instructions(scene, rng):
         chosen.append((*description(scene, rng), 0.2))
     if rng.random() < 0.4:
         chosen.append((*reasoning(scene, rng), 0.3))
-    return chosen
+    return list({question: (question, answer, weight) for question, answer, weight in chosen}.values())
 
 
 def scene_as_text(scene, rng):

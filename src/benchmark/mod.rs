@@ -3,6 +3,19 @@
 //!
 //! It must not know models, engines or scores: it says what is asked and what the reference is.
 
+mod error;
+mod load;
+mod pattern;
+pub mod predictions;
+mod readers;
+mod spec;
+mod spec_file;
 mod types;
 
+pub use error::BenchmarkError;
+pub use load::{Benchmark, samples_sha256};
+pub use pattern::{ImagePattern, PromptTemplate};
+pub use spec::{
+    BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
+};
 pub use types::{Contribution, Contributions, MetricSpec, PixelBox, Reference, Sample};

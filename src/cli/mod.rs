@@ -1,1 +1,119 @@
-//! Placeholder.
+//! The cli room: clap types with one file per verb, raw arguments → resolved settings → run, printing, progress, and
+//! exit codes.
+//!
+//! Results go to standard output, everything else to standard error. It must not compute: every number that it prints
+//! comes from another room.
+
+mod ask;
+mod benchmarks;
+mod clock;
+mod compare;
+mod demo;
+mod doctor;
+mod exit;
+mod export;
+mod model;
+mod package;
+mod progress;
+mod report;
+mod run;
+mod score;
+mod shipped;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+use exit::Failure;
+
+/// Says whether a LLaVA checkpoint, version, precision or export is better or worse than another, by how much, how fast,
+/// and how surely.
+#[derive(Debug, Parser)]
+#[command(name = "llava-gauge", version, max_term_width = 110, after_help = exit::HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    /// ONNX Runtime library to load instead of the fetched one
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    ort_lib: Option<std::path::PathBuf>,
+    /// Threads that ONNX Runtime uses within a graph [default: physical cores]
+    #[arg(long, global = true, value_name = "N", env = "LLAVA_GAUGE_THREADS", help_heading = "Global options")]
+    threads: Option<std::num::NonZeroUsize>,
+    /// Say more on standard error; twice for ONNX Runtime's own messages
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    verbose: u8,
+    /// No progress on standard error
+    #[arg(long, global = true, help_heading = "Global options")]
+    no_progress: bool,
+}
+
+/// Options of every verb, resolved.
+#[derive(Clone, Debug)]
+struct Globals {
+    ort_library: Option<std::path::PathBuf>,
+    threads: Option<usize>,
+    no_progress: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Evaluate and compare the shipped packages, print the table, and write reports/demo/index.html
+    Demo(demo::DemoArguments),
+    /// Run packages on benchmarks; the same command again continues an interrupted run
+    Run(run::RunArguments),
+    /// Compare runs, paired by sample
+    Compare(compare::CompareArguments),
+    /// Write index.html, report.md, results.json and results.csv for runs
+    Report(report::ReportArguments),
+    /// Turn a LLaVA checkpoint into a package of three ONNX graphs
+    Export(export::ExportArguments),
+    /// Ask a package one question about an image
+    Ask(ask::AskArguments),
+    /// Score predictions that were made elsewhere; no model needed
+    Score(score::ScoreArguments),
+    /// Inspect or verify a package
+    #[command(subcommand)]
+    Package(package::PackageVerb),
+    /// List, check or show benchmarks
+    #[command(subcommand)]
+    Benchmarks(benchmarks::BenchmarksVerb),
+    /// Show versions, the ONNX Runtime library, providers, processor and cache locations
+    Doctor(doctor::DoctorArguments),
+}
+
+/// Runs the program on the process's arguments and returns its exit code.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    terminal::start_logging(arguments.verbose);
+    let globals = Globals {
+        ort_library: arguments.ort_lib,
+        threads: arguments.threads.map(std::num::NonZeroUsize::get),
+        no_progress: arguments.no_progress,
+    };
+    let result = match arguments.verb {
+        Verb::Demo(arguments) => demo::run(arguments, &globals),
+        Verb::Run(arguments) => run::run(arguments, &globals),
+        Verb::Compare(arguments) => compare::run(arguments),
+        Verb::Report(arguments) => report::run(arguments),
+        Verb::Export(arguments) => export::run(arguments, &globals),
+        Verb::Ask(arguments) => ask::run(arguments, &globals),
+        Verb::Score(arguments) => score::run(arguments),
+        Verb::Package(verb) => package::run(verb, &globals),
+        Verb::Benchmarks(verb) => benchmarks::run(verb),
+        Verb::Doctor(arguments) => doctor::run(arguments, &globals),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.is_broken_pipe() {
+                eprintln!("error: {}", crate::guard::escape::terminal(&format!("{:#}", failure.error)));
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+/// Result of a verb.
+type VerbResult = Result<Exit, Failure>;

@@ -11,7 +11,9 @@ pub struct Estimate {
     pub value: f64,
     /// Clustered standard error; `None` with fewer than two clusters.
     pub standard_error: Option<f64>,
-    /// 95 % confidence interval (t with clusters − 1 degrees of freedom), if there is a standard error.
+    /// 95 % confidence interval (t with clusters − 1 degrees of freedom). `None` without a standard error, and for
+    /// differences that are all equal, whose spread cannot be told. A share stays within 0 and 100 %; where every sample is
+    /// right, or every one wrong, it is Wilson's interval with the clusters as trials.
     pub interval: Option<[f64; 2]>,
     /// Samples.
     pub n: usize,
@@ -30,7 +32,7 @@ pub struct MetricSummary {
     pub primary: bool,
     /// Direction, `None` for descriptions.
     pub higher_is_better: Option<bool>,
-    /// Its value.
+    /// Its value. A metric without any (nothing answered, or a ratio whose denominators sum to 0) is left out of the list.
     pub estimate: Estimate,
 }
 
@@ -133,7 +135,8 @@ pub struct PairedMetric {
     pub new: Estimate,
     /// New minus base, paired and clustered.
     pub difference: Estimate,
-    /// Two-sided p-value of the paired clustered t-test; `None` without a standard error.
+    /// Two-sided p-value of the paired clustered t-test; of the sign test over clusters where all differences are equal;
+    /// `None` without a standard error.
     pub p_value: Option<f64>,
     /// The difference that this many samples could see with 80 % power at 5 %, in the metric's units.
     pub minimum_detectable_effect: Option<f64>,
@@ -182,7 +185,7 @@ pub struct PairComparison {
     pub broken: usize,
     /// Score equal.
     pub same: usize,
-    /// Metrics, primary first.
+    /// Metrics on the samples answered in both runs, primary first; a metric without a value in either run is left out.
     pub metrics: Vec<PairedMetric>,
     /// Samples whose score differs, broken first.
     pub flips: Vec<Flip>,
@@ -192,12 +195,25 @@ pub struct PairComparison {
     pub notes: Vec<String>,
 }
 
+impl PairComparison {
+    /// The metric by which the pair is judged, if it has a value in both runs.
+    pub fn primary(&self) -> Option<&PairedMetric> {
+        self.metrics.iter().find(|metric| metric.primary)
+    }
+
+    /// The verdict on the primary metric; `Inconclusive` where it has no value, because silence is no proof of health.
+    pub fn verdict(&self) -> Verdict {
+        self.primary().map_or(Verdict::Inconclusive, |metric| metric.verdict)
+    }
+}
+
 /// Everything a report shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Format version, now 1.
     pub format: u32,
-    /// Margin δ of `Verdict::NoWorse`, in the metric's units.
+    /// Margin δ of `Verdict::NoWorse` in points: hundredths of a metric's full scale, so per cent for accuracies and 0.01 for
+    /// metrics between 0 and 1.
     pub margin: f64,
     /// Every run, by benchmark and then in the order given.
     pub runs: Vec<RunSummary>,

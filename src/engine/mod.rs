@@ -4,8 +4,23 @@
 //! of an image into one tree, and decoding; also a mock engine that answers from a script. It must not know benchmarks,
 //! scorers, tokenizers or image files: it takes pixel tensors and token segments, and gives token ids and timings.
 
+mod decoder;
+mod embedding;
+mod mock;
+mod options;
+mod ort_engine;
+mod plan;
+pub mod runtime;
+mod sampling;
+mod session;
+mod tree;
 mod types;
+mod vision;
 
+pub use mock::{MockAnswer, MockEngine, MockReply};
+pub use options::{EngineOptions, Scheduling};
+pub use ort_engine::{OrtEngine, Trace};
+pub use runtime::doctor::physical_cores;
 pub use types::{
     Engine, EngineError, Generation, GroupAnswer, ImageGroup, Request, RequestFailure, Segment, StageTimings, StopReason,
     StopRule,

@@ -62,13 +62,14 @@ pub struct ImageGroup<'a> {
 /// One answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generation {
-    /// Generated ids; a final end-of-sequence token is included only in `log_probabilities`' bookkeeping, not here.
+    /// Generated ids; a final end-of-sequence token is not among them.
     pub token_ids: Vec<u32>,
     /// Natural-log probability of each id of `token_ids`.
     pub log_probabilities: Vec<f32>,
     /// Why it ended.
     pub stop_reason: StopReason,
-    /// Milliseconds from the start of the group's work in the engine to this answer's first token.
+    /// Milliseconds from the start of the group's work in the engine to this answer's first token; the image, the shared
+    /// prefix and earlier packs of the group are in it, as they were waited for.
     pub first_token_ms: f64,
     /// Milliseconds from the first token to the last.
     pub remaining_tokens_ms: f64,
@@ -165,4 +166,14 @@ pub enum EngineError {
     /// A file of the package could not be read.
     #[error(transparent)]
     File(#[from] crate::guard::files::GuardError),
+}
+
+impl RequestFailure {
+    /// Machine-readable kind for records: `non_finite` or `too_long`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NonFiniteLogits { .. } => "non_finite",
+            Self::TooLong { .. } => "too_long",
+        }
+    }
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::ExportError;
 use super::architecture::{EMBEDDING, LlavaArchitecture, OUTPUT_HEAD};
 use super::config::Config;
-use super::safetensors::{SafetensorsFile, TensorEntry};
 use super::weights::slice_of;
 use crate::guard::files::{contained, map_file};
 use crate::package::SourceFormat;
+use crate::package::safetensors::{SafetensorsFile, TensorEntry};
 
 /// Most weight files of one checkpoint.
 const SHARD_LIMIT: usize = 1024;

@@ -70,26 +70,9 @@ pub enum ExportError {
         /// What it should be.
         expected: String,
     },
-    /// A weights file is malformed.
-    #[error("{path} is not a safetensors file: {reason}")]
-    Safetensors {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        reason: String,
-    },
-    /// A weights file ends before its tensors do.
-    #[error("{path} is truncated: tensor {tensor:?} ends at byte {needed_bytes}, the file has {found_bytes}")]
-    Truncated {
-        /// The file.
-        path: PathBuf,
-        /// The first tensor, in file order, that is not whole.
-        tensor: String,
-        /// Where it ends.
-        needed_bytes: u64,
-        /// Length of the file.
-        found_bytes: u64,
-    },
+    /// A weights file is malformed or truncated.
+    #[error(transparent)]
+    Weights(#[from] crate::package::safetensors::SafetensorsError),
     /// The configuration asks for a tensor that the weights do not have.
     #[error("{checkpoint}: tensor {tensor} of shape {shape:?} is missing{hint}")]
     MissingTensor {

@@ -16,7 +16,6 @@ mod output;
 mod projector;
 mod prompt_recipe;
 mod rotary;
-mod safetensors;
 mod vision;
 mod weights;
 

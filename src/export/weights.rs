@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::ExportError;
 use super::architecture::{EMBEDDING, LlavaArchitecture};
 use super::checkpoint::{CheckedTensors, FoundTensor, Shard};
-use super::safetensors::TensorEntry;
 use crate::guard::files::map_file;
+use crate::package::safetensors::{SafetensorsError, TensorEntry};
 use crate::package::{TensorDtype, TensorLocation};
 
 /// File of the tensors that had to be rewritten or computed.
@@ -191,12 +191,13 @@ impl Written {
 pub(super) fn slice_of<'a>(map: &'a Mmap, shard: &Shard, entry: &TensorEntry) -> Result<&'a [u8], ExportError> {
     let end = entry.offset.saturating_add(entry.bytes);
     let range = usize::try_from(entry.offset).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
-    map.get(range).ok_or_else(|| ExportError::Truncated {
+    let shrunk = || SafetensorsError::Truncated {
         path: shard.path.clone(),
         tensor: entry.key.clone(),
         needed_bytes: end,
         found_bytes: map.len() as u64,
-    })
+    };
+    Ok(map.get(range).ok_or_else(shrunk)?)
 }
 
 /// Converts 16-bit numbers (IEEE if `half`, else bfloat16) to 32 bits, exactly.

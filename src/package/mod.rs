@@ -8,6 +8,7 @@ mod error;
 mod manifest;
 mod open;
 mod recipe;
+pub mod safetensors;
 
 pub use error::PackageError;
 pub use manifest::{
@@ -16,3 +17,4 @@ pub use manifest::{
 };
 pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};
 pub use recipe::{AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TokenizationMode};
+pub use safetensors::TensorFile;

@@ -65,6 +65,30 @@ pub struct ImageRecipe {
     pub origin: String,
 }
 
+impl ImageRecipe {
+    /// The recipe in a few words, such as `pad, 336 px, bicubic`.
+    pub fn summary(&self) -> String {
+        let aspect = match self.aspect {
+            AspectMode::Square => "square",
+            AspectMode::Pad => "pad",
+        };
+        let size = match (self.centre_crop, self.resize) {
+            (Some([height, width]), _) if height == width => format!("{height} px"),
+            (Some([height, width]), _) => format!("{width}×{height} px"),
+            (None, Some(ResizeRule::ShortestEdge(edge))) => format!("shortest edge {edge} px"),
+            (None, Some(ResizeRule::Exact { height, width })) => format!("{width}×{height} px"),
+            (None, None) => "as it is".to_owned(),
+        };
+        let resample = match self.resample {
+            Resample::Nearest => "nearest",
+            Resample::Lanczos => "lanczos",
+            Resample::Bilinear => "bilinear",
+            Resample::Bicubic => "bicubic",
+        };
+        format!("{aspect}, {size}, {resample}")
+    }
+}
+
 /// Which text wraps a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

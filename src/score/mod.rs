@@ -3,6 +3,18 @@
 //! It must not read files, know models, or compute intervals: it turns text into a parsed answer, a score and
 //! contributions to metrics.
 
+mod contractions;
+mod grounding;
+mod metrics;
+mod pope;
+mod python_text;
 mod types;
+mod vqa;
+mod vqa_text;
 
+pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
+pub use metrics::{metrics, score};
+pub use pope::says_yes;
 pub use types::SampleScore;
+pub use vqa::{m4c_accuracy, official_accuracy};
+pub use vqa_text::{m4c_normalise, official_normalise};

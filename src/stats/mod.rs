@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The stats room: the estimators, intervals and tests by which scores are believed. Pure maths on slices of numbers; it
+//! knows no type of this crate, reads no file and prints nothing.
+//!
+//! Everything that is random takes a seed and gives the same answer for it on every platform.
+
+mod clustered;
+mod power;
+mod proportion;
+mod quantile;
+mod random;
+mod resample;
+mod student;
+
+pub use clustered::{ClusteredError, Linearised, cluster_sums, clustered_standard_error, dense_clusters, naive_standard_error};
+pub use power::minimum_detectable_effect;
+pub use proportion::{mcnemar_exact, mcnemar_mid_p, wilson_interval, zero_events_upper_bound};
+pub use quantile::{mean, quantile_of_sorted, smallest_sample_for_quantile, sorted, supported_quantile};
+pub use random::Generator;
+pub use resample::{BootstrapInterval, DEFAULT_PERMUTATIONS, cluster_bootstrap, sign_flip_p_value};
+pub use student::{normal_cdf, normal_quantile, t_interval, t_quantile, t_two_sided_p_value};

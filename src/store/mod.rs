@@ -10,8 +10,38 @@
 //!
 //! It must not know engines or scorers: it keeps what it is given, and gives back every acknowledged record.
 
+mod disk;
+mod error;
+mod log;
+mod reader;
 mod types;
+mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use error::{HeaderDifference, StoreError};
+pub use log::{LogNote, canonical_without_timings};
+pub use reader::{Run, discover, read_header};
 pub use types::{
     BenchmarkIdentity, Environment, Failure, GroupTimings, ModelIdentity, RunHeader, RunSettings, SampleRecord, SampleTimings,
 };
+pub use writer::RunWriter;
+
+/// Format version of run directories that this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// Name of the header file.
+pub const HEADER_FILE: &str = "run.json";
+
+/// Name of the sample log.
+pub const LOG_FILE: &str = "samples.jsonl";
+
+/// Name of the summary file.
+pub const SUMMARY_FILE: &str = "summary.json";
+
+/// Largest header read, in bytes.
+const HEADER_LIMIT_BYTES: u64 = 4 << 20;
+
+/// Largest sample log written and read, in bytes. A record is a few kilobytes, so this is about a million samples.
+const LOG_LIMIT_BYTES: u64 = 4 << 30;

@@ -1,6 +1,7 @@
 //! Reading the header of a safetensors file: eight bytes of length, a JSON object, then the tensors one after another
 //! (<https://github.com/huggingface/safetensors#format>).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,15 +9,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::ExportError;
-use crate::guard::files::GuardError;
+use memmap2::Mmap;
+
+use crate::guard::files::{GuardError, map_file};
 
 /// Largest header that is read, the limit of the reference implementation.
 const HEADER_LIMIT_BYTES: u64 = 100_000_000;
 
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TensorEntry {
+pub struct TensorEntry {
     /// Name in the file.
     pub key: String,
     /// Number type as the file names it, such as `BF16`.
@@ -31,11 +33,51 @@ pub(super) struct TensorEntry {
 
 /// A safetensors file whose header was checked.
 #[derive(Clone, Debug)]
-pub(super) struct SafetensorsFile {
+pub struct SafetensorsFile {
     /// The file.
     pub path: PathBuf,
     /// Its tensors in the order of their bytes.
     pub tensors: Vec<TensorEntry>,
+    /// The text entries of `__metadata__`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Why a safetensors file was rejected.
+#[derive(Debug, thiserror::Error)]
+pub enum SafetensorsError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// Its header does not fit the format.
+    #[error("{path} is not a safetensors file: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It ends before its last tensor does.
+    #[error("{path} is truncated: tensor {tensor:?} ends at byte {needed_bytes}, the file has {found_bytes}")]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// The first tensor that is cut.
+        tensor: String,
+        /// Bytes that the file must have.
+        needed_bytes: u64,
+        /// Bytes that it has.
+        found_bytes: u64,
+    },
+    /// A wanted tensor is missing, or of another type.
+    #[error("{path}: tensor {tensor}: {message}")]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What was expected and found.
+        message: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -48,9 +90,9 @@ struct RawEntry {
 impl SafetensorsFile {
     /// Reads and checks the header: lengths fit the types and shapes, tensors stand without gaps or overlaps, and the file
     /// is whole.
-    pub fn open(path: &Path) -> Result<Self, ExportError> {
-        let read = |source| ExportError::Guard(GuardError::Read { path: path.to_path_buf(), source });
-        let malformed = |reason: String| ExportError::Safetensors { path: path.to_path_buf(), reason };
+    pub fn open(path: &Path) -> Result<Self, SafetensorsError> {
+        let read = |source| SafetensorsError::Guard(GuardError::Read { path: path.to_path_buf(), source });
+        let malformed = |reason: String| SafetensorsError::Malformed { path: path.to_path_buf(), reason };
         let mut file = File::open(path).map_err(read)?;
         let file_bytes = file.metadata().map_err(read)?.len();
         let mut length = [0; 8];
@@ -71,8 +113,10 @@ impl SafetensorsFile {
         let header: Map<String, Value> =
             serde_json::from_slice(&header).map_err(|error| malformed(format!("header: {error}")))?;
         let mut tensors = Vec::with_capacity(header.len());
+        let mut metadata = BTreeMap::new();
         for (key, value) in header {
             if key == "__metadata__" {
+                metadata = BTreeMap::deserialize(value).map_err(|error| malformed(format!("__metadata__: {error}")))?;
                 continue;
             }
             let raw = RawEntry::deserialize(value).map_err(|error| malformed(format!("tensor {key:?}: {error}")))?;
@@ -96,13 +140,13 @@ impl SafetensorsFile {
             end = end.checked_add(tensor.bytes).ok_or_else(|| malformed(format!("tensor {:?} has no end", tensor.key)))?;
             if end > file_bytes {
                 let (path, tensor) = (path.to_path_buf(), tensor.key.clone());
-                return Err(ExportError::Truncated { path, tensor, needed_bytes: end, found_bytes: file_bytes });
+                return Err(SafetensorsError::Truncated { path, tensor, needed_bytes: end, found_bytes: file_bytes });
             }
         }
         if end != file_bytes {
             return Err(malformed(format!("its tensors end at byte {end}, the file has {file_bytes}")));
         }
-        Ok(Self { path: path.to_path_buf(), tensors })
+        Ok(Self { path: path.to_path_buf(), tensors, metadata })
     }
 }
 
@@ -118,13 +162,47 @@ fn expected_bytes(raw: &RawEntry) -> Option<u64> {
     Some(raw.shape.iter().try_fold(width, |bytes: u64, &size| bytes.checked_mul(size as u64)).unwrap_or(u64::MAX))
 }
 
+/// A safetensors file with its bytes mapped.
+#[derive(Debug)]
+pub struct TensorFile {
+    header: SafetensorsFile,
+    map: Mmap,
+}
+
+impl TensorFile {
+    /// Opens and checks the file.
+    pub fn open(path: &Path) -> Result<Self, SafetensorsError> {
+        Ok(Self { header: SafetensorsFile::open(path)?, map: map_file(path)? })
+    }
+
+    /// The text entries of `__metadata__`.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.header.metadata
+    }
+
+    /// Shape and bytes of a tensor that must have this type, as safetensors names it.
+    pub fn bytes(&self, key: &str, dtype: &str) -> Result<(&[usize], &[u8]), SafetensorsError> {
+        let wrong =
+            |message: String| SafetensorsError::Tensor { path: self.header.path.clone(), tensor: key.to_owned(), message };
+        let entry = self.header.tensors.iter().find(|entry| entry.key == key).ok_or_else(|| wrong("missing".to_owned()))?;
+        if entry.dtype != dtype {
+            return Err(wrong(format!("{dtype} expected, {} found", entry.dtype)));
+        }
+        let bytes = usize::try_from(entry.offset).ok().and_then(|start| {
+            let end = start.checked_add(usize::try_from(entry.bytes).ok()?)?;
+            self.map.get(start..end)
+        });
+        Ok((&entry.shape, bytes.ok_or_else(|| wrong("the file became shorter while it was read".to_owned()))?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn read(header: &str, data: &[u8]) -> Result<SafetensorsFile, ExportError> {
+    fn read(header: &str, data: &[u8]) -> Result<SafetensorsFile, SafetensorsError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat();
         std::fs::write(file.path(), bytes).unwrap();
@@ -156,7 +234,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         for bytes in [&b"abc"[..], &u64::MAX.to_le_bytes(), &100_u64.to_le_bytes()] {
             std::fs::write(file.path(), bytes).unwrap();
-            assert!(matches!(SafetensorsFile::open(file.path()), Err(ExportError::Safetensors { .. })));
+            assert!(matches!(SafetensorsFile::open(file.path()), Err(SafetensorsError::Malformed { .. })));
         }
     }
 

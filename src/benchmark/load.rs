@@ -1,0 +1,103 @@
+//! From a name to samples.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::error::BenchmarkError;
+use super::readers;
+use super::spec::BenchmarkSpec;
+use super::spec_file::BUILT_IN;
+use super::types::Sample;
+use crate::guard::files::read_text_capped;
+
+/// The largest TOML file that is read.
+const SPEC_LIMIT_BYTES: u64 = 1 << 20;
+
+/// A benchmark with its samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Benchmark {
+    /// What it is.
+    pub spec: BenchmarkSpec,
+    /// All samples in file order.
+    pub samples: Vec<Sample>,
+    /// The data folder.
+    pub data_root: PathBuf,
+}
+
+impl Benchmark {
+    /// Loads a built-in benchmark by name, or any by the path of its TOML file. `data_override` takes the place of the
+    /// data folder that the file names.
+    ///
+    /// Without it, the folder is looked for beside the TOML file, in `benchmarks/` below the working directory, and in
+    /// `benchmarks/` of the source tree that the program was built from. Image files need not exist.
+    pub fn load(name_or_toml_path: &str, data_override: Option<&Path>) -> Result<Self, BenchmarkError> {
+        let (spec, beside) = find_spec(name_or_toml_path)?;
+        let data_root = find_data(&spec, beside.as_deref(), data_override)?;
+        let samples = readers::read(&spec, &data_root)?;
+        Ok(Self { spec, samples, data_root })
+    }
+
+    /// [`samples_sha256`] of all samples.
+    pub fn samples_sha256(&self) -> String {
+        samples_sha256(&self.samples)
+    }
+}
+
+/// SHA-256, hexadecimal, over key, question, prompt and reference of each sample in order. Two runs answer the same
+/// questions exactly if it is equal. Every part is preceded by its length in bytes, so that parts cannot run together.
+pub fn samples_sha256<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> String {
+    let mut hasher = Sha256::new();
+    for sample in samples {
+        // A reference holds strings, integers, booleans and finite numbers, which always serialise.
+        let reference = serde_json::to_string(&sample.reference).unwrap_or_default();
+        for part in [&sample.key, &sample.question, &sample.prompt, &reference] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The specification and, if it was read from a file, the folder of that file.
+fn find_spec(name_or_toml_path: &str) -> Result<(BenchmarkSpec, Option<PathBuf>), BenchmarkError> {
+    if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_toml_path) {
+        return Ok((BenchmarkSpec::parse(text, Path::new(&format!("{name}.toml")))?, None));
+    }
+    let given = Path::new(name_or_toml_path);
+    let in_folder = Path::new("benchmarks").join(format!("{name_or_toml_path}.toml"));
+    let is_toml = given.extension().is_some_and(|extension| extension == "toml");
+    let path = if is_toml || given.is_file() {
+        given
+    } else if !name_or_toml_path.contains(['/', '\\']) && in_folder.is_file() {
+        &in_folder
+    } else {
+        let known = BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        return Err(BenchmarkError::Unknown { name: name_or_toml_path.to_owned(), known });
+    };
+    let text = read_text_capped(path, SPEC_LIMIT_BYTES)?;
+    Ok((BenchmarkSpec::parse(&text, path)?, path.parent().map(Path::to_path_buf)))
+}
+
+/// The data folder.
+fn find_data(spec: &BenchmarkSpec, beside: Option<&Path>, data_override: Option<&Path>) -> Result<PathBuf, BenchmarkError> {
+    let root = Path::new(&spec.data.root);
+    let candidates: Vec<PathBuf> = match data_override {
+        Some(folder) => vec![folder.to_path_buf()],
+        None => beside
+            .map(|folder| folder.join(root))
+            .into_iter()
+            .chain([Path::new("benchmarks").join(root), Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks").join(root)])
+            .collect(),
+    };
+    match candidates.iter().find(|folder| folder.is_dir()) {
+        // Without `.` components, which a root such as "." leaves in every message and record.
+        Some(folder) if folder.as_os_str() != "." => Ok(folder.components().collect()),
+        Some(folder) => Ok(folder.clone()),
+        None => Err(BenchmarkError::NoData {
+            name: spec.name.clone(),
+            looked: candidates.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", "),
+            source_url: spec.source.clone(),
+        }),
+    }
+}

@@ -1,0 +1,153 @@
+//! Texts with named holes: the image file name and the prompt.
+
+/// A piece of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Hole { name: String, zero_padded_to: usize },
+}
+
+/// Splits `text` at `{name}` and `{name:012}`; `{` and `}` have no other use in a pattern.
+fn pieces(text: &str, allowed: &[&str]) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(open) = rest.find('{') {
+        let (before, tail) = rest.split_at(open);
+        let inner = tail.strip_prefix('{').unwrap_or(tail);
+        let Some((hole, after)) = inner.split_once('}') else {
+            return Err(format!("the `{{` in {text:?} is never closed"));
+        };
+        let (name, width) = hole.split_once(':').unwrap_or((hole, ""));
+        if !allowed.contains(&name) {
+            let allowed: Vec<String> = allowed.iter().map(|name| format!("{{{name}}}")).collect();
+            return Err(format!("{text:?} has {{{hole}}}; expected {}", allowed.join(" or ")));
+        }
+        let zero_padded_to = match width.strip_prefix('0') {
+            Some(digits) => digits.parse::<usize>().ok().filter(|digits| (1..=32).contains(digits)),
+            None => width.is_empty().then_some(0),
+        };
+        let Some(zero_padded_to) = zero_padded_to else {
+            return Err(format!("{text:?} has {{{hole}}}; expected a width such as {{{name}:012}}"));
+        };
+        pieces.push(Piece::Text(before.to_owned()));
+        pieces.push(Piece::Hole { name: name.to_owned(), zero_padded_to });
+        rest = after;
+    }
+    if rest.contains('}') {
+        return Err(format!("{text:?} has a `}}` without `{{`"));
+    }
+    pieces.push(Piece::Text(rest.to_owned()));
+    Ok(pieces)
+}
+
+fn holes<'a>(pieces: &'a [Piece], wanted: &'a str) -> usize {
+    pieces.iter().filter(|piece| matches!(piece, Piece::Hole { name, .. } if name == wanted)).count()
+}
+
+/// Fills holes in one pass: what is put in is never looked at again, so a question cannot smuggle in another hole.
+fn fill(pieces: &[Piece], value: impl Fn(&str) -> String) -> String {
+    let mut output = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => output.push_str(text),
+            Piece::Hole { name, zero_padded_to } => {
+                let value = value(name);
+                for _ in value.chars().count()..*zero_padded_to {
+                    output.push('0');
+                }
+                output.push_str(&value);
+            }
+        }
+    }
+    output
+}
+
+/// The file name of a sample's image below the data folder, such as `val2014/COCO_val2014_{image_id:012}.jpg` or
+/// `val2014/{image}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePattern {
+    pieces: Vec<Piece>,
+}
+
+impl ImagePattern {
+    /// Reads a pattern that must have the hole `hole` (`image_id` or `image`, as the data format has it).
+    pub(super) fn parse(text: &str, hole: &str) -> Result<Self, String> {
+        let pieces = pieces(text, &[hole])?;
+        if holes(&pieces, hole) == 0 {
+            return Err(format!("{text:?} names one and the same file for every sample; expected {{{hole}}} in it"));
+        }
+        Ok(Self { pieces })
+    }
+
+    /// The file name for the value of the hole.
+    pub fn file_name(&self, value: &str) -> String {
+        fill(&self.pieces, |_| value.to_owned())
+    }
+}
+
+/// The user's turn with `{question}` and, for TextVQA, `{ocr_tokens}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptTemplate {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+impl PromptTemplate {
+    /// Reads a template that must have `{question}`.
+    pub(super) fn parse(text: &str, allowed: &[&str]) -> Result<Self, String> {
+        let pieces = pieces(text, allowed)?;
+        if holes(&pieces, "question") == 0 {
+            return Err(format!("{text:?} does not ask anything; expected {{question}} in it"));
+        }
+        Ok(Self { text: text.to_owned(), pieces })
+    }
+
+    /// The template as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the template has `{ocr_tokens}`.
+    pub fn wants_ocr_tokens(&self) -> bool {
+        holes(&self.pieces, "ocr_tokens") > 0
+    }
+
+    /// The prompt for one question. OCR tokens are joined by `, `, as LLaVA's TextVQA file has them.
+    pub fn render(&self, question: &str, ocr_tokens: &[String]) -> String {
+        fill(&self.pieces, |name| if name == "question" { question.to_owned() } else { ocr_tokens.join(", ") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_padded_and_names_are_kept() {
+        let coco = ImagePattern::parse("val2014/COCO_val2014_{image_id:012}.jpg", "image_id").unwrap();
+        assert_eq!(coco.file_name("42"), "val2014/COCO_val2014_000000000042.jpg");
+        assert_eq!(ImagePattern::parse("{image}", "image").unwrap().file_name("a.png"), "a.png");
+    }
+
+    #[test]
+    fn wrong_patterns_are_refused_with_the_reason() {
+        for (text, reason) in [
+            ("a.jpg", "expected {image_id} in it"),
+            ("{image}.jpg", "expected {image_id}"),
+            ("{image_id", "never closed"),
+            ("{image_id:12}", "expected a width"),
+            ("{image_id:099}", "expected a width"),
+            ("{image_id}}", "without"),
+        ] {
+            let message = ImagePattern::parse(text, "image_id").unwrap_err();
+            assert!(message.contains(reason), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_question_cannot_open_another_hole() {
+        let template = PromptTemplate::parse("{question}\nTokens: {ocr_tokens}", &["question", "ocr_tokens"]).unwrap();
+        let tokens = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(template.render("Is {ocr_tokens} here?", &tokens), "Is {ocr_tokens} here?\nTokens: a, b");
+    }
+}

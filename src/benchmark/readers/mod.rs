@@ -1,0 +1,73 @@
+//! Readers of official data formats. Each gives samples in file order and refuses, with file, row and field, whatever would
+//! make a score mean something else.
+
+mod pope;
+mod refcoco;
+mod rows;
+mod textvqa;
+mod vqav2;
+
+pub(super) use rows::{Id, RowObject, RowPlace, json_array, json_lines, read_text};
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::error::BenchmarkError;
+use super::spec::{BenchmarkSpec, DataFormat};
+use super::types::Sample;
+use crate::guard::files::contained;
+
+/// Reads all samples of a benchmark whose data folder is `root`.
+pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<Vec<Sample>, BenchmarkError> {
+    let mut context = Context { spec, root, images: HashMap::new() };
+    match &spec.data.format {
+        DataFormat::Vqav2 { questions, annotations, rows } => vqav2::read(&mut context, questions, annotations, rows),
+        DataFormat::Pope { splits } => pope::read(&mut context, splits),
+        DataFormat::Textvqa { annotations, ocr, rows } => textvqa::read(&mut context, annotations, ocr.as_deref(), rows),
+        DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(&mut context, splits),
+    }
+}
+
+/// What every reader needs.
+struct Context<'a> {
+    spec: &'a BenchmarkSpec,
+    root: &'a Path,
+    /// Checked paths by the value of the pattern's hole: many questions share an image.
+    images: HashMap<String, PathBuf>,
+}
+
+impl Context<'_> {
+    /// The path of a data file.
+    fn file(&self, name: &str) -> Result<PathBuf, BenchmarkError> {
+        Ok(contained(self.root, name)?)
+    }
+
+    /// The image of a row. It need not exist (the run records that), but it must lie below the data folder.
+    fn image(&mut self, row: &RowPlace<'_>, field: &str, value: &str) -> Result<PathBuf, BenchmarkError> {
+        if let Some(path) = self.images.get(value) {
+            return Ok(path.clone());
+        }
+        let name = self.spec.data.image.file_name(value);
+        // The value alone must be a plain name, too: `/etc/passwd` is harmless behind a folder, and still a broken file.
+        let plain = !value.contains('\0') && contained(self.root, value).is_ok();
+        match contained(self.root, &name) {
+            Ok(path) if plain => {
+                self.images.insert(value.to_owned(), path.clone());
+                Ok(path)
+            }
+            _ => Err(row.error(field, "an image below the data folder", format!("{name:?}"))),
+        }
+    }
+
+    /// Refuses a file that was cut short or is of another release.
+    fn check_rows(&self, path: &Path, permitted: &[usize], found: usize) -> Result<(), BenchmarkError> {
+        if permitted.is_empty() && found > 0 || permitted.contains(&found) {
+            return Ok(());
+        }
+        let expected = match permitted {
+            [] => "at least one row".to_owned(),
+            counts => format!("{} rows", counts.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ")),
+        };
+        Err(BenchmarkError::File { path: path.to_path_buf(), expected, found: format!("{found} rows") })
+    }
+}

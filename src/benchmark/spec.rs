@@ -1,0 +1,207 @@
+//! What a benchmark is, as its TOML file says it.
+
+use super::pattern::{ImagePattern, PromptTemplate};
+
+/// One benchmark: where its data lie, what is asked, how answers are scored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BenchmarkSpec {
+    /// Short name: lower-case letters, digits, `.`, `_`, `+` and `-`; also the name of its run directories.
+    pub name: String,
+    /// Title for people.
+    pub title: String,
+    /// Licence of the data.
+    pub licence: String,
+    /// Where the data come from.
+    pub source: String,
+    /// Files.
+    pub data: DataSpec,
+    /// The user's turn.
+    pub prompt: PromptTemplate,
+    /// Where the prompt text was taken from.
+    pub prompt_source: String,
+    /// Longest answer in tokens.
+    pub max_new_tokens: usize,
+    /// How answers are scored.
+    pub scorer: ScorerSpec,
+    /// Published numbers to compare with.
+    pub reference_scores: Vec<ReferenceScore>,
+}
+
+/// The data files of a benchmark.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataSpec {
+    /// Data folder, relative to the TOML file or to `benchmarks/`.
+    pub root: String,
+    /// Format and file names, relative to the data folder.
+    pub format: DataFormat,
+    /// Image file name.
+    pub image: ImagePattern,
+}
+
+/// An official data format.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DataFormat {
+    /// Two JSON files joined by question id. Hole of the image pattern: `image_id`.
+    Vqav2 {
+        /// `{"questions": [{"question_id", "image_id", "question"}]}`.
+        questions: String,
+        /// `{"annotations": [{"question_id", "image_id", "answer_type", "answers": [10 × {"answer", "answer_id"}]}]}`.
+        annotations: String,
+        /// Permitted numbers of rows; empty permits any.
+        rows: Vec<usize>,
+    },
+    /// JSON Lines of `{"question_id", "image", "text", "label"}`, one file a split. Hole: `image`.
+    Pope {
+        /// The files.
+        splits: Vec<SplitFile>,
+    },
+    /// `{"data": [{"question_id", "image_id", "question", "answers": [10 strings], "ocr_tokens"?}]}`. Hole: `image_id`.
+    Textvqa {
+        /// The file.
+        annotations: String,
+        /// Optional file `{"data": [{"image_id", "ocr_tokens"}]}` with OCR tokens by image.
+        ocr: Option<String>,
+        /// Permitted numbers of rows; empty permits any.
+        rows: Vec<usize>,
+    },
+    /// `[{"img_id": "<image>_<reference>", "sents", "bbox": [x, y, width, height], "height", "width"}]`, boxes in pixels, one
+    /// file a split (MiniGPT-4). Hole: `image`.
+    RefcocoMinigpt4 {
+        /// The files.
+        splits: Vec<SplitFile>,
+    },
+}
+
+/// One file of a benchmark that has several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitFile {
+    /// Split name; the category of its samples.
+    pub name: String,
+    /// File name below the data folder.
+    pub file: String,
+    /// Permitted numbers of rows; empty permits any.
+    pub rows: Vec<usize>,
+}
+
+/// How answers are scored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScorerSpec {
+    /// The rule.
+    pub rule: ScorerRule,
+    /// The metric by which runs are judged, one of [`ScorerRule::metric_names`].
+    pub primary_metric: String,
+}
+
+impl ScorerSpec {
+    /// The rule with its usual primary metric.
+    pub fn new(rule: ScorerRule) -> Self {
+        let primary_metric = rule.metric_names().first().copied().unwrap_or_default().to_owned();
+        Self { rule, primary_metric }
+    }
+
+    /// Name, options and version of the rule, such as `vqa-official/1`. Runs compare only if it is the same.
+    pub fn identity(&self) -> String {
+        self.rule.identity()
+    }
+}
+
+/// A scoring rule with its options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScorerRule {
+    /// VQA accuracy against ten annotators.
+    Vqa {
+        /// Whose code is followed.
+        variant: VqaVariant,
+    },
+    /// Yes/no by the official POPE rule.
+    Pope,
+    /// VQA accuracy as LLaVA scores TextVQA (`m4c_evaluator.py`).
+    Textvqa,
+    /// A box in the answer.
+    Grounding {
+        /// What the answer's numbers are shares of.
+        box_space: BoxSpace,
+        /// Whether a threshold itself counts.
+        threshold_rule: ThresholdRule,
+    },
+}
+
+impl ScorerRule {
+    /// Name, options and version, such as `vqa-official/1`. The version rises when the same answers would score otherwise.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Vqa { variant: VqaVariant::Official } => "vqa-official/1".to_owned(),
+            Self::Vqa { variant: VqaVariant::M4c } => "vqa-m4c/1".to_owned(),
+            Self::Pope => "pope-official/1".to_owned(),
+            Self::Textvqa => "textvqa-m4c/1".to_owned(),
+            Self::Grounding { box_space, threshold_rule } => {
+                let space = match box_space {
+                    BoxSpace::PaddedSquare => "padded_square",
+                    BoxSpace::Original => "original",
+                };
+                let rule = match threshold_rule {
+                    ThresholdRule::AtLeast => "at_least",
+                    ThresholdRule::Above => "above",
+                };
+                format!("grounding-{space}-{rule}/1")
+            }
+        }
+    }
+
+    /// Names of the metrics, the usual primary one first.
+    pub fn metric_names(&self) -> &'static [&'static str] {
+        match self {
+            Self::Vqa { .. } | Self::Textvqa => &["vqa_accuracy"],
+            Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio"],
+            Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou"],
+        }
+    }
+}
+
+/// Whose VQA accuracy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VqaVariant {
+    /// GT-Vision-Lab/VQA at `a013f00`: normalises only where annotators differ.
+    Official,
+    /// LLaVA's `m4c_evaluator.py`: the EvalAI processor on both sides, always.
+    M4c,
+}
+
+/// What the numbers of a predicted box are shares of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoxSpace {
+    /// The longer side, with the image in the middle of the padded square (LLaVA-1.5's training data).
+    PaddedSquare,
+    /// Each side of the original image (lmms-eval).
+    Original,
+}
+
+/// Whether an IoU equal to the threshold counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub enum ThresholdRule {
+    /// IoU ≥ threshold (the usual rule).
+    #[serde(rename = ">=")]
+    AtLeast,
+    /// IoU > threshold (MiniGPT-4).
+    #[serde(rename = ">")]
+    Above,
+}
+
+/// A published number.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceScore {
+    /// Model as the source names it.
+    pub model: String,
+    /// Metric name, as this program has it.
+    pub metric: String,
+    /// Value in the metric's units (per cent).
+    pub value: f64,
+    /// Where it was published.
+    pub source: String,
+    /// What differs from a run of this file, if anything.
+    #[serde(default)]
+    pub note: Option<String>,
+}

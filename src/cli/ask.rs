@@ -1,0 +1,147 @@
+//! `ask`: one question about an image.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use super::{Globals, VerbResult, model, terminal};
+use crate::engine::{Engine, ImageGroup, Request, Scheduling};
+use crate::run::{PrompterStop, segments};
+
+/// Arguments of `ask`.
+#[derive(Debug, Args)]
+pub struct AskArguments {
+    /// Package folder, or the name of a shipped package
+    package: PathBuf,
+    /// Image file; repeat for several images
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// The question
+    #[arg(long)]
+    prompt: String,
+    /// Take the prompt as it is, `<image>` marks included, without any template
+    #[arg(long)]
+    raw_prompt: bool,
+    /// Longest answer in tokens
+    #[arg(long, value_name = "N", default_value = "128")]
+    max_new_tokens: std::num::NonZeroUsize,
+    /// Print prompt, tokens, log-probabilities and timings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `ask --json` prints.
+#[derive(Debug, Serialize)]
+struct Answer {
+    format: u32,
+    package: String,
+    /// As rendered, image marks included.
+    prompt: String,
+    /// Image marks expanded to the image's rows; the rows carry the image token id, or -200 where the format has none.
+    prompt_token_ids: Vec<i64>,
+    /// First and last-plus-one position of each image in `prompt_token_ids`.
+    image_spans: Vec<[usize; 2]>,
+    /// Generated ids without the final end-of-sequence token.
+    token_ids: Vec<u32>,
+    text: String,
+    /// Natural-log probability of each generated id.
+    logprobs: Vec<f32>,
+    stop_reason: &'static str,
+    timings_ms: Timings,
+}
+
+#[derive(Debug, Serialize)]
+struct Timings {
+    load: f64,
+    image: f64,
+    vision: f64,
+    projector: f64,
+    prefill: f64,
+    decode: f64,
+    time_to_first_token: f64,
+    time_per_output_token: Option<f64>,
+}
+
+/// Token id that stands for an image row where the checkpoint has none (`IMAGE_TOKEN_INDEX` of LLaVA).
+const IMAGE_TOKEN_INDEX: i64 = -200;
+
+/// Runs the verb.
+pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
+    let started = Instant::now();
+    let mut model = model::load(&arguments.package, globals, Scheduling::PackedTree)?;
+    let load_ms = milliseconds(started);
+
+    let started = Instant::now();
+    let manifest = &model.package.manifest;
+    let mut pixels = Vec::with_capacity(arguments.image.len());
+    for path in &arguments.image {
+        let image = crate::image::load(path, &manifest.image).map_err(|error| Failure::new(Exit::Rejected, error))?;
+        pixels.push(image.pixels);
+    }
+    let image_ms = milliseconds(started);
+
+    let prompt = if arguments.raw_prompt {
+        arguments.prompt.clone()
+    } else {
+        model.prompter.render(&arguments.prompt, arguments.image.len())?
+    };
+    let tokenized = model.prompter.tokenize(&prompt)?;
+    if tokenized.image_count() != pixels.len() {
+        let error = anyhow::anyhow!(
+            "the prompt has {} image marks ({}) but {} images were given",
+            tokenized.image_count(),
+            manifest.prompt.image_mark,
+            pixels.len()
+        );
+        return Err(Failure::new(Exit::Setup, error));
+    }
+    let rows = vec![manifest.vision.tokens_per_image; pixels.len()];
+    let image_token = manifest.prompt.image_token_id.map_or(IMAGE_TOKEN_INDEX, i64::from);
+    let (prompt_token_ids, spans) = tokenized.expanded_ids(&rows, image_token)?;
+
+    let stop = PrompterStop { prompter: &model.prompter };
+    let request = Request { segments: segments(&tokenized.pieces), max_new_tokens: arguments.max_new_tokens.get(), stop: &stop };
+    let mut group = model.engine.answer(&ImageGroup { images: &pixels, requests: std::slice::from_ref(&request) })?;
+    let generation = group
+        .answers
+        .pop()
+        .context("the engine returned no answer")?
+        .map_err(|failure| Failure::new(Exit::TooManyFailures, failure))?;
+    let text = model.prompter.trim_answer(&model.prompter.decode(&generation.token_ids)?);
+
+    if !arguments.json {
+        terminal::print(&terminal::clean(&text))?;
+        return Ok(Exit::Success);
+    }
+    let later = generation.decoded_tokens.saturating_sub(1);
+    terminal::print_json(&Answer {
+        format: 1,
+        package: manifest.name.clone(),
+        prompt,
+        prompt_token_ids,
+        image_spans: spans.into_iter().map(|span| [span.start, span.end]).collect(),
+        text,
+        logprobs: generation.log_probabilities,
+        stop_reason: generation.stop_reason.as_str(),
+        token_ids: generation.token_ids,
+        timings_ms: Timings {
+            load: load_ms,
+            image: image_ms,
+            vision: group.timings.vision_ms,
+            projector: group.timings.projector_ms,
+            prefill: group.timings.prefill_ms,
+            decode: group.timings.decode_ms,
+            time_to_first_token: image_ms + generation.first_token_ms,
+            time_per_output_token: (later > 0).then(|| generation.remaining_tokens_ms / later as f64),
+        },
+    })?;
+    Ok(Exit::Success)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}

@@ -1,0 +1,70 @@
+//! `demo`: the main job on what the project ships.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::exit::Exit;
+use super::run::{StopSignal, Suite, run_suite};
+use super::{Globals, VerbResult, report, shipped, terminal};
+use crate::engine::Scheduling;
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Folder for the report and its runs
+    #[arg(short, long, value_name = "DIR", default_value = "reports/demo")]
+    output: PathBuf,
+    /// Ask only this many questions of each benchmark
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Margin of "no worse" in percentage points.
+const MARGIN: f64 = 1.0;
+
+/// Runs the verb: an interrupted demo continues, a finished one is run anew.
+pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
+    let runs_folder = arguments.output.join("runs");
+    if finished(&runs_folder) {
+        std::fs::remove_dir_all(&runs_folder).with_context(|| format!("cannot remove {}", runs_folder.display()))?;
+    }
+    let suite = Suite {
+        models: shipped::PACKAGES.iter().map(PathBuf::from).collect(),
+        benchmarks: shipped::BENCHMARKS.map(str::to_owned).to_vec(),
+        output: runs_folder,
+        limit: arguments.limit,
+        max_new_tokens: None,
+        data: None,
+        scheduling: Scheduling::PackedTree,
+    };
+    let stop = StopSignal::install()?;
+    let runs = run_suite(&suite, globals, &stop)?;
+    if let Some(exit) = stop.exit() {
+        eprintln!("interrupted; the same command continues");
+        return Ok(exit);
+    }
+    let comparison = crate::compare::compare(&runs, MARGIN)?;
+    let files = report::write(&runs, &comparison, "llava-gauge demo: three small LLaVA checkpoints", &arguments.output)?;
+    if arguments.json {
+        terminal::print_json(&comparison)?;
+    } else {
+        let text = crate::report::terminal::comparison(&comparison, terminal::stdout_width(), terminal::stdout_colour());
+        terminal::print(&text)?;
+        if let Some(page) = files.iter().find(|file| file.extension().is_some_and(|extension| extension == "html")) {
+            terminal::print(&format!("\nreport: {}", page.display()))?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// Whether every run of an earlier demo was completed.
+fn finished(runs_folder: &Path) -> bool {
+    shipped::PACKAGES.iter().all(|package| {
+        shipped::BENCHMARKS.iter().all(|benchmark| runs_folder.join(package).join(benchmark).join("summary.json").is_file())
+    })
+}

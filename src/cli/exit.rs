@@ -1,0 +1,130 @@
+//! Exit codes, a documented part of the interface.
+
+use std::process::ExitCode;
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Success = 0,
+    /// An unexpected failure.
+    Internal = 1,
+    /// Nothing was selected to run.
+    NothingSelected = 4,
+    /// The environment is refused: ONNX Runtime missing or too old.
+    Environment = 92,
+    /// Wrong setup: an unknown benchmark, a bad suite file, an option that does not fit.
+    Setup = 96,
+    /// Too many samples failed.
+    TooManyFailures = 101,
+    /// A package, checkpoint or data file was rejected.
+    Rejected = 102,
+    /// The runs cannot be compared.
+    NotComparable = 104,
+    /// A run is incomplete or corrupt for what was asked.
+    IncompleteRun = 106,
+    /// Output could not be written.
+    Output = 110,
+    /// Interrupted (SIGINT) after a clean checkpoint; the same command continues.
+    Interrupted = 130,
+    /// Terminated (SIGTERM) after a clean checkpoint; the same command continues.
+    Terminated = 143,
+}
+
+/// The table of exit codes shown by `--help`.
+pub const HELP: &str = "Exit codes:
+    0  done
+    2  wrong usage
+    4  nothing was selected to run
+   92  environment refused: ONNX Runtime missing or unusable
+   96  wrong setup: unknown benchmark, bad suite file
+  101  too many samples failed, or a verification failed
+  102  package, checkpoint or data rejected
+  104  runs are not comparable
+  106  run incomplete or corrupt for what was asked
+  110  output could not be written
+  130  interrupted after a clean checkpoint (143 for SIGTERM); the same command continues
+    1  anything else";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error with the exit code that tells its kind.
+#[derive(Debug)]
+pub struct Failure {
+    /// The error, for people.
+    pub error: anyhow::Error,
+    exit: Exit,
+}
+
+impl Failure {
+    /// An error of a given kind.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), exit }
+    }
+
+    /// The process's exit code; a reader that closed our standard output is no failure of ours.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.is_broken_pipe() { Exit::Success.into() } else { self.exit.into() }
+    }
+
+    /// Whether standard output was closed by its reader (`llava-gauge … | head`).
+    pub fn is_broken_pipe(&self) -> bool {
+        self.error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Internal, error)
+    }
+}
+
+macro_rules! exit_for {
+    ($($error:ty => $rule:expr),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                #[allow(clippy::redundant_closure_call, reason = "a closure lets each rule look at its error")]
+                let exit = ($rule)(&error);
+                Self::new(exit, error)
+            }
+        })*
+    };
+}
+
+exit_for! {
+    crate::benchmark::BenchmarkError => |error: &crate::benchmark::BenchmarkError| match error {
+        crate::benchmark::BenchmarkError::Unknown { .. } => Exit::Setup,
+        _ => Exit::Rejected,
+    },
+    crate::compare::CompareError => |_| Exit::NotComparable,
+    crate::engine::EngineError => engine_exit,
+    crate::export::ExportError => |_| Exit::Rejected,
+    crate::guard::files::GuardError => |_| Exit::Rejected,
+    crate::package::PackageError => |_| Exit::Rejected,
+    crate::prompt::PromptError => |_| Exit::Rejected,
+    crate::report::ReportError => |_| Exit::Output,
+    crate::run::RunError => |error: &crate::run::RunError| match error {
+        crate::run::RunError::Engine(error) => engine_exit(error),
+        crate::run::RunError::NothingSelected { .. } => Exit::NothingSelected,
+        crate::run::RunError::Parity { .. } => Exit::Rejected,
+        _ => Exit::Internal,
+    },
+    crate::store::StoreError => |_| Exit::IncompleteRun,
+}
+
+fn engine_exit(error: &crate::engine::EngineError) -> Exit {
+    use crate::engine::EngineError;
+    match error {
+        EngineError::RuntimeMissing(_) => Exit::Environment,
+        EngineError::Graph { .. } | EngineError::File(_) => Exit::Rejected,
+        _ => Exit::Internal,
+    }
+}

@@ -1,0 +1,116 @@
+//! `export`: checkpoint → package.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::exit::Exit;
+use super::{Globals, VerbResult, terminal};
+use crate::export::{ExportOptions, ExportProgress, export};
+use crate::package::AspectMode;
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// Checkpoint folder, Hugging Face or original LLaVA format
+    checkpoint: PathBuf,
+    /// Package folder; may be the checkpoint folder itself
+    #[arg(short, long, value_name = "PACKAGE")]
+    output: PathBuf,
+    /// CLIP checkpoint folder, for original checkpoints without their tower
+    #[arg(long, value_name = "DIR")]
+    vision_tower: Option<PathBuf>,
+    /// Name shown in tables [default: the package folder's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Override how images that are not square are fitted
+    #[arg(long, value_enum, value_name = "MODE")]
+    image_aspect: Option<AspectArgument>,
+    /// Override the prompt template by conversation name: plain, llava_v0, llava_v1 or vicuna_v1
+    #[arg(long, value_name = "NAME")]
+    conversation: Option<String>,
+    /// Replace a different package in the output folder
+    #[arg(long)]
+    force: bool,
+    /// Print the manifest as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum AspectArgument {
+    /// Shortest-edge resize and centre crop (LLaVA v1)
+    Square,
+    /// Expand to a square with the mean colour (LLaVA-1.5)
+    Pad,
+}
+
+/// Runs the verb.
+pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
+    let started = Instant::now();
+    let progress = (!globals.no_progress).then(|| export_reporter());
+    let package = export(&ExportOptions {
+        checkpoint: arguments.checkpoint,
+        output: arguments.output,
+        vision_tower: arguments.vision_tower,
+        name: arguments.name,
+        image_aspect: arguments.image_aspect.map(|mode| match mode {
+            AspectArgument::Square => AspectMode::Square,
+            AspectArgument::Pad => AspectMode::Pad,
+        }),
+        conversation: arguments.conversation,
+        force: arguments.force,
+        progress,
+    })?;
+    if arguments.json {
+        terminal::print_json(&package.manifest)?;
+    } else {
+        let manifest = &package.manifest;
+        terminal::print(&format!(
+            "{}: {} ({}), vision {} px → {} tokens, llm {} layers × {}, in {:.1} s",
+            package.root.display(),
+            manifest.name,
+            manifest.source.model_type,
+            manifest.vision.image_size,
+            manifest.vision.tokens_per_image,
+            manifest.llm.layers,
+            manifest.llm.hidden_size,
+            started.elapsed().as_secs_f64()
+        ))?;
+    }
+    Ok(Exit::Success)
+}
+
+/// Tells on standard error how far an export is: a bar on a terminal while weights are written, else one line a step.
+fn export_reporter() -> Box<dyn Fn(ExportProgress) + Send + Sync> {
+    let bar = terminal::interactive().then(|| {
+        let style = ProgressStyle::with_template("writing weights [{bar:24}] {bytes}/{total_bytes} eta {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ");
+        ProgressBar::hidden().with_style(style)
+    });
+    let announced = AtomicBool::new(false);
+    Box::new(move |progress| match (progress, &bar) {
+        (ExportProgress::Reading, _) => eprintln!("reading configuration and tensor headers"),
+        (ExportProgress::Writing { done_bytes, total_bytes }, Some(bar)) => {
+            if !announced.swap(true, Ordering::Relaxed) {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+                bar.set_length(total_bytes);
+            }
+            bar.set_position(done_bytes);
+            if done_bytes == total_bytes {
+                bar.finish_and_clear();
+            }
+        }
+        (ExportProgress::Writing { total_bytes, .. }, None) => {
+            if !announced.swap(true, Ordering::Relaxed) {
+                eprintln!("writing weights.safetensors, {:.1} MB", total_bytes as f64 / 1e6);
+            }
+        }
+        (ExportProgress::Linking, _) => eprintln!("linking and hashing the checkpoint's weights"),
+        (ExportProgress::Finishing, _) => eprintln!("checking the package"),
+    })
+}

@@ -1,0 +1,174 @@
+//! `package inspect | verify`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::{Globals, VerbResult, model, shipped, terminal};
+use crate::engine::Scheduling;
+use crate::guard::escape;
+use crate::package::{Manifest, Package};
+use crate::run::{VerifyReport, verify_package};
+
+/// Verbs about packages.
+#[derive(Debug, Subcommand)]
+pub enum PackageVerb {
+    /// Show what a package holds, without loading its graphs
+    Inspect(InspectArguments),
+    /// Replay the parity fixture and compare every stage with the reference
+    Verify(VerifyArguments),
+}
+
+/// Arguments of `package inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// Package folder, or the name of a shipped package
+    package: PathBuf,
+    /// Also hash every file and compare with the manifest
+    #[arg(long)]
+    hashes: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `package verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// Package folder, or the name of a shipped package
+    package: PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Inspection<'a> {
+    format: u32,
+    identity: &'a str,
+    hashes_checked: bool,
+    manifest: &'a Manifest,
+}
+
+/// Runs the verb.
+pub fn run(verb: PackageVerb, globals: &Globals) -> VerbResult {
+    match verb {
+        PackageVerb::Inspect(arguments) => inspect(&arguments),
+        PackageVerb::Verify(arguments) => verify(&arguments, globals),
+    }
+}
+
+fn inspect(arguments: &InspectArguments) -> VerbResult {
+    let package = Package::open(&shipped::package_path(&arguments.package))?;
+    if arguments.hashes {
+        package.verify_hashes()?;
+    }
+    let manifest = &package.manifest;
+    if arguments.json {
+        let inspection = Inspection { format: 1, identity: &package.identity, hashes_checked: arguments.hashes, manifest };
+        terminal::print_json(&inspection)?;
+        return Ok(Exit::Success);
+    }
+    let identity = model::identity(&package);
+    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    let clean = escape::terminal;
+    let mut lines = vec![
+        format!("{}  ({})", clean(&manifest.name), package.root.display()),
+        format!("identity   {}", package.identity),
+        format!(
+            "source     {} {:?}, tensors {}",
+            clean(&manifest.source.model_type),
+            manifest.source.format,
+            clean(&manifest.source.checkpoint_dtype)
+        ),
+        format!("precision  vision/projector/llm {}", identity.precision),
+        format!(
+            "vision     {} px, patch {}, {} tokens × {}, layer {}, {}",
+            manifest.vision.image_size,
+            manifest.vision.patch_size,
+            manifest.vision.tokens_per_image,
+            manifest.vision.hidden_size,
+            manifest.vision.feature_layer,
+            clean(&manifest.vision.feature_select)
+        ),
+        format!(
+            "projector  {} {} → {}",
+            clean(&manifest.projector.kind),
+            manifest.projector.input_size,
+            manifest.projector.output_size
+        ),
+        format!(
+            "llm        {} layers × {}, {} heads ({} kv) × {}, vocabulary {}, up to {} positions",
+            manifest.llm.layers,
+            manifest.llm.hidden_size,
+            manifest.llm.attention_heads,
+            manifest.llm.key_value_heads,
+            manifest.llm.head_size,
+            manifest.llm.vocabulary_size,
+            manifest.llm.maximum_positions
+        ),
+        format!("image      {} — {}", clean(&identity.image_recipe), clean(&manifest.image.origin)),
+        format!("prompt     {}, eos {:?}", clean(&identity.template), manifest.prompt.eos_token_ids),
+        format!("files      {} ({:.1} MB)", manifest.files.len(), bytes as f64 / 1e6),
+    ];
+    if arguments.hashes {
+        lines.push("hashes     all equal to the manifest".to_owned());
+    }
+    terminal::print(&lines.join("\n"))?;
+    Ok(Exit::Success)
+}
+
+fn verify(arguments: &VerifyArguments, globals: &Globals) -> VerbResult {
+    let mut model = model::load(&arguments.package, globals, Scheduling::PackedTree)?;
+    let report = verify_package(&model.package, &model.prompter, &mut model.engine)?;
+    if arguments.json {
+        terminal::print_json(&report)?;
+    } else {
+        terminal::print(&table(&report))?;
+    }
+    Ok(if report.passed { Exit::Success } else { Exit::TooManyFailures })
+}
+
+fn table(report: &VerifyReport) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{} against {}\n", escape::terminal(&report.package), escape::terminal(&report.reference));
+    let width = report.cases.iter().map(|case| case.name.chars().count()).max().unwrap_or(0).max(4);
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "{:width$}  {:>9} {:>8}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}  {:>7}  tokens",
+        "case", "pixels", "≤1/255", "vision", "rel", "projector", "rel", "logits", "rel", "prompt"
+    );
+    for case in &report.cases {
+        let _ = writeln!(
+            text,
+            "{:width$}  {:9.1e} {:7.2}%  {:9.1e} {:9.1e}  {:9.1e} {:9.1e}  {:9.1e} {:9.1e}  {:>7}  {}/{}",
+            escape::terminal(&case.name),
+            case.pixels.max_absolute,
+            100.0 * case.pixels_within_one_level,
+            case.features.max_absolute,
+            case.features.relative,
+            case.image_embeds.max_absolute,
+            case.image_embeds.relative,
+            case.logits.max_absolute,
+            case.logits.relative,
+            if case.prompt_tokens_equal { "equal" } else { "DIFFERS" },
+            case.tokens_equal,
+            case.tokens
+        );
+    }
+    let _ = writeln!(
+        text,
+        "{}: greedy tokens {}/{} equal, max logit error {:.1e} (limit {:.0e}), pixels within 1/255 for {:.3} % (limit {:.1} %)",
+        if report.passed { "PASSED" } else { "FAILED" },
+        report.tokens_equal,
+        report.tokens,
+        report.max_logit_error,
+        report.max_logit_error_limit,
+        100.0 * report.pixels_within_one_level,
+        100.0 * report.pixels_limit
+    );
+    text
+}

@@ -1,0 +1,336 @@
+//! `run`: packages on benchmarks, into run directories. The same command again continues.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::exit::{Exit, Failure};
+use super::progress::RunProgress;
+use super::{Globals, VerbResult, clock, model, terminal};
+use crate::benchmark::{Benchmark, samples_sha256};
+use crate::compare;
+use crate::engine::Scheduling;
+use crate::engine::runtime::RuntimeInfo;
+use crate::engine::runtime::doctor::Machine;
+use crate::guard::files::read_text_capped;
+use crate::run::{Conductor, Outcome, Plan};
+use crate::store::{BenchmarkIdentity, Environment, Run, RunHeader, RunSettings, RunWriter};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Suite file that names models, benchmarks and settings
+    #[arg(value_name = "SUITE.toml", conflicts_with_all = ["model", "benchmark"], required_unless_present_all = ["model", "benchmark"])]
+    suite: Option<PathBuf>,
+    /// Package folder, or the name of a shipped package; repeat or list several
+    #[arg(long, value_name = "PACKAGE", num_args = 1.., requires = "benchmark")]
+    model: Vec<PathBuf>,
+    /// Benchmark name, or a benchmark TOML file; repeat or list several
+    #[arg(long, value_name = "NAME", num_args = 1.., requires = "model")]
+    benchmark: Vec<String>,
+    /// Folder of the run directories [default: runs]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Ask only this many questions of each benchmark: whole images in a fixed pseudo-random order
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Longest answer in tokens [default: what each benchmark says]
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<std::num::NonZeroUsize>,
+    /// Folder of the benchmark's data files, when a single benchmark is run
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// How the questions of one image are run
+    #[arg(long, value_enum, default_value = "packed-tree")]
+    scheduling: SchedulingArgument,
+    /// Largest share of failed samples, in per cent, that still counts as a success
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    max_failed: f64,
+    /// Print the summaries as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SchedulingArgument {
+    /// One image encoding and one prefix prefill for all its questions, decoded together
+    PackedTree,
+    /// Every question alone, nothing shared: slow, for checking
+    OneByOne,
+}
+
+/// A suite file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SuiteFile {
+    models: Vec<PathBuf>,
+    benchmarks: Vec<String>,
+    output: Option<PathBuf>,
+    limit: Option<usize>,
+    max_new_tokens: Option<std::num::NonZeroUsize>,
+}
+
+/// What to run, resolved.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// Packages, in table order.
+    pub models: Vec<PathBuf>,
+    /// Benchmark names or files.
+    pub benchmarks: Vec<String>,
+    /// Folder of the run directories.
+    pub output: PathBuf,
+    /// Questions per benchmark.
+    pub limit: Option<usize>,
+    /// Longest answer in tokens, where the benchmark's own is not wanted.
+    pub max_new_tokens: Option<usize>,
+    /// Data folder override, for a single benchmark.
+    pub data: Option<PathBuf>,
+    /// How questions of one image are run.
+    pub scheduling: Scheduling,
+}
+
+/// Cap on a suite file.
+const SUITE_LIMIT_BYTES: u64 = 1 << 20;
+
+/// Runs the verb.
+pub fn run(arguments: RunArguments, globals: &Globals) -> VerbResult {
+    let max_failed = arguments.max_failed;
+    let json = arguments.json;
+    let suite = resolve(arguments)?;
+    let stop = StopSignal::install()?;
+    let finished = run_suite(&suite, globals, &stop)?;
+    report_runs(&finished, json)?;
+    if let Some(exit) = stop.exit() {
+        return Ok(exit);
+    }
+    let worst = finished.iter().map(failed_percent).fold(0.0, f64::max);
+    if worst > max_failed {
+        let error = anyhow!("{worst:.1} % of the samples of a run failed, more than the {max_failed} % of --max-failed");
+        return Err(Failure::new(Exit::TooManyFailures, error));
+    }
+    Ok(Exit::Success)
+}
+
+fn failed_percent(run: &Run) -> f64 {
+    let failed = run.records.iter().filter(|record| record.failure.is_some()).count();
+    100.0 * failed as f64 / run.records.len().max(1) as f64
+}
+
+fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
+    let setup = |error: anyhow::Error| Failure::new(Exit::Setup, error);
+    let file = match &arguments.suite {
+        None => None,
+        Some(path) => {
+            let text = read_text_capped(path, SUITE_LIMIT_BYTES).map_err(|error| setup(error.into()))?;
+            let file: SuiteFile = toml::from_str(&text).with_context(|| format!("in suite {}", path.display())).map_err(setup)?;
+            Some(file)
+        }
+    };
+    let (models, benchmarks, output, limit, max_new_tokens) = match file {
+        Some(file) => (file.models, file.benchmarks, file.output, file.limit, file.max_new_tokens),
+        None => (arguments.model, arguments.benchmark, None, None, None),
+    };
+    if models.is_empty() || benchmarks.is_empty() {
+        return Err(Failure::new(Exit::NothingSelected, anyhow!("no model or no benchmark is named")));
+    }
+    if arguments.data.is_some() && benchmarks.len() != 1 {
+        return Err(setup(anyhow!("--data needs exactly one --benchmark, found {}", benchmarks.len())));
+    }
+    Ok(Suite {
+        models,
+        benchmarks,
+        output: arguments.output.or(output).unwrap_or_else(|| PathBuf::from("runs")),
+        limit: arguments.limit.or(limit),
+        max_new_tokens: arguments.max_new_tokens.or(max_new_tokens).map(std::num::NonZeroUsize::get),
+        data: arguments.data,
+        scheduling: match arguments.scheduling {
+            SchedulingArgument::PackedTree => Scheduling::PackedTree,
+            SchedulingArgument::OneByOne => Scheduling::OneByOne,
+        },
+    })
+}
+
+/// Set by SIGINT and SIGTERM; the run ends after the group in work.
+pub struct StopSignal {
+    stop: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl StopSignal {
+    /// Registers the handlers. A second SIGINT ends the program at once.
+    pub fn install() -> Result<Self, Failure> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let stop = Arc::new(AtomicBool::new(false));
+        let signal = Arc::new(AtomicUsize::new(0));
+        let register = || -> std::io::Result<()> {
+            for number in [SIGINT, SIGTERM] {
+                // Order matters: the shutdown handler sees the flag only if an earlier signal has set it.
+                signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&stop))?;
+                signal_hook::flag::register(number, Arc::clone(&stop))?;
+                signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
+            }
+            Ok(())
+        };
+        register().context("cannot install signal handlers")?;
+        Ok(Self { stop, signal })
+    }
+
+    /// The exit code of an interrupted run, or `None`.
+    pub fn exit(&self) -> Option<Exit> {
+        if !self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let terminated = self.signal.load(Ordering::Relaxed) == signal_hook::consts::SIGTERM as usize;
+        Some(if terminated { Exit::Terminated } else { Exit::Interrupted })
+    }
+}
+
+/// Runs every model on every benchmark and returns the runs, by benchmark order within model order. Ends early, with what
+/// is stored so far, when the stop signal came.
+pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
+    let benchmarks =
+        suite.benchmarks.iter().map(|name| Benchmark::load(name, suite.data.as_deref())).collect::<Result<Vec<_>, _>>()?;
+    distinct_names(suite)?;
+    let mut runs = Vec::new();
+    for given in &suite.models {
+        let mut model = model::load(given, globals, suite.scheduling)?;
+        for benchmark in &benchmarks {
+            if stop.exit().is_some() {
+                return Ok(runs);
+            }
+            runs.push(run_one(suite, globals, &mut model, benchmark, stop)?);
+        }
+    }
+    Ok(runs)
+}
+
+/// Two packages of the same name would share a run directory.
+fn distinct_names(suite: &Suite) -> Result<(), Failure> {
+    let mut seen = std::collections::HashMap::new();
+    for given in &suite.models {
+        let package = crate::package::Package::open(&super::shipped::package_path(given))?;
+        if let Some(other) = seen.insert(package.manifest.name.clone(), given) {
+            let name = package.manifest.name;
+            let error = anyhow!(
+                "{} and {} are both named {name:?}; export one of them with another --name",
+                other.display(),
+                given.display()
+            );
+            return Err(Failure::new(Exit::Setup, error));
+        }
+    }
+    Ok(())
+}
+
+fn run_one(
+    suite: &Suite,
+    globals: &Globals,
+    model: &mut model::Model,
+    benchmark: &Benchmark,
+    stop: &StopSignal,
+) -> Result<Run, Failure> {
+    let plan = Plan::new(&benchmark.samples, suite.limit);
+    let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
+    let header = RunHeader {
+        format: crate::store::FORMAT,
+        started: clock::now_rfc3339(),
+        model: model::identity(&model.package),
+        benchmark: BenchmarkIdentity {
+            name: benchmark.spec.name.clone(),
+            title: benchmark.spec.title.clone(),
+            scorer: benchmark.spec.scorer.identity(),
+            samples_sha256: samples_sha256(plan.sample_indices().map(|index| &benchmark.samples[index])),
+            samples: plan.samples(),
+            samples_available: benchmark.samples.len(),
+            data_root: benchmark.data_root.to_string_lossy().into_owned(),
+            metrics: crate::score::metrics(&benchmark.spec.scorer),
+        },
+        settings: RunSettings {
+            max_new_tokens,
+            provider: "cpu".to_owned(),
+            intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
+            scheduling: suite.scheduling.as_str().to_owned(),
+        },
+        environment: environment(model.engine.runtime()),
+    };
+    let directory = suite.output.join(&header.model.name).join(&header.benchmark.name);
+    let label = format!("{} · {}", header.model.name, header.benchmark.name);
+    let (mut writer, recovered) = RunWriter::open_or_resume(&directory, &header)?;
+    let conductor = Conductor {
+        benchmark,
+        plan: &plan,
+        prompter: &model.prompter,
+        image_recipe: &model.package.manifest.image,
+        rows_per_image: model.package.manifest.vision.tokens_per_image,
+        max_new_tokens,
+        stop: &stop.stop,
+    };
+    let mut progress = RunProgress::new(label, globals.no_progress);
+    let outcome = conductor.run(&mut model.engine, &mut writer, &recovered, &mut progress)?;
+    let run = Run::open(&directory)?;
+    if outcome == Outcome::Complete {
+        let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
+        writer.finish(&summary)?;
+    }
+    Ok(run)
+}
+
+/// The machine and libraries, as a run records them.
+fn environment(runtime: &RuntimeInfo) -> Environment {
+    let machine = Machine::look();
+    Environment {
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_version: runtime.version.clone(),
+        runtime_sha256: runtime.sha256.clone(),
+        platform: format!("{}, {}", machine.operating_system, machine.architecture),
+        processor: machine.cpu,
+        physical_cores: machine.physical_cores,
+        memory_bytes: machine.memory_total_bytes,
+    }
+}
+
+#[derive(Serialize)]
+struct RunsJson {
+    format: u32,
+    runs: Vec<compare::RunSummary>,
+}
+
+/// Prints the table of runs (not compared), or their summaries as JSON.
+fn report_runs(runs: &[Run], json: bool) -> Result<(), Failure> {
+    if json {
+        terminal::print_json(&RunsJson { format: 1, runs: runs.iter().map(compare::summarise).collect() })?;
+        return Ok(());
+    }
+    if !runs.is_empty() {
+        let comparison = compare::compare(runs, compare::DEFAULT_MARGIN)?;
+        let text = crate::report::terminal::comparison(&comparison, terminal::stdout_width(), terminal::stdout_colour());
+        terminal::print(&text)?;
+    }
+    Ok(())
+}
+
+/// The run directories below a path given by the user.
+pub fn open_runs(paths: &[PathBuf]) -> Result<Vec<Run>, Failure> {
+    let directories = crate::store::discover(paths)?;
+    if directories.is_empty() {
+        let names: Vec<String> = paths.iter().map(|path: &PathBuf| Path::display(path).to_string()).collect();
+        return Err(Failure::new(Exit::IncompleteRun, anyhow!("no run directory (run.json) in {}", names.join(", "))));
+    }
+    Ok(directories.iter().map(|directory| Run::open(directory)).collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Puts the runs of the package named `base` first, so that the others are compared with them.
+pub fn base_first(runs: &mut [Run], base: Option<&str>) -> Result<(), Failure> {
+    let Some(base) = base else { return Ok(()) };
+    if !runs.iter().any(|run| run.header.model.name == base) {
+        let mut names: Vec<&str> = runs.iter().map(|run| run.header.model.name.as_str()).collect();
+        names.dedup();
+        return Err(Failure::new(Exit::Setup, anyhow!("no run of a package named {base:?}; found {}", names.join(", "))));
+    }
+    runs.sort_by_key(|run| run.header.model.name != base);
+    Ok(())
+}

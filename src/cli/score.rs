@@ -1,0 +1,141 @@
+//! `score`: predictions made elsewhere, scored by the official rules; no model needed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::{VerbResult, terminal};
+use crate::benchmark::{Benchmark, predictions};
+use crate::compare::{MetricSummary, ScoredSample, summarise_scored};
+
+/// Arguments of `score`.
+#[derive(Debug, Args)]
+pub struct ScoreArguments {
+    /// Benchmark name, or a benchmark TOML file
+    benchmark: String,
+    /// Official results JSON, LLaVA answer JSONL, key/text JSONL, or our own samples.jsonl
+    #[arg(long, value_name = "FILE")]
+    predictions: PathBuf,
+    /// Folder of the benchmark's data files
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Score questions without a prediction as an empty answer instead of refusing
+    #[arg(long)]
+    allow_missing: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+    /// With --json: list every sample too
+    #[arg(long, requires = "json")]
+    samples: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Scores {
+    format: u32,
+    benchmark: String,
+    scorer: String,
+    n: usize,
+    /// Samples without a prediction, scored as empty answers.
+    missing: usize,
+    unparsed: usize,
+    metrics: BTreeMap<String, MetricValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples: Option<Vec<SampleLine>>,
+}
+
+#[derive(Debug, Serialize)]
+struct MetricValue {
+    value: f64,
+    stderr: Option<f64>,
+    interval: Option<[f64; 2]>,
+    clusters: usize,
+    primary: bool,
+    higher_is_better: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct SampleLine {
+    key: String,
+    prediction: String,
+    parsed: Option<String>,
+    score: f64,
+}
+
+/// Runs the verb.
+pub fn run(arguments: ScoreArguments) -> VerbResult {
+    let benchmark = Benchmark::load(&arguments.benchmark, arguments.data.as_deref())?;
+    let predictions = predictions::read(&arguments.predictions, &benchmark, arguments.allow_missing)?;
+    let scorer = &benchmark.spec.scorer;
+    let texts: HashMap<&str, &str> =
+        predictions.found.iter().map(|prediction| (prediction.key.as_str(), prediction.text.as_str())).collect();
+    let mut lines = Vec::with_capacity(benchmark.samples.len());
+    let mut contributions = Vec::with_capacity(benchmark.samples.len());
+    for sample in &benchmark.samples {
+        // A missing prediction counts as an empty answer, as LLaVA's converter submits it.
+        let prediction = texts.get(sample.key.as_str()).copied().unwrap_or_default();
+        let result = crate::score::score(scorer, &sample.reference, prediction);
+        lines.push(SampleLine {
+            key: sample.key.clone(),
+            prediction: prediction.to_owned(),
+            parsed: result.parsed,
+            score: result.value,
+        });
+        contributions.push(result.contributions);
+    }
+    let scored: Vec<ScoredSample<'_>> = benchmark
+        .samples
+        .iter()
+        .zip(&contributions)
+        .map(|(sample, contributions)| ScoredSample {
+            cluster: &sample.cluster,
+            category: sample.category.as_deref(),
+            contributions,
+        })
+        .collect();
+    let metrics = summarise_scored(&crate::score::metrics(scorer), &scored);
+    let unparsed = lines.iter().filter(|line| line.parsed.is_none()).count();
+    if arguments.json {
+        let scores = Scores {
+            format: 1,
+            benchmark: benchmark.spec.name.clone(),
+            scorer: scorer.identity(),
+            n: lines.len(),
+            missing: predictions.missing.len(),
+            unparsed,
+            metrics: metrics.into_iter().map(|metric| (metric.name.clone(), value(&metric))).collect(),
+            samples: arguments.samples.then_some(lines),
+        };
+        terminal::print_json(&scores)?;
+    } else {
+        terminal::print(&table(&benchmark, &metrics, lines.len(), unparsed))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn value(metric: &MetricSummary) -> MetricValue {
+    MetricValue {
+        value: metric.estimate.value,
+        stderr: metric.estimate.standard_error,
+        interval: metric.estimate.interval,
+        clusters: metric.estimate.clusters,
+        primary: metric.primary,
+        higher_is_better: metric.higher_is_better,
+    }
+}
+
+fn table(benchmark: &Benchmark, metrics: &[MetricSummary], n: usize, unparsed: usize) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{} · {} · n = {n}, unparsed {unparsed}\n", benchmark.spec.title, benchmark.spec.scorer.identity());
+    let width = metrics.iter().map(|metric| metric.name.len()).max().unwrap_or(0);
+    for metric in metrics {
+        let interval = metric.estimate.interval.map_or(String::new(), |[low, high]| format!("  [{low:.2}, {high:.2}]"));
+        let primary = if metric.primary { "  primary" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:width$}  {:8.2}{interval}{primary}", metric.name, metric.estimate.value);
+    }
+    text
+}

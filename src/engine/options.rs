@@ -1,0 +1,55 @@
+//! How an engine is set up.
+
+use std::path::PathBuf;
+
+use super::runtime::doctor::physical_cores;
+
+/// How the questions of a group run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheduling {
+    /// The shared prefix once, then all suffixes packed into one run, then all answers decoded together.
+    #[default]
+    PackedTree,
+    /// Every question from the image on, alone: nothing is shared. The reference that the tree is tested against; each
+    /// answer's `first_token_ms` counts from the start of its own question.
+    OneByOne,
+}
+
+impl Scheduling {
+    /// The name used in run records and on the command line: `packed-tree` or `one-by-one`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PackedTree => "packed-tree",
+            Self::OneByOne => "one-by-one",
+        }
+    }
+}
+
+/// Settings of an [`OrtEngine`](super::OrtEngine).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// An ONNX Runtime library to use instead of looking for one.
+    pub ort_library: Option<PathBuf>,
+    /// Threads of one operator, at least 1; all three stages use as many, one stage at a time. Default: physical cores.
+    pub intra_op_threads: usize,
+    /// How the questions of a group run.
+    pub scheduling: Scheduling,
+    /// Let ONNX Runtime copy weights into its own packed layout at load: faster prefill, at the price of load time and of
+    /// one more copy of the weights in memory. Without it the weights stay mapped files.
+    pub prepack: bool,
+    /// Most suffix tokens that run as one pack; a larger group runs as several packs over the same prefix. Bounds the
+    /// memory of attention scores, `heads × packed tokens × total tokens × 4` bytes, and the work spent on hidden pairs.
+    pub max_packed_tokens: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            ort_library: None,
+            intra_op_threads: physical_cores(),
+            scheduling: Scheduling::PackedTree,
+            prepack: true,
+            max_packed_tokens: 1024,
+        }
+    }
+}

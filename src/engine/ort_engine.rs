@@ -1,0 +1,278 @@
+//! The engine that runs packages through ONNX Runtime.
+
+use std::time::Instant;
+
+use ndarray::{Array2, Array3, Array4, Axis, concatenate};
+
+use super::decoder::LanguageModel;
+use super::embedding::EmbeddingTable;
+use super::options::{EngineOptions, Scheduling};
+use super::plan::{self, Demand, Row};
+use super::runtime::{self, RuntimeInfo, RuntimeOptions};
+use super::sampling;
+use super::session::Graph;
+use super::tree::{self, Member, Outcome, Tree};
+use super::types::{Engine, EngineError, GroupAnswer, ImageGroup, Request, RequestFailure, Segment, StageTimings};
+use super::vision::{EncodedImage, ImageEncoder};
+use crate::package::Package;
+
+/// A loaded package.
+pub struct OrtEngine {
+    encoder: ImageEncoder,
+    model: LanguageModel,
+    embedding: EmbeddingTable,
+    options: EngineOptions,
+    runtime: RuntimeInfo,
+    load_ms: f64,
+}
+
+/// What each stage gave for one prompt, for comparing a package with its reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// Vision features of all images' tiles in order, `[tiles, tokens_per_image, hidden_size]`.
+    pub features: Array3<f32>,
+    /// Projected rows, `[tiles, tokens_per_image, output_size]`.
+    pub image_embeds: Array3<f32>,
+    /// Logits from which each token was chosen, `[steps, vocabulary_size]`.
+    pub logits: Array2<f32>,
+    /// The most likely token of each step, the lowest id where several are equally likely; 0 where logits are not finite.
+    pub token_ids: Vec<u32>,
+}
+
+impl OrtEngine {
+    /// Loads a package, with ONNX Runtime loaded first if it is not yet.
+    pub fn load(package: &Package, options: &EngineOptions) -> Result<Self, EngineError> {
+        let started = Instant::now();
+        let (root, manifest) = (package.root.as_path(), &package.manifest);
+        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
+        let loaded = runtime::load(&request, &mut |_| {})?;
+        let encoder = ImageEncoder::load(loaded, root, manifest, options)?;
+        let graph = Graph::load(loaded, root, &manifest.llm.graph, options, false)?;
+        let embedding = EmbeddingTable::open(root, &manifest.llm.embedding, &graph.path)?;
+        if embedding.width() != manifest.llm.hidden_size || embedding.rows() < manifest.llm.vocabulary_size {
+            return Err(graph.wrong(format!(
+                "the embedding table has shape [{}, {}], expected at least [{}, {}]",
+                embedding.rows(),
+                embedding.width(),
+                manifest.llm.vocabulary_size,
+                manifest.llm.hidden_size
+            )));
+        }
+        if manifest.projector.output_size != manifest.llm.hidden_size {
+            return Err(graph.wrong(format!(
+                "takes rows of {}, but the projector gives rows of {}",
+                manifest.llm.hidden_size, manifest.projector.output_size
+            )));
+        }
+        let model = LanguageModel::new(graph, &manifest.llm)?;
+        let runtime = loaded.info.clone();
+        let load_ms = super::vision::milliseconds(started);
+        Ok(Self { encoder, model, embedding, options: options.clone(), runtime, load_ms })
+    }
+
+    /// The library in use.
+    pub fn runtime(&self) -> &RuntimeInfo {
+        &self.runtime
+    }
+
+    /// The settings in use.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Rows that the key-value cache can hold now; it grows with the largest group so far and is then reused.
+    pub fn cache_capacity_tokens(&self) -> usize {
+        self.model.capacity()
+    }
+
+    /// Milliseconds that loading took, the runtime included if this engine was the first.
+    pub fn load_ms(&self) -> f64 {
+        self.load_ms
+    }
+
+    /// Runs one prompt alone and keeps what every stage gave. With `forced`, these tokens are fed whatever the model would
+    /// choose, and there are as many steps; otherwise the model's own choices, until the request's limit or stop rule.
+    pub fn trace_single(
+        &mut self,
+        images: &[Array4<f32>],
+        request: &Request<'_>,
+        forced: Option<&[u32]>,
+    ) -> Result<Trace, EngineError> {
+        let malformed = |message: String| EngineError::Request { index: 0, message };
+        let prompts = self.prompts(images, std::slice::from_ref(request))?;
+        let rows = prompts.into_iter().next().unwrap_or_default();
+        let steps = forced.map_or(request.max_new_tokens, <[u32]>::len);
+        if let Some(bad) = forced.and_then(|tokens| tokens.iter().find(|&&token| token as usize >= self.embedding.rows())) {
+            return Err(malformed(format!("forced token {bad} is beyond the vocabulary of {}", self.embedding.rows())));
+        }
+        if steps == 0 {
+            return Err(malformed("no token is to be generated".to_owned()));
+        }
+        self.fits(&rows, steps).map_err(|failure| malformed(failure.to_string()))?;
+
+        let mut timings = StageTimings::default();
+        let encoded = self.encode(images, (0..images.len()).collect(), &mut timings)?;
+        let arrays = encoded.iter().flatten().map(EncodedImage::to_arrays).collect::<Result<Vec<_>, _>>()?;
+        let joined = |arrays: Vec<_>| {
+            if arrays.is_empty() { Ok(Array3::zeros((0, 0, 0))) } else { concatenate(Axis(0), &arrays) }
+                .map_err(|error| malformed(error.to_string()))
+        };
+        let features = joined(arrays.iter().map(|(features, _)| features.view()).collect())?;
+        let image_embeds = joined(arrays.iter().map(|(_, embeds)| embeds.view()).collect())?;
+
+        self.model.reserve(rows.len() + steps)?;
+        let mut logits = Vec::with_capacity(steps * self.model.stage().vocabulary_size);
+        let (mut token_ids, mut fed) = (Vec::new(), Vec::new());
+        let mut past = 0;
+        let mut next: Vec<Row> = rows;
+        loop {
+            tree::fill(&mut self.model, &self.embedding, &encoded, past, &next)?;
+            past += next.len();
+            let row = self.model.run()?.next().unwrap_or_default();
+            logits.extend_from_slice(row);
+            let chosen = sampling::greedy(row).map_or(0, |choice| choice.token);
+            let step = token_ids.len();
+            token_ids.push(chosen);
+            let token = forced.and_then(|tokens| tokens.get(step)).copied().unwrap_or(chosen);
+            fed.push(token);
+            if fed.len() == steps || (forced.is_none() && request.stop.check(&fed).is_some()) {
+                break;
+            }
+            next = vec![Row::Token(token)];
+        }
+        let logits = Array2::from_shape_vec((token_ids.len(), self.model.stage().vocabulary_size), logits)
+            .map_err(|error| malformed(error.to_string()))?;
+        Ok(Trace { features, image_embeds, logits, token_ids })
+    }
+
+    /// Checks the requests and spells their prompts out.
+    fn prompts(&self, images: &[Array4<f32>], requests: &[Request<'_>]) -> Result<Vec<Vec<Row>>, EngineError> {
+        let shapes: Vec<Result<usize, String>> = images.iter().map(|image| self.encoder.rows(image)).collect();
+        for (index, request) in requests.iter().enumerate() {
+            let malformed = |message: String| Err(EngineError::Request { index, message });
+            if request.max_new_tokens == 0 {
+                return malformed("max_new_tokens is 0".to_owned());
+            }
+            for segment in &request.segments {
+                match segment {
+                    Segment::Tokens(tokens) => {
+                        if let Some(token) = tokens.iter().find(|&&token| token as usize >= self.embedding.rows()) {
+                            return malformed(format!("token {token} is beyond the vocabulary of {}", self.embedding.rows()));
+                        }
+                    }
+                    Segment::Image(image) => match shapes.get(*image) {
+                        None => return malformed(format!("image {image} is beyond the {} of its group", images.len())),
+                        Some(Err(message)) => return malformed(message.clone()),
+                        Some(Ok(_)) => {}
+                    },
+                }
+            }
+        }
+        let rows_of_image: Vec<usize> = shapes.into_iter().map(|shape| shape.unwrap_or(0)).collect();
+        let prompts: Vec<Vec<Row>> = requests.iter().map(|request| plan::rows(&request.segments, &rows_of_image)).collect();
+        match prompts.iter().position(Vec::is_empty) {
+            Some(index) => Err(EngineError::Request { index, message: "the prompt is empty".to_owned() }),
+            None => Ok(prompts),
+        }
+    }
+
+    fn fits(&self, rows: &[Row], max_new_tokens: usize) -> Result<(), RequestFailure> {
+        let limit_tokens = self.model.stage().maximum_positions;
+        if rows.len().saturating_add(max_new_tokens) <= limit_tokens {
+            return Ok(());
+        }
+        Err(RequestFailure::TooLong { prompt_tokens: rows.len(), max_new_tokens, limit_tokens })
+    }
+
+    /// Encodes the images with these indices; the others stay `None`.
+    fn encode(
+        &mut self,
+        images: &[Array4<f32>],
+        mut wanted: Vec<usize>,
+        timings: &mut StageTimings,
+    ) -> Result<Vec<Option<EncodedImage>>, EngineError> {
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut encoded: Vec<Option<EncodedImage>> = images.iter().map(|_| None).collect();
+        for index in wanted {
+            if let (Some(image), Some(slot)) = (images.get(index), encoded.get_mut(index)) {
+                *slot = Some(self.encoder.encode(image, timings)?);
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// Answers these requests of a group together; their prompts fit.
+    fn answer_together(
+        &mut self,
+        group: &ImageGroup<'_>,
+        prompts: &[(usize, &[Row])],
+        answers: &mut [Option<Outcome>],
+        timings: &mut StageTimings,
+    ) -> Result<(), EngineError> {
+        let started = Instant::now();
+        let used = |rows: &[Row]| {
+            rows.iter().filter_map(|row| if let Row::Image { image, row: 0 } = row { Some(*image) } else { None }).collect()
+        };
+        let wanted = prompts.iter().flat_map(|(_, rows): &(usize, &[Row])| -> Vec<usize> { used(rows) }).collect();
+        let encoded = self.encode(group.images, wanted, timings)?;
+
+        let prefix = plan::shared_prefix(prompts.iter().map(|(_, rows)| *rows));
+        let mut demands = Vec::with_capacity(prompts.len());
+        for &(request, rows) in prompts {
+            let max_new_tokens = group.requests.get(request).map_or(1, |request| request.max_new_tokens);
+            demands.push(Demand { request, suffix_rows: rows.len() - prefix, max_new_tokens });
+        }
+        let packs = plan::packs(prefix, &demands, self.options.max_packed_tokens, self.model.stage().maximum_positions);
+        self.model.reserve(packs.iter().map(|pack| pack.total_rows).max().unwrap_or(0))?;
+
+        let mut tree = Tree::new(&mut self.model, &self.embedding, &encoded, started, timings);
+        if prefix > 0
+            && let Some((_, rows)) = prompts.first()
+        {
+            tree.prefill_prefix(rows.get(..prefix).unwrap_or_default())?;
+        }
+        let member = |demand: &Demand| {
+            let request = group.requests.get(demand.request)?;
+            let rows = prompts.iter().find(|(index, _)| *index == demand.request)?.1.get(prefix..)?;
+            Some(Member { request: demand.request, suffix: rows, max_new_tokens: demand.max_new_tokens, stop: request.stop })
+        };
+        for pack in &packs {
+            let members: Vec<Member<'_>> = pack.members.iter().filter_map(member).collect();
+            for (request, outcome) in tree.answer_pack(&members)? {
+                if let Some(slot) = answers.get_mut(request) {
+                    *slot = Some(outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine for OrtEngine {
+    fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError> {
+        let prompts = self.prompts(group.images, group.requests)?;
+        let mut timings = StageTimings::default();
+        let mut answers: Vec<Option<Outcome>> = group.requests.iter().map(|_| None).collect();
+        let mut fitting = Vec::with_capacity(prompts.len());
+        for (index, ((rows, request), slot)) in prompts.iter().zip(group.requests).zip(&mut answers).enumerate() {
+            match self.fits(rows, request.max_new_tokens) {
+                Ok(()) => fitting.push((index, rows.as_slice())),
+                Err(failure) => *slot = Some(Err(failure)),
+            }
+        }
+        match self.options.scheduling {
+            Scheduling::PackedTree => self.answer_together(group, &fitting, &mut answers, &mut timings)?,
+            Scheduling::OneByOne => {
+                for prompt in &fitting {
+                    self.answer_together(group, std::slice::from_ref(prompt), &mut answers, &mut timings)?;
+                }
+            }
+        }
+        let answers = answers
+            .into_iter()
+            .enumerate()
+            .map(|(index, answer)| answer.ok_or_else(|| EngineError::Request { index, message: "was not planned".to_owned() }));
+        Ok(GroupAnswer { answers: answers.collect::<Result<_, _>>()?, timings })
+    }
+}

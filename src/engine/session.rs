@@ -1,0 +1,132 @@
+//! Loading one graph and checking that it is what the manifest says.
+
+use std::path::{Path, PathBuf};
+
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::{Outlet, TensorElementType};
+
+use super::options::EngineOptions;
+use super::runtime::Loaded;
+use super::types::EngineError;
+use crate::guard::files;
+
+/// Graph files are kilobytes; their weights lie elsewhere. The cap leaves room for inline rotary tables.
+const GRAPH_LIMIT_BYTES: u64 = 256 << 20;
+
+/// Wraps an error of ONNX Runtime; `R` is what its builders hand back for recovery.
+pub(super) fn runtime_error<R>(doing: &str) -> impl FnOnce(ort::Error<R>) -> EngineError {
+    move |error| EngineError::Runtime { doing: doing.to_owned(), message: error.message().to_owned() }
+}
+
+/// A promised input or output.
+pub(super) struct Port {
+    /// Its name.
+    pub name: String,
+    /// Number type.
+    pub dtype: TensorElementType,
+    /// Size of each axis where the manifest fixes it.
+    pub shape: Vec<Option<usize>>,
+}
+
+impl Port {
+    pub(super) fn new(name: impl Into<String>, dtype: TensorElementType, shape: impl Into<Vec<Option<usize>>>) -> Self {
+        Self { name: name.into(), dtype, shape: shape.into() }
+    }
+}
+
+/// A session and the file it came from, for errors.
+pub(super) struct Graph {
+    /// The session.
+    pub session: Session,
+    /// File name inside the package.
+    pub name: String,
+    /// Full path.
+    pub path: PathBuf,
+}
+
+impl Graph {
+    /// Reads `name` below the package folder `root` and makes a session of it. Weights are found from `root`, whatever
+    /// symbolic links lead to it. `fixed_shapes` says that every run will have the same shapes.
+    pub(super) fn load(
+        runtime: &Loaded,
+        root: &Path,
+        name: &str,
+        options: &EngineOptions,
+        fixed_shapes: bool,
+    ) -> Result<Self, EngineError> {
+        let path = files::contained(root, name)?;
+        let bytes = files::read_capped(&path, GRAPH_LIMIT_BYTES)?;
+        let doing = format!("loading {name}");
+        let folder = root
+            .canonicalize()
+            .map_err(|source| files::GuardError::Read { path: root.to_path_buf(), source })?
+            .to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| EngineError::Graph { graph: path.clone(), message: "its folder's name is not Unicode".to_owned() })?;
+        let session = builder(runtime, options, fixed_shapes)
+            .map_err(runtime_error(&doing))?
+            .with_config_entry("session.model_external_initializers_file_folder_path", &folder)
+            .map_err(runtime_error(&doing))?
+            .commit_from_memory(&bytes)
+            .map_err(runtime_error(&doing))?;
+        Ok(Self { session, name: name.to_owned(), path })
+    }
+
+    /// Refuses the graph unless it has exactly the promised inputs and outputs.
+    pub(super) fn expect(&self, inputs: &[Port], outputs: &[Port]) -> Result<(), EngineError> {
+        let check = |kind, expected: &[Port], found: &[Outlet]| {
+            compare_ports(kind, expected, found).map_err(|message| self.wrong(message))
+        };
+        check("input", inputs, self.session.inputs())?;
+        check("output", outputs, self.session.outputs())
+    }
+
+    /// An error about this graph.
+    pub(super) fn wrong(&self, message: impl Into<String>) -> EngineError {
+        EngineError::Graph { graph: self.path.clone(), message: message.into() }
+    }
+}
+
+fn builder(runtime: &Loaded, options: &EngineOptions, fixed_shapes: bool) -> ort::Result<SessionBuilder> {
+    Ok(Session::builder(&runtime.environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(options.intra_op_threads.max(1))?
+        .with_inter_threads(1)?
+        // The three stages have a pool each, and image decoding runs beside them: idle threads must not burn the cores
+        // that others need once a run has ended.
+        .with_config_entry("session.force_spinning_stop", "1")?
+        // A memory plan is kept for each new shape, and in decoding each step has one.
+        .with_memory_pattern(fixed_shapes)?
+        .with_deterministic_compute(true)?
+        .with_prepacking(options.prepack)?)
+}
+
+fn compare_ports(kind: &str, expected: &[Port], found: &[Outlet]) -> Result<(), String> {
+    for port in expected {
+        let outlet = found.iter().find(|outlet| outlet.name() == port.name).ok_or_else(|| {
+            let names: Vec<&str> = found.iter().map(Outlet::name).take(12).collect();
+            format!("{kind} `{}` is missing; found {}", port.name, names.join(", "))
+        })?;
+        let dtype = outlet.dtype();
+        if dtype.tensor_type() != Some(port.dtype) {
+            return Err(format!("{kind} `{}` must be a tensor of {}, found {dtype}", port.name, port.dtype));
+        }
+        let shape = dtype.tensor_shape().map(|shape| shape.to_vec()).unwrap_or_default();
+        // A negative size stands for any; a graph may also leave an output's shape out altogether.
+        let fits = shape.len() == port.shape.len()
+            && shape.iter().zip(&port.shape).all(|(&found, expected)| {
+                found < 0 || expected.is_none_or(|expected| usize::try_from(found).is_ok_and(|found| found == expected))
+            });
+        let untold = kind == "output" && shape.is_empty();
+        if !fits && !untold {
+            let expected: Vec<String> =
+                port.shape.iter().map(|size| size.map_or_else(|| "any".to_owned(), |size| size.to_string())).collect();
+            return Err(format!("{kind} `{}` must have shape [{}], found {shape:?}", port.name, expected.join(", ")));
+        }
+    }
+    match found.iter().find(|outlet| expected.iter().all(|port| port.name != outlet.name())) {
+        Some(extra) if kind == "input" => Err(format!("input `{}` is not one that the manifest's interface has", extra.name())),
+        _ => Ok(()),
+    }
+}

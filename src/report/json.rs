@@ -1,0 +1,46 @@
+//! `results.json`.
+
+use std::path::Path;
+
+use crate::compare::Comparison;
+
+use super::types::ReportError;
+
+/// The comparison as JSON, readable by `serde_json` as a [`Comparison`] again.
+///
+/// Schema, format 1 (every value is already multiplied by its metric's scale; a missing number is `null`):
+///
+/// ```text
+/// format                      1; a reader refuses higher ones
+/// margin                      δ of the verdict "no-worse", in the metric's units
+/// runs[]                      one per run, by benchmark and then in the order given
+///   header                    as in run.json: format, started, model, benchmark, settings, environment;
+///                             benchmark.data_root holds only the folder's own name, not where it lies
+///   complete, records, failed, unparsed
+///   metrics[]                 name, primary, higher_is_better, estimate
+///   categories[]              category, estimate (of the primary metric)
+///   latency                   image, vision, projector, prefill, decode (per image group), ttft, tpot (per question):
+///                             {n, mean_ms, p50_ms, p90_ms, p99_ms} or null; per_question_ms
+/// pairs[]                     each later run of a benchmark against its first
+///   benchmark, base, new      names
+///   paired, fixed, broken, same
+///   metrics[]                 name, primary, higher_is_better, base, new, difference (estimates), p_value,
+///                             minimum_detectable_effect,
+///                             verdict: regressed | improved | no-worse | inconclusive | identical | descriptive
+///   flips[]                   key, question, base, new: {text, parsed, score}
+///   latency_ratio             estimate or null
+///   notes[]                   texts
+/// estimate                    {value, standard_error, interval: [low, high], n, clusters, design_effect}
+/// ```
+pub(super) fn document(comparison: &Comparison) -> Result<Vec<u8>, ReportError> {
+    let mut published = comparison.clone();
+    for run in &mut published.runs {
+        // Where the data lies tells a user's name and disk to whoever reads the report.
+        let root = &mut run.header.benchmark.data_root;
+        *root = Path::new(root.as_str()).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    }
+    let content = |error: serde_json::Error| ReportError::Content { name: "results.json", message: error.to_string() };
+    let mut bytes = serde_json::to_vec_pretty(&published).map_err(content)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

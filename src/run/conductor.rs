@@ -1,0 +1,255 @@
+//! The loop: images ahead on rayon, the engine in the middle, scoring and storing behind it on a thread of their own.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::error::RunError;
+use super::loader::{self, LoadedGroup};
+use super::plan::{Plan, PlannedGroup};
+use super::record::{self, GroupFacts, PreparedPrompt};
+use crate::benchmark::Benchmark;
+use crate::engine::{Engine, GroupAnswer, ImageGroup, Request, Segment, StageTimings, StopReason, StopRule};
+use crate::package::ImageRecipe;
+use crate::prompt::{Finish, Piece, Prompter};
+use crate::store::{RunWriter, SampleRecord};
+
+/// What a run has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProgressUpdate {
+    /// Samples with a record, earlier attempts included.
+    pub recorded: usize,
+    /// Samples planned.
+    pub planned: usize,
+    /// Sum of the headline scores of the answered samples.
+    pub score_sum: f64,
+    /// Answered samples.
+    pub answered: usize,
+    /// Samples without an answer.
+    pub failed: usize,
+}
+
+/// Told after each stored group. Called from the storing thread.
+pub trait Progress: Send {
+    /// One more group is stored.
+    fn update(&mut self, update: &ProgressUpdate);
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every planned sample has a record.
+    Complete,
+    /// The stop signal came; everything finished so far is stored.
+    Interrupted,
+}
+
+/// A run of one package on one benchmark.
+pub struct Conductor<'a> {
+    /// The benchmark.
+    pub benchmark: &'a Benchmark,
+    /// What is asked.
+    pub plan: &'a Plan,
+    /// The package's prompt side.
+    pub prompter: &'a Prompter,
+    /// The package's image side.
+    pub image_recipe: &'a ImageRecipe,
+    /// Rows that one image takes in the prompt.
+    pub rows_per_image: usize,
+    /// Longest answer in tokens.
+    pub max_new_tokens: usize,
+    /// Set from a signal handler to end the run after the group in work.
+    pub stop: &'a AtomicBool,
+}
+
+/// A group on its way from the engine to the store.
+struct FinishedGroup<'a> {
+    group: &'a PlannedGroup,
+    prompts: Vec<Result<PreparedPrompt, String>>,
+    /// Answers of the samples whose prompt is `Ok`, in order; or why there are none.
+    answer: Result<GroupAnswer, String>,
+    image_ms: f64,
+}
+
+/// Groups that may wait for scoring and storing.
+const GROUPS_BEHIND: usize = 8;
+
+impl Conductor<'_> {
+    /// Runs what is still outstanding. `recovered` are the records that an earlier attempt left in the log of `writer`.
+    ///
+    /// A group that is recorded in part is asked again as a whole, because the shape of a packed run decides the last
+    /// bits of its logits, and only its missing records are written: a continued run ends like an uninterrupted one.
+    pub fn run(
+        &self,
+        engine: &mut dyn Engine,
+        writer: &mut RunWriter,
+        recovered: &[SampleRecord],
+        progress: &mut dyn Progress,
+    ) -> Result<Outcome, RunError> {
+        let planned = self.plan.samples();
+        if planned == 0 {
+            return Err(RunError::NothingSelected { benchmark: self.benchmark.spec.name.clone() });
+        }
+        let mut state = ProgressUpdate { planned, ..Default::default() };
+        recovered.iter().for_each(|record| count(&mut state, record));
+        let recorded: HashSet<String> = recovered.iter().map(|record| record.key.clone()).collect();
+        let outstanding = self.plan.outstanding(&self.benchmark.samples, &recorded);
+        progress.update(&state);
+
+        std::thread::scope(|scope| {
+            let image_lists = outstanding.iter().map(|group| group.images.clone()).collect();
+            let images = loader::load_ahead(scope, image_lists, self.image_recipe);
+            let (sender, receiver) = sync_channel::<FinishedGroup<'_>>(GROUPS_BEHIND);
+            let storing = scope.spawn(|| self.store_behind(receiver, writer, &recorded, &mut state, progress));
+
+            let mut outcome = Ok(Outcome::Complete);
+            for group in outstanding {
+                if self.stop.load(Ordering::Relaxed) {
+                    outcome = Ok(Outcome::Interrupted);
+                    break;
+                }
+                let Ok(loaded) = images.recv() else {
+                    outcome = Err(RunError::Thread("image loading"));
+                    break;
+                };
+                let finished = match self.ask(engine, group, loaded) {
+                    Ok(finished) => finished,
+                    Err(error) => {
+                        outcome = Err(error);
+                        break;
+                    }
+                };
+                if sender.send(finished).is_err() {
+                    // The storing thread has ended with an error, which the join below returns.
+                    break;
+                }
+            }
+            // Both threads see their channel close and end: the loader at its next send, the storing one when drained.
+            drop(images);
+            drop(sender);
+            let stored = storing.join().map_err(|_| RunError::Thread("storing"))?;
+            stored.and(outcome)
+        })
+    }
+
+    /// Prompts, images and engine for one group. Errors of the engine that concern the whole group end the run, since a
+    /// broken graph would fail every later group too.
+    fn ask<'g>(
+        &self,
+        engine: &mut dyn Engine,
+        group: &'g PlannedGroup,
+        loaded: LoadedGroup,
+    ) -> Result<FinishedGroup<'g>, RunError> {
+        let stop = PrompterStop { prompter: self.prompter };
+        let mut requests = Vec::with_capacity(group.samples.len());
+        let mut prompts = Vec::with_capacity(group.samples.len());
+        for &index in &group.samples {
+            let sample = &self.benchmark.samples[index];
+            match self.prepare(&sample.prompt, group.images.len()) {
+                Ok((prepared, segments)) => {
+                    requests.push(Request { segments, max_new_tokens: self.max_new_tokens, stop: &stop });
+                    prompts.push(Ok(prepared));
+                }
+                Err(error) => prompts.push(Err(error)),
+            }
+        }
+        let answer = match loaded.pixels {
+            Err(message) => Err(message),
+            Ok(_) if requests.is_empty() => Ok(GroupAnswer { answers: Vec::new(), timings: StageTimings::default() }),
+            Ok(pixels) => Ok(engine.answer(&ImageGroup { images: &pixels, requests: &requests })?),
+        };
+        Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms })
+    }
+
+    fn prepare(&self, user_text: &str, images: usize) -> Result<(PreparedPrompt, Vec<Segment>), String> {
+        let text = self.prompter.render(user_text, images).map_err(|error| error.to_string())?;
+        let tokenized = self.prompter.tokenize(&text).map_err(|error| error.to_string())?;
+        let segments: Vec<Segment> = segments(&tokenized.pieces);
+        let tokens = segments
+            .iter()
+            .map(|segment| match segment {
+                Segment::Tokens(ids) => ids.len(),
+                Segment::Image(_) => self.rows_per_image,
+            })
+            .sum();
+        Ok((PreparedPrompt { text, tokens }, segments))
+    }
+
+    fn store_behind(
+        &self,
+        groups: Receiver<FinishedGroup<'_>>,
+        writer: &mut RunWriter,
+        recorded: &HashSet<String>,
+        state: &mut ProgressUpdate,
+        progress: &mut dyn Progress,
+    ) -> Result<(), RunError> {
+        for finished in groups {
+            let mut records = self.records(&finished);
+            records.retain(|record| !recorded.contains(&record.key));
+            writer.append(&records)?;
+            records.iter().for_each(|record| count(state, record));
+            progress.update(state);
+        }
+        Ok(())
+    }
+
+    fn records(&self, finished: &FinishedGroup<'_>) -> Vec<SampleRecord> {
+        let timings = finished.answer.as_ref().map(|answer| answer.timings).unwrap_or_default();
+        let facts = GroupFacts::new(finished.group.samples.len(), finished.image_ms, &timings);
+        let mut answers = finished.answer.as_ref().map(|answer| answer.answers.as_slice()).unwrap_or_default().iter();
+        let no_prompt = PreparedPrompt { text: String::new(), tokens: 0 };
+        let mut records = Vec::with_capacity(finished.group.samples.len());
+        for (&index, prompt) in finished.group.samples.iter().zip(&finished.prompts) {
+            let sample = &self.benchmark.samples[index];
+            let fail = |prompt, kind: &str, message| record::failed(self.benchmark, sample, prompt, &facts, kind, message);
+            records.push(match (prompt, &finished.answer) {
+                (Err(message), _) => fail(&no_prompt, "prompt", message.clone()),
+                (Ok(prompt), Err(message)) => fail(prompt, "image", message.clone()),
+                (Ok(prompt), Ok(_)) => match answers.next() {
+                    Some(Ok(generation)) => record::answered(self.benchmark, sample, prompt, &facts, self.prompter, generation),
+                    Some(Err(failure)) => fail(prompt, failure.kind(), failure.to_string()),
+                    None => fail(prompt, "engine", "the engine returned fewer answers than questions".to_owned()),
+                },
+            });
+        }
+        records
+    }
+}
+
+fn count(state: &mut ProgressUpdate, record: &SampleRecord) {
+    state.recorded += 1;
+    match record.score {
+        Some(score) => {
+            state.answered += 1;
+            state.score_sum += score;
+        }
+        None => state.failed += 1,
+    }
+}
+
+/// Pieces of a prompt as the engine wants them.
+pub fn segments(pieces: &[Piece]) -> Vec<Segment> {
+    pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Tokens(ids) => Segment::Tokens(ids.clone()),
+            Piece::Image(index) => Segment::Image(*index),
+        })
+        .collect()
+}
+
+/// The package's own stop rules, as the engine asks for them.
+pub struct PrompterStop<'a> {
+    /// Where the rules are.
+    pub prompter: &'a Prompter,
+}
+
+impl StopRule for PrompterStop<'_> {
+    fn check(&self, token_ids: &[u32]) -> Option<StopReason> {
+        match self.prompter.finished(token_ids) {
+            Finish::Eos => Some(StopReason::EndOfSequence),
+            Finish::StopString => Some(StopReason::StopString),
+            Finish::No => None,
+        }
+    }
+}

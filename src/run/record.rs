@@ -1,0 +1,124 @@
+//! Makes the records of a group out of answers, failures and scores.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::benchmark::{Benchmark, Sample};
+use crate::engine::{Generation, StageTimings};
+use crate::prompt::Prompter;
+use crate::score;
+use crate::store::{Failure, GroupTimings, SampleRecord, SampleTimings};
+
+/// A sample's prompt, ready for the engine.
+pub(super) struct PreparedPrompt {
+    /// As rendered, image marks included.
+    pub text: String,
+    /// In tokens, image rows included.
+    pub tokens: usize,
+}
+
+/// Everything the questions of a group share.
+pub(super) struct GroupFacts {
+    pub timings: GroupTimings,
+}
+
+impl GroupFacts {
+    pub(super) fn new(questions: usize, image_ms: f64, stages: &StageTimings) -> Self {
+        Self {
+            timings: GroupTimings {
+                questions,
+                image_ms,
+                vision_ms: stages.vision_ms,
+                projector_ms: stages.projector_ms,
+                prefill_ms: stages.prefill_ms,
+                decode_ms: stages.decode_ms,
+                prefill_tokens: stages.prefill_tokens,
+                decode_steps: stages.decode_steps,
+            },
+        }
+    }
+}
+
+fn blank(benchmark: &Benchmark, sample: &Sample, prompt: &PreparedPrompt, facts: &GroupFacts) -> SampleRecord {
+    SampleRecord {
+        key: sample.key.clone(),
+        cluster: sample.cluster.clone(),
+        category: sample.category.clone(),
+        images: sample.images.iter().map(|path| relative(path, &benchmark.data_root)).collect(),
+        question: sample.question.clone(),
+        prompt_sha256: hex(&Sha256::digest(prompt.text.as_bytes())),
+        prompt: prompt.text.clone(),
+        prompt_tokens: prompt.tokens,
+        reference: sample.reference.clone(),
+        token_ids: Vec::new(),
+        text: String::new(),
+        log_probability: 0.0,
+        stop_reason: String::new(),
+        parsed: None,
+        score: None,
+        contributions: Default::default(),
+        detail: serde_json::Value::Null,
+        failure: None,
+        timings: SampleTimings { ttft_ms: 0.0, tpot_ms: None, group: facts.timings },
+    }
+}
+
+/// A sample without an answer.
+pub(super) fn failed(
+    benchmark: &Benchmark,
+    sample: &Sample,
+    prompt: &PreparedPrompt,
+    facts: &GroupFacts,
+    kind: &str,
+    message: String,
+) -> SampleRecord {
+    SampleRecord { failure: Some(Failure { kind: kind.to_owned(), message }), ..blank(benchmark, sample, prompt, facts) }
+}
+
+/// An answered sample, scored. An answer that the tokenizer cannot decode is a failure of kind `prompt`.
+pub(super) fn answered(
+    benchmark: &Benchmark,
+    sample: &Sample,
+    prompt: &PreparedPrompt,
+    facts: &GroupFacts,
+    prompter: &Prompter,
+    generation: &Generation,
+) -> SampleRecord {
+    let text = match prompter.decode(&generation.token_ids) {
+        Ok(raw) => prompter.trim_answer(&raw),
+        Err(error) => return failed(benchmark, sample, prompt, facts, "prompt", error.to_string()),
+    };
+    let scored = score::score(&benchmark.spec.scorer, &sample.reference, &text);
+    let later_tokens = generation.decoded_tokens.saturating_sub(1);
+    SampleRecord {
+        token_ids: generation.token_ids.clone(),
+        log_probability: generation.log_probabilities.iter().map(|&value| f64::from(value)).sum(),
+        stop_reason: generation.stop_reason.as_str().to_owned(),
+        parsed: scored.parsed,
+        score: Some(scored.value),
+        contributions: scored.contributions,
+        detail: scored.detail,
+        text,
+        timings: SampleTimings {
+            ttft_ms: facts.timings.image_ms + generation.first_token_ms,
+            tpot_ms: (later_tokens > 0).then(|| generation.remaining_tokens_ms / later_tokens as f64),
+            group: facts.timings,
+        },
+        ..blank(benchmark, sample, prompt, facts)
+    }
+}
+
+fn relative(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

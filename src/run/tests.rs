@@ -1,0 +1,248 @@
+//! The conductor with an engine of our own making: what is asked, in which groups, and what is stored when something
+//! breaks or stops.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::*;
+use crate::benchmark::{Benchmark, Sample};
+use crate::engine::{
+    Engine, EngineError, Generation, GroupAnswer, ImageGroup, RequestFailure, Segment, StageTimings, StopReason,
+};
+use crate::package::{ImageRecipe, Package};
+use crate::prompt::Prompter;
+use crate::store::{Run, RunWriter, SampleRecord};
+
+/// Answers with the prompt's last token, three times; fails or stops where told.
+#[derive(Default)]
+struct EchoEngine<'a> {
+    groups: usize,
+    largest_group: usize,
+    fail_group: Option<usize>,
+    non_finite_every: Option<usize>,
+    stop_after: Option<(usize, &'a AtomicBool)>,
+}
+
+impl Engine for EchoEngine<'_> {
+    fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError> {
+        self.groups += 1;
+        self.largest_group = self.largest_group.max(group.requests.len());
+        if self.fail_group == Some(self.groups) {
+            return Err(EngineError::Runtime { doing: "testing".into(), message: "told to fail".into() });
+        }
+        if let Some((groups, stop)) = self.stop_after
+            && self.groups >= groups
+        {
+            stop.store(true, Ordering::Relaxed);
+        }
+        let answers = group.requests.iter().enumerate().map(|(index, request)| {
+            if self.non_finite_every.is_some_and(|every| index % every == 0) {
+                return Err(RequestFailure::NonFiniteLogits { step: 1 });
+            }
+            let last = request.segments.iter().rev().find_map(|segment| match segment {
+                Segment::Tokens(ids) => ids.last().copied(),
+                Segment::Image(_) => None,
+            });
+            let id = last.unwrap_or(5);
+            Ok(Generation {
+                token_ids: vec![id; 3],
+                log_probabilities: vec![-0.5; 3],
+                stop_reason: StopReason::MaxNewTokens,
+                first_token_ms: 1.0,
+                remaining_tokens_ms: 4.0,
+                decoded_tokens: 3,
+            })
+        });
+        Ok(GroupAnswer { answers: answers.collect(), timings: StageTimings { vision_ms: 2.0, ..Default::default() } })
+    }
+}
+
+struct Setting {
+    benchmark: Benchmark,
+    prompter: Prompter,
+    recipe: ImageRecipe,
+    rows: usize,
+    folder: tempfile::TempDir,
+    stop: AtomicBool,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let package = Package::open(&root.join("exports/pico-llava-1.5")).unwrap();
+        Self {
+            benchmark: Benchmark::load("pico-vqa", None).unwrap(),
+            prompter: Prompter::open(&package).unwrap(),
+            rows: package.manifest.vision.tokens_per_image,
+            recipe: package.manifest.image,
+            folder: tempfile::tempdir().unwrap(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    fn run(&self, engine: &mut EchoEngine<'_>, limit: usize) -> Result<Outcome, RunError> {
+        let plan = Plan::new(&self.benchmark.samples, Some(limit));
+        let header = crate::store::tests_support::header("echo", &self.benchmark.spec.name, plan.samples());
+        let (mut writer, recovered) = RunWriter::open_or_resume(&self.folder.path().join("run"), &header).unwrap();
+        let conductor = Conductor {
+            benchmark: &self.benchmark,
+            plan: &plan,
+            prompter: &self.prompter,
+            image_recipe: &self.recipe,
+            rows_per_image: self.rows,
+            max_new_tokens: 8,
+            stop: &self.stop,
+        };
+        conductor.run(engine, &mut writer, &recovered, &mut Silent)
+    }
+
+    fn records(&self) -> Vec<SampleRecord> {
+        Run::open(&self.folder.path().join("run")).unwrap().records
+    }
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn update(&mut self, _: &ProgressUpdate) {}
+}
+
+#[test]
+fn questions_of_an_image_are_asked_together_and_each_is_stored_once() {
+    let setting = Setting::new();
+    let mut engine = EchoEngine::default();
+    assert_eq!(setting.run(&mut engine, 40).unwrap(), Outcome::Complete);
+    let records = setting.records();
+    let keys: HashSet<_> = records.iter().map(|record| &record.key).collect();
+    assert_eq!((records.len(), keys.len()), (40, 40));
+    let images: HashSet<_> = records.iter().map(|record| &record.images).collect();
+    assert_eq!(engine.groups, images.len());
+    assert!(engine.largest_group > 1);
+    let record = &records[0];
+    assert!(record.prompt.contains("<image>") && record.prompt.contains(&record.question));
+    assert!(record.prompt_tokens > setting.rows);
+    assert_eq!(record.timings.tpot_ms, Some(2.0), "4 ms over the two tokens after the first");
+    assert!(record.score.is_some() && record.failure.is_none());
+}
+
+#[test]
+fn a_non_finite_answer_fails_alone() {
+    let setting = Setting::new();
+    setting.run(&mut EchoEngine { non_finite_every: Some(2), ..Default::default() }, 40).unwrap();
+    let records = setting.records();
+    let failed: Vec<_> = records.iter().filter_map(|record| record.failure.as_ref()).collect();
+    assert_eq!(records.len(), 40);
+    assert!(!failed.is_empty() && failed.len() < 40);
+    assert!(failed.iter().all(|failure| failure.kind == "non_finite"));
+    assert!(records.iter().all(|record| record.score.is_none() == record.failure.is_some()), "a failure is never scored");
+}
+
+#[test]
+fn a_broken_engine_ends_the_run_and_keeps_what_was_finished() {
+    let setting = Setting::new();
+    let error = setting.run(&mut EchoEngine { fail_group: Some(3), ..Default::default() }, 40).unwrap_err();
+    assert!(error.to_string().contains("told to fail"), "{error}");
+    let before = setting.records();
+    assert!(!before.is_empty() && before.len() < 40);
+    setting.run(&mut EchoEngine::default(), 40).unwrap();
+    let after = setting.records();
+    assert_eq!(after.len(), 40);
+    assert_eq!(after[..before.len()], before[..], "what was stored stays");
+}
+
+#[test]
+fn a_stopped_run_continues_to_the_same_end() {
+    let whole = Setting::new();
+    whole.run(&mut EchoEngine::default(), 60).unwrap();
+
+    let stopped = Setting::new();
+    let signal = AtomicBool::new(false);
+    let mut first = EchoEngine { stop_after: Some((2, &stopped.stop)), ..Default::default() };
+    assert_eq!(stopped.run(&mut first, 60).unwrap(), Outcome::Interrupted);
+    assert!(stopped.records().len() < 60);
+    stopped.stop.store(signal.load(Ordering::Relaxed), Ordering::Relaxed);
+    let mut second = EchoEngine::default();
+    assert_eq!(stopped.run(&mut second, 60).unwrap(), Outcome::Complete);
+
+    let stripped = |records: Vec<SampleRecord>| -> Vec<SampleRecord> {
+        records.into_iter().map(|record| SampleRecord { timings: Default::default(), ..record }).collect()
+    };
+    assert_eq!(stripped(stopped.records()), stripped(whole.records()));
+    assert_eq!(first.groups + second.groups, {
+        let plan = Plan::new(&whole.benchmark.samples, Some(60));
+        plan.groups.len()
+    });
+}
+
+#[test]
+fn a_finished_run_asks_nothing_again() {
+    let setting = Setting::new();
+    setting.run(&mut EchoEngine::default(), 20).unwrap();
+    let mut again = EchoEngine::default();
+    assert_eq!(setting.run(&mut again, 20).unwrap(), Outcome::Complete);
+    assert_eq!(again.groups, 0);
+}
+
+#[test]
+fn progress_reaches_the_planned_number() {
+    struct Last<'a>(&'a AtomicUsize);
+    impl Progress for Last<'_> {
+        fn update(&mut self, update: &ProgressUpdate) {
+            assert!(update.recorded <= update.planned);
+            assert_eq!(update.answered + update.failed, update.recorded);
+            self.0.store(update.recorded, Ordering::Relaxed);
+        }
+    }
+    let setting = Setting::new();
+    let plan = Plan::new(&setting.benchmark.samples, Some(15));
+    let header = crate::store::tests_support::header("echo", "pico-vqa", 15);
+    let (mut writer, recovered) = RunWriter::open_or_resume(&setting.folder.path().join("run"), &header).unwrap();
+    let conductor = Conductor {
+        benchmark: &setting.benchmark,
+        plan: &plan,
+        prompter: &setting.prompter,
+        image_recipe: &setting.recipe,
+        rows_per_image: setting.rows,
+        max_new_tokens: 8,
+        stop: &setting.stop,
+    };
+    let last = AtomicUsize::new(0);
+    conductor.run(&mut EchoEngine::default(), &mut writer, &recovered, &mut Last(&last)).unwrap();
+    assert_eq!(last.load(Ordering::Relaxed), 15);
+}
+
+#[test]
+fn a_limit_takes_whole_images_in_a_fixed_order() {
+    let benchmark = Benchmark::load("pico-vqa", None).unwrap();
+    let plan = Plan::new(&benchmark.samples, Some(30));
+    assert_eq!(plan.samples(), 30);
+    assert_eq!(plan, Plan::new(&benchmark.samples, Some(30)));
+    let whole = |cluster: &str| benchmark.samples.iter().filter(|sample| sample.cluster == cluster).count();
+    let cut =
+        plan.groups.iter().filter(|group| group.samples.len() != whole(&benchmark.samples[group.samples[0]].cluster)).count();
+    assert!(cut <= 1, "only the last image may lose questions");
+    let larger: HashSet<usize> = Plan::new(&benchmark.samples, Some(60)).sample_indices().collect();
+    assert!(plan.sample_indices().filter(|index| !larger.contains(index)).count() == 0, "a larger limit keeps the smaller");
+    assert_eq!(Plan::new(&benchmark.samples, None).samples(), benchmark.samples.len());
+}
+
+#[test]
+fn groups_keep_the_order_of_the_data_file() {
+    let sample = |key: &str, image: &str| Sample {
+        key: key.into(),
+        cluster: image.into(),
+        images: vec![image.into()],
+        question: String::new(),
+        prompt: String::new(),
+        reference: crate::benchmark::Reference::YesNo { yes: true },
+        category: None,
+    };
+    let samples = [sample("1", "a"), sample("2", "b"), sample("3", "a"), sample("4", "c")];
+    let plan = Plan::new(&samples, None);
+    let groups: Vec<_> = plan.groups.iter().map(|group| group.samples.clone()).collect();
+    assert_eq!(groups, [vec![0, 2], vec![1], vec![3]]);
+    let recorded = HashSet::from(["1".to_owned(), "2".to_owned()]);
+    let outstanding: Vec<_> = plan.outstanding(&samples, &recorded).iter().map(|group| group.samples[0]).collect();
+    assert_eq!(outstanding, [0, 3], "a group recorded in part is outstanding as a whole");
+}

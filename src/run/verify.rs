@@ -1,0 +1,287 @@
+//! Replays a package's parity fixture: what the reference (transformers, fp32, eager) made of some images and prompts,
+//! stage by stage, against what this program makes of them.
+//!
+//! Graph stages are fed the reference's own pixels and tokens, so that each stage's error is its own; the greedy tokens
+//! are generated freely from our own preprocessing, as a user would get them.
+
+use std::path::Path;
+
+use ndarray::{Array2, Array3, Array4, ArrayView, Dimension};
+use serde::{Deserialize, Serialize};
+
+use super::conductor::{PrompterStop, segments};
+use super::error::RunError;
+use crate::engine::{Engine, ImageGroup, OrtEngine, Request};
+use crate::package::{Package, TensorFile};
+use crate::prompt::Prompter;
+
+/// Name of the fixture inside a package.
+const FIXTURE: &str = "parity.safetensors";
+/// Largest accepted logit error. fp32 graphs of the same weights differ by rounding order only, about 1e-5 on logits of
+/// order 10; 1e-3 is far below any argmax margin that matters and far above that noise.
+const LOGIT_LIMIT: f64 = 1e-3;
+/// Smallest accepted share of pixel values within one grey level: JPEG decoders may round differently.
+const PIXELS_LIMIT: f64 = 0.999;
+/// Rounding slack when a difference of exactly one grey level is computed from normalised f32 values.
+const LEVEL_SLACK: f64 = 1e-5;
+
+/// Difference between a stage's output and the reference's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StageDifference {
+    /// Largest absolute difference.
+    pub max_absolute: f64,
+    /// Euclidean norm of the difference over that of the reference.
+    pub relative: f64,
+}
+
+/// One case of the fixture.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CaseReport {
+    /// Name of the case.
+    pub name: String,
+    /// Preprocessed pixels, in normalised units.
+    pub pixels: StageDifference,
+    /// Share of pixel values within one grey level of the reference.
+    pub pixels_within_one_level: f64,
+    /// Vision features from the reference's pixels.
+    pub features: StageDifference,
+    /// Projected rows from the reference's pixels.
+    pub image_embeds: StageDifference,
+    /// Logits of every step, the reference's tokens given.
+    pub logits: StageDifference,
+    /// Whether the prompt's token ids are the reference's.
+    pub prompt_tokens_equal: bool,
+    /// Tokens of the reference's greedy answer.
+    pub tokens: usize,
+    /// How many of them our own greedy answer repeats, position by position.
+    pub tokens_equal: usize,
+}
+
+/// The whole fixture.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// Format version, now 1.
+    pub format: u32,
+    /// Package name.
+    pub package: String,
+    /// What the reference was.
+    pub reference: String,
+    /// Whether tokens and prompts are all equal and errors within their limits.
+    pub passed: bool,
+    /// Tokens of all reference answers.
+    pub tokens: usize,
+    /// How many were repeated.
+    pub tokens_equal: usize,
+    /// Largest logit error of any case.
+    pub max_logit_error: f64,
+    /// Its limit.
+    pub max_logit_error_limit: f64,
+    /// Smallest share of pixel values within one grey level of any case.
+    pub pixels_within_one_level: f64,
+    /// Its limit.
+    pub pixels_limit: f64,
+    /// Case by case.
+    pub cases: Vec<CaseReport>,
+}
+
+#[derive(Deserialize)]
+struct FixtureHeader {
+    format: u32,
+    reference: String,
+    cases: Vec<FixtureCase>,
+}
+
+#[derive(Deserialize)]
+struct FixtureCase {
+    name: String,
+    prompt: String,
+    max_new_tokens: usize,
+    images: usize,
+}
+
+/// Replays the fixture of `package`.
+pub fn verify_package(package: &Package, prompter: &Prompter, engine: &mut OrtEngine) -> Result<VerifyReport, RunError> {
+    let path = package.root.join(FIXTURE);
+    let fixture = Fixture::open(&path)?;
+    let mut cases = Vec::with_capacity(fixture.header.cases.len());
+    for index in 0..fixture.header.cases.len() {
+        cases.push(verify_case(&fixture, index, package, prompter, engine)?);
+    }
+    let tokens = cases.iter().map(|case| case.tokens).sum();
+    let tokens_equal = cases.iter().map(|case| case.tokens_equal).sum();
+    let max_logit_error = cases.iter().map(|case| case.logits.max_absolute).fold(0.0, f64::max);
+    let pixels_within_one_level = cases.iter().map(|case| case.pixels_within_one_level).fold(1.0, f64::min);
+    Ok(VerifyReport {
+        format: 1,
+        package: package.manifest.name.clone(),
+        passed: tokens == tokens_equal
+            && cases.iter().all(|case| case.prompt_tokens_equal)
+            && max_logit_error < LOGIT_LIMIT
+            && pixels_within_one_level >= PIXELS_LIMIT,
+        reference: fixture.header.reference.clone(),
+        tokens,
+        tokens_equal,
+        max_logit_error,
+        max_logit_error_limit: LOGIT_LIMIT,
+        pixels_within_one_level,
+        pixels_limit: PIXELS_LIMIT,
+        cases,
+    })
+}
+
+fn verify_case(
+    fixture: &Fixture<'_>,
+    index: usize,
+    package: &Package,
+    prompter: &Prompter,
+    engine: &mut OrtEngine,
+) -> Result<CaseReport, RunError> {
+    let case = &fixture.header.cases[index];
+    let reference_pixels: Array4<f32> = fixture.floats(index, "pixel_values")?;
+    let reference_ids = fixture.integers(index, "input_ids")?;
+    let reference_tokens: Vec<u32> = fixture
+        .integers(index, "token_ids")?
+        .into_iter()
+        .map(|id| u32::try_from(id).map_err(|_| fixture.broken(format!("case {index}: token id {id} is negative"))))
+        .collect::<Result<_, _>>()?;
+
+    let mut own_pixels = Vec::with_capacity(case.images);
+    for image in 0..case.images {
+        let bytes = fixture.bytes(index, &format!("image_file.{image}"))?;
+        let pixels = crate::image::decode(bytes)
+            .and_then(|decoded| crate::image::preprocess(&decoded, &package.manifest.image))
+            .map_err(|error| fixture.broken(format!("case {index} ({}), image {image}: {error}", case.name)))?;
+        own_pixels.push(pixels);
+    }
+    let own_views: Vec<_> = own_pixels.iter().map(|pixels| pixels.view()).collect();
+    let own_stack = ndarray::concatenate(ndarray::Axis(0), &own_views)
+        .map_err(|error| fixture.broken(format!("case {index}: images do not stack: {error}")))?;
+    let pixels = fixture.difference(index, "pixel_values", own_stack.view(), reference_pixels.view())?;
+
+    let tokenized = prompter.tokenize(&case.prompt)?;
+    let rows = vec![package.manifest.vision.tokens_per_image; case.images];
+    let own_id = package.manifest.prompt.image_token_id.map_or(-200, i64::from);
+    let (own_ids, _) = tokenized.expanded_ids(&rows, own_id)?;
+
+    let stop = PrompterStop { prompter };
+    let request = || Request { segments: segments(&tokenized.pieces), max_new_tokens: case.max_new_tokens.max(1), stop: &stop };
+    let given: Vec<Array4<f32>> =
+        reference_pixels.outer_iter().map(|image| image.to_owned().insert_axis(ndarray::Axis(0))).collect();
+    let trace = engine.trace_single(&given, &request(), Some(&reference_tokens))?;
+    let features: Array3<f32> = fixture.floats(index, "features")?;
+    let image_embeds: Array3<f32> = fixture.floats(index, "image_embeds")?;
+    let logits: Array2<f32> = fixture.floats(index, "logits")?;
+
+    let answer = engine.answer(&ImageGroup { images: &own_pixels, requests: &[request()] })?;
+    let generated: &[u32] = match answer.answers.first() {
+        Some(Ok(generation)) => &generation.token_ids,
+        _ => &[],
+    };
+    // The reference keeps its final end-of-sequence token; an answer that ended there too repeats it.
+    let ended = matches!(answer.answers.first(), Some(Ok(generation))
+        if generation.stop_reason == crate::engine::StopReason::EndOfSequence);
+    let repeated = reference_tokens.iter().enumerate().filter(|&(position, id)| match generated.get(position) {
+        Some(own) => own == id,
+        None => ended && position == generated.len() && package.manifest.prompt.eos_token_ids.contains(id),
+    });
+    Ok(CaseReport {
+        name: case.name.clone(),
+        pixels,
+        pixels_within_one_level: within_one_level(&own_stack, &reference_pixels, package.manifest.image.std),
+        features: fixture.difference(index, "features", trace.features.view(), features.view())?,
+        image_embeds: fixture.difference(index, "image_embeds", trace.image_embeds.view(), image_embeds.view())?,
+        logits: fixture.difference(index, "logits", trace.logits.view(), logits.view())?,
+        prompt_tokens_equal: own_ids == reference_ids,
+        tokens: reference_tokens.len(),
+        tokens_equal: if generated.len() > reference_tokens.len() { 0 } else { repeated.count() },
+    })
+}
+
+/// Share of values whose difference is at most one of 255 grey levels. Tensors are `[images, 3, height, width]`.
+fn within_one_level(own: &Array4<f32>, reference: &Array4<f32>, std: Option<[f64; 3]>) -> f64 {
+    let std = std.unwrap_or([1.0; 3]);
+    let mut within = 0_usize;
+    for ((_, channel, _, _), own) in own
+        .indexed_iter()
+        .map(|(position, value)| (position, f64::from(*value)))
+        .zip(reference)
+        .map(|((position, own), reference)| (position, (own - f64::from(*reference)).abs()))
+    {
+        within += usize::from(own * std.get(channel).copied().unwrap_or(1.0) <= 1.0 / 255.0 + LEVEL_SLACK);
+    }
+    within as f64 / reference.len().max(1) as f64
+}
+
+/// The fixture file.
+struct Fixture<'a> {
+    path: &'a Path,
+    file: TensorFile,
+    header: FixtureHeader,
+}
+
+impl<'a> Fixture<'a> {
+    fn open(path: &'a Path) -> Result<Self, RunError> {
+        let broken = |message: String| RunError::Parity { path: path.to_path_buf(), message };
+        if !path.is_file() {
+            return Err(broken("the package has no parity fixture; exports/pico/dump_parity.py shows how one is made".into()));
+        }
+        let file = TensorFile::open(path).map_err(|error| broken(error.to_string()))?;
+        let text = file.metadata().get("parity").ok_or_else(|| broken("metadata key `parity` is missing".into()))?;
+        let header: FixtureHeader =
+            serde_json::from_str(text).map_err(|error| broken(format!("metadata key `parity`: {error}")))?;
+        if header.format != 1 {
+            return Err(broken(format!("parity format {} found, 1 expected", header.format)));
+        }
+        Ok(Self { path, file, header })
+    }
+
+    fn broken(&self, message: String) -> RunError {
+        RunError::Parity { path: self.path.to_path_buf(), message }
+    }
+
+    fn bytes(&self, case: usize, name: &str) -> Result<&[u8], RunError> {
+        let key = format!("case.{case}.{name}");
+        self.file.bytes(&key, "U8").map(|(_, bytes)| bytes).map_err(|error| self.broken(error.to_string()))
+    }
+
+    fn integers(&self, case: usize, name: &str) -> Result<Vec<i64>, RunError> {
+        let key = format!("case.{case}.{name}");
+        let (_, bytes) = self.file.bytes(&key, "I64").map_err(|error| self.broken(error.to_string()))?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect())
+    }
+
+    fn floats<D: Dimension>(&self, case: usize, name: &str) -> Result<ndarray::Array<f32, D>, RunError> {
+        let key = format!("case.{case}.{name}");
+        let (shape, bytes) = self.file.bytes(&key, "F32").map_err(|error| self.broken(error.to_string()))?;
+        let values = bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
+        ndarray::ArrayD::from_shape_vec(shape.to_vec(), values)
+            .and_then(|array| array.into_dimensionality::<D>())
+            .map_err(|error| self.broken(format!("{key}: shape {shape:?}: {error}")))
+    }
+
+    fn difference<D: Dimension>(
+        &self,
+        case: usize,
+        stage: &str,
+        own: ArrayView<'_, f32, D>,
+        reference: ArrayView<'_, f32, D>,
+    ) -> Result<StageDifference, RunError> {
+        if own.shape() != reference.shape() {
+            return Err(self.broken(format!(
+                "case {case}, {stage}: shape {:?} expected, {:?} found",
+                reference.shape(),
+                own.shape()
+            )));
+        }
+        let (mut max_absolute, mut squares, mut reference_squares) = (0.0_f64, 0.0, 0.0);
+        for (own, reference) in own.iter().zip(reference.iter()) {
+            let (own, reference) = (f64::from(*own), f64::from(*reference));
+            let difference = (own - reference).abs();
+            // A NaN must show as the worst difference, not vanish in a maximum.
+            max_absolute = if difference.is_nan() { f64::INFINITY } else { max_absolute.max(difference) };
+            squares += difference * difference;
+            reference_squares += reference * reference;
+        }
+        Ok(StageDifference { max_absolute, relative: (squares / reference_squares.max(f64::MIN_POSITIVE)).sqrt() })
+    }
+}

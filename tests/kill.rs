@@ -1,0 +1,88 @@
+//! `kill -9` at random moments loses nothing: the continued run ends like an uninterrupted one.
+#![cfg(unix)]
+
+mod common;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{gauge, results_without_timings, text};
+
+/// Kills in an ordinary test run; the environment variable asks for more.
+fn kills() -> u32 {
+    std::env::var("LLAVA_GAUGE_KILLS").ok().and_then(|value| value.parse().ok()).unwrap_or(12)
+}
+
+const MODELS: [&str; 3] = ["pico-llava-1.5", "pico-llava-1.5-stage1", "pico-llava-v1"];
+const BENCHMARKS: [&str; 4] = ["pico-vqa", "pico-pope", "pico-textvqa", "pico-refcoco"];
+
+fn arguments(output: &str) -> Vec<String> {
+    let mut arguments = vec!["run".to_owned(), "--model".to_owned()];
+    arguments.extend(MODELS.map(str::to_owned));
+    arguments.push("--benchmark".to_owned());
+    arguments.extend(BENCHMARKS.map(str::to_owned));
+    arguments.extend(["-o".to_owned(), output.to_owned()]);
+    arguments
+}
+
+/// A small multiplicative generator: moments need to be scattered and repeatable, nothing more.
+struct Moments(u64);
+
+impl Moments {
+    fn next_unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as f64 / (1_u64 << 31) as f64
+    }
+}
+
+#[test]
+fn a_run_killed_at_random_moments_ends_like_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let started = Instant::now();
+    let all = arguments(text(&whole));
+    gauge(&all.iter().map(String::as_str).collect::<Vec<_>>()).assert().success();
+    let duration = started.elapsed();
+    let expected = results_without_timings(&whole);
+    assert!(expected.len() > 1000, "a demo-sized run has more than 1,000 records, found {}", expected.len());
+
+    let mut moments = Moments(20_261_123);
+    let mut killed = 0;
+    let mut rounds = 0;
+    while killed < kills() {
+        rounds += 1;
+        let output = folder.path().join(format!("killed-{rounds}"));
+        // Each attempt lives for up to a quarter of the whole run, so that a round sees several kills at all stages.
+        loop {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_llava-gauge"))
+                .current_dir(common::root())
+                .args(arguments(text(&output)))
+                .arg("--no-progress")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let life = duration.mul_f64(0.25 * moments.next_unit()).max(Duration::from_millis(20));
+            let deadline = Instant::now() + life;
+            let mut exited = None;
+            while exited.is_none() && (killed >= kills() || Instant::now() < deadline) {
+                exited = child.try_wait().unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            match exited {
+                Some(status) => {
+                    assert!(status.success(), "round {rounds}: {status}");
+                    break;
+                }
+                None => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    killed += 1;
+                }
+            }
+        }
+        assert!(results_without_timings(&output) == expected, "round {rounds}, after {killed} kills, ended differently");
+        std::fs::remove_dir_all(&output).unwrap();
+    }
+    eprintln!("{killed} kills in {rounds} rounds, {} records and summaries each", expected.len());
+}
