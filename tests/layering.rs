@@ -18,8 +18,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("score", &["benchmark"]),
         ("store", &["guard", "benchmark"]),
         ("stats", &[]),
-        ("compare", &["store", "stats"]),
-        ("report", &["guard", "compare", "store", "stats"]),
+        ("compare", &["store", "stats", "benchmark"]),
+        ("report", &["guard", "compare", "store", "stats", "benchmark"]),
         ("guard", &[]),
     ])
 }

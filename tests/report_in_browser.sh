@@ -92,4 +92,27 @@ HTML
         fi
     fi
 done
+# 3. The filters, if the page has any: what they leave is of the kind asked for, and in sight.
+if [ "${SCREENSHOTS:-1}" = 1 ] && grep -q 'id="filter-kind"' "$page"; then
+    cat >"$work/filter.html" <<HTML
+<!doctype html><html><head><link rel="icon" href="data:,"></head><body>
+<iframe id="f" src="file://$page" style="width:1280px;height:900px"></iframe>
+<script>document.getElementById("f").onload = function () {
+  var d = this.contentDocument, kind = d.getElementById("filter-kind"), said = [];
+  Array.prototype.forEach.call(kind.options, function (option) {
+    kind.value = option.value; kind.dispatchEvent(new Event("change"));
+    var cards = Array.prototype.slice.call(d.querySelectorAll(".card"));
+    cards.forEach(function (card) {
+      var fits = option.value === "" || card.dataset.kinds.split(" ").indexOf(option.value) >= 0;
+      var folded = card.closest("details.rest") && !card.closest("details.rest").open;
+      if (fits !== !card.hidden || (option.value !== "" && fits && folded)) { said.push(option.value); }
+    });
+  });
+  document.body.dataset.filters = said.length ? "wrong: " + said.join(" ") : "right";
+};</script></body></html>
+HTML
+    browse filter --allow-file-access-from-files --window-size=1400,900 --dump-dom "file://$work/filter.html" >"$work/filter.dom"
+    check_log filter
+    grep -q 'data-filters="right"' "$work/filter.dom" || fail "the filters do not filter" "$(grep -o 'data-filters="[^"]*"' "$work/filter.dom")"
+fi
 echo "ok: nothing on the console, no request, $(wc -c <"$page") bytes"

@@ -429,7 +429,12 @@ fn describe(standing: &Standing<'_>, verdict: Verdict, margin: f64) -> String {
             None => standing.sentence(),
         },
         Verdict::NoWorse => {
-            format!("{}, within the margin of {}{}", standing.sentence(), unit.size(margin), unit.difference_suffix())
+            format!(
+                "{}, so a loss of more than {}{} is excluded",
+                standing.sentence(),
+                unit.size(margin),
+                unit.difference_suffix()
+            )
         }
         Verdict::Identical => {
             // Zero differences in n samples bound their rate below 3/n with 95 % confidence (rule of three).

@@ -358,7 +358,7 @@ fn runs(view: &View<'_>) -> Markup {
                             td.n { (format::count(run.run.unparsed)) }
                             td.name.long[is_long(&header.benchmark.scorer)] { (said(&header.benchmark.scorer)) }
                             td { code { (said(&format::short_hash(&header.benchmark.samples_sha256))) } }
-                            td.n { (said(&minute(&header.started))) }
+                            td.name { (said(&minute(&header.started))) }
                         }
                     }
                 }
