@@ -25,6 +25,3 @@ pub use error::{ImageError, ImageFormat};
 pub use limits::{MAX_DECODE_BYTES, MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE_PIXELS};
 pub use pixels::RgbImage8;
 pub use preprocess::{LoadedImage, fit, load, preprocess};
-
-#[cfg(test)]
-mod tests;

@@ -20,18 +20,16 @@ impl std::fmt::Debug for RgbImage8 {
 impl RgbImage8 {
     /// Wraps `height * width * 3` bytes. Fails if their number differs, or if the size is zero or over the room's caps.
     pub fn new(width: u32, height: u32, bytes: Vec<u8>) -> Result<Self, ImageError> {
-        let (wide, high) = (u64::from(width), u64::from(height));
-        if limits::within(wide, high).is_none() {
-            return Err(ImageError::TooLarge { what: "image".to_owned(), width: wide, height: high });
-        }
-        if bytes.len() as u64 != wide * high * 3 {
+        check(width, height)?;
+        if bytes.len() as u64 != u64::from(width) * u64::from(height) * 3 {
             return Err(ImageError::WrongLength { width, height, bytes: bytes.len() });
         }
         Ok(Self { width, height, bytes })
     }
 
-    /// A picture of one colour; the size must be checked already.
+    /// A picture of one colour. Fails as [`Self::new`] does, before memory is taken.
     pub(super) fn filled(width: u32, height: u32, colour: [u8; 3]) -> Result<Self, ImageError> {
+        check(width, height)?;
         Self::new(width, height, colour.repeat(width as usize * height as usize))
     }
 
@@ -58,5 +56,14 @@ impl RgbImage8 {
     /// The same, to write into.
     pub(super) fn rows_mut(&mut self) -> std::slice::ChunksExactMut<'_, u8> {
         self.bytes.chunks_exact_mut(self.width as usize * 3)
+    }
+}
+
+/// Checks a size against the room's caps.
+fn check(width: u32, height: u32) -> Result<(), ImageError> {
+    let (width, height) = (u64::from(width), u64::from(height));
+    match limits::within(width, height) {
+        Some(_) => Ok(()),
+        None => Err(ImageError::TooLarge { what: "picture".to_owned(), width, height }),
     }
 }

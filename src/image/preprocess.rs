@@ -1,5 +1,6 @@
 //! A recipe applied: pad → resize → centre crop → rescale → normalise.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ndarray::Array4;
@@ -56,15 +57,15 @@ pub fn preprocess(image: &RgbImage8, recipe: &ImageRecipe) -> Result<Array4<f32>
 /// The 8-bit part of a recipe: pad → resize → centre crop.
 pub fn fit(image: &RgbImage8, recipe: &ImageRecipe) -> Result<RgbImage8, ImageError> {
     let mut current = match recipe.aspect {
-        AspectMode::Square => std::borrow::Cow::Borrowed(image),
-        AspectMode::Pad => std::borrow::Cow::Owned(pad_to_square(image, recipe.pad_colour)?),
+        AspectMode::Square => Cow::Borrowed(image),
+        AspectMode::Pad => Cow::Owned(pad_to_square(image, recipe.pad_colour)?),
     };
     if let Some(rule) = recipe.resize {
         let (width, height) = target_size(current.width(), current.height(), rule)?;
-        current = std::borrow::Cow::Owned(resize(&current, width, height, recipe.resample)?);
+        current = Cow::Owned(resize(&current, width, height, recipe.resample)?);
     }
     if let Some([height, width]) = recipe.centre_crop {
-        current = std::borrow::Cow::Owned(centre_crop(&current, height, width)?);
+        current = Cow::Owned(centre_crop(&current, height, width)?);
     }
     Ok(current.into_owned())
 }

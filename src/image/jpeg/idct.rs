@@ -26,11 +26,12 @@ const C_3_072711026: i32 = 25172;
 /// Dequantises a block of coefficients in natural order and turns it into 64 samples, row by row.
 pub(super) fn inverse(coefficients: &[i16; 64], quantization: &Quantization) -> [u8; 64] {
     let mut block: [i16; 64] = std::array::from_fn(|at| coefficients[at].wrapping_mul(quantization[at] as i16));
-    for column in 0..8 {
-        let out = transform(std::array::from_fn(|row| block[row * 8 + column]), CONSTANT_BITS - PASS_BITS);
-        for (row, value) in out.into_iter().enumerate() {
-            block[row * 8 + column] = value;
-        }
+    if coefficients[8..].iter().all(|coefficient| *coefficient == 0) {
+        // Only the first row: each column is constant. Unlike the general case this wraps, it does not saturate.
+        let top: [i16; 8] = std::array::from_fn(|column| block[column].wrapping_mul(1 << PASS_BITS));
+        block.as_chunks_mut::<8>().0.fill(top);
+    } else {
+        first_pass(&mut block);
     }
     let mut samples = [0; 64];
     for row in 0..8 {
@@ -40,6 +41,16 @@ pub(super) fn inverse(coefficients: &[i16; 64], quantization: &Quantization) -> 
         }
     }
     samples
+}
+
+/// The columns.
+fn first_pass(block: &mut [i16; 64]) {
+    for column in 0..8 {
+        let out = transform(std::array::from_fn(|row| block[row * 8 + column]), CONSTANT_BITS - PASS_BITS);
+        for (row, value) in out.into_iter().enumerate() {
+            block[row * 8 + column] = value;
+        }
+    }
 }
 
 /// One dimension; results are rounded and shifted right by `shift` bits.
