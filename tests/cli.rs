@@ -1,4 +1,5 @@
 //! The command line as a user meets it: outputs, JSON fields, error texts and exit codes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod common;
 

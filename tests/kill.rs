@@ -1,4 +1,5 @@
 //! `kill -9` at random moments loses nothing: the continued run ends like an uninterrupted one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
 #![cfg(unix)]
 
 mod common;

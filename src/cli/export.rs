@@ -51,7 +51,7 @@ enum AspectArgument {
 /// Runs the verb.
 pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
     let started = Instant::now();
-    let progress = (!globals.no_progress).then(|| export_reporter());
+    let progress = (!globals.no_progress).then(export_reporter);
     let package = export(&ExportOptions {
         checkpoint: arguments.checkpoint,
         output: arguments.output,

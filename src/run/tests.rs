@@ -12,7 +12,7 @@ use crate::engine::{
 };
 use crate::package::{ImageRecipe, Package};
 use crate::prompt::Prompter;
-use crate::store::{Run, RunWriter, SampleRecord};
+use crate::store::{BenchmarkIdentity, Environment, ModelIdentity, Run, RunHeader, RunSettings, RunWriter, SampleRecord};
 
 /// Answers with the prompt's last token, three times; fails or stops where told.
 #[derive(Default)]
@@ -83,7 +83,7 @@ impl Setting {
 
     fn run(&self, engine: &mut EchoEngine<'_>, limit: usize) -> Result<Outcome, RunError> {
         let plan = Plan::new(&self.benchmark.samples, Some(limit));
-        let header = crate::store::tests_support::header("echo", &self.benchmark.spec.name, plan.samples());
+        let header = header("echo", &self.benchmark.spec.name, plan.samples());
         let (mut writer, recovered) = RunWriter::open_or_resume(&self.folder.path().join("run"), &header).unwrap();
         let conductor = Conductor {
             benchmark: &self.benchmark,
@@ -99,6 +99,45 @@ impl Setting {
 
     fn records(&self) -> Vec<SampleRecord> {
         Run::open(&self.folder.path().join("run")).unwrap().records
+    }
+}
+
+fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
+    RunHeader {
+        format: crate::store::FORMAT,
+        started: "2026-01-01T00:00:00Z".into(),
+        model: ModelIdentity {
+            name: model.into(),
+            identity: "0".repeat(64),
+            precision: "fp32/fp32/fp32".into(),
+            template: "vicuna_v1".into(),
+            image_recipe: "pad".into(),
+        },
+        benchmark: BenchmarkIdentity {
+            name: benchmark.into(),
+            title: benchmark.into(),
+            scorer: "vqa-official/1".into(),
+            samples_sha256: "0".repeat(64),
+            samples,
+            samples_available: samples,
+            data_root: ".".into(),
+            metrics: Vec::new(),
+        },
+        settings: RunSettings {
+            max_new_tokens: 8,
+            provider: "cpu".into(),
+            intra_op_threads: 1,
+            scheduling: "packed-tree".into(),
+        },
+        environment: Environment {
+            program_version: "0".into(),
+            runtime_version: "0".into(),
+            runtime_sha256: "0".repeat(64),
+            platform: "test".into(),
+            processor: "test".into(),
+            physical_cores: 1,
+            memory_bytes: 1,
+        },
     }
 }
 
@@ -196,7 +235,7 @@ fn progress_reaches_the_planned_number() {
     }
     let setting = Setting::new();
     let plan = Plan::new(&setting.benchmark.samples, Some(15));
-    let header = crate::store::tests_support::header("echo", "pico-vqa", 15);
+    let header = header("echo", "pico-vqa", 15);
     let (mut writer, recovered) = RunWriter::open_or_resume(&setting.folder.path().join("run"), &header).unwrap();
     let conductor = Conductor {
         benchmark: &setting.benchmark,

@@ -100,6 +100,11 @@ impl Decoder<'_> {
                 }
                 self.unit(column, row, alone.is_some(), picture)?;
             }
+            // Without data and without a restart marker to wait for, nothing changes any more; a small file with many
+            // empty scans must not cost a pass over a large picture for each.
+            if self.reader.exhausted && restart_interval == 0 && picture.collects_coefficients() {
+                break;
+            }
         }
         Ok(())
     }
