@@ -512,9 +512,9 @@ fn the_doctor_finds_a_working_runtime() {
     let runtime = report.runtime.as_ref().unwrap();
     assert!(runtime.build.contains("ORT Build Info"), "{}", runtime.build);
     assert!(report.execution_providers.contains(&"CPUExecutionProvider".to_owned()), "{:?}", report.execution_providers);
-    assert!(report.physical_cores >= 1 && report.physical_cores <= report.logical_cores);
-    assert!(report.memory_total_bytes > 1 << 28 && report.memory_available_bytes > 0);
-    assert!(!report.cpu.is_empty() && !report.operating_system.is_empty());
+    assert!(report.machine.physical_cores >= 1 && report.machine.physical_cores <= report.machine.logical_cores);
+    assert!(report.machine.memory_total_bytes > 1 << 28 && report.machine.memory_available_bytes > 0);
+    assert!(!report.machine.cpu.is_empty() && !report.machine.operating_system.is_empty());
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["runtime"]["version"], runtime.version);
 }

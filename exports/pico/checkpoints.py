@@ -1,0 +1,153 @@
+"""Writes the trained weights as checkpoints: two in the Hugging Face LLaVA format, one in the original format."""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import (CLIPImageProcessorPil, CLIPVisionConfig, GenerationConfig, LlavaConfig, LlavaForConditionalGeneration,
+                          LlavaImageProcessorPil, LlavaProcessor)
+
+import train
+
+# The prompt of LLaVA-1.5's evaluation, `vicuna_v1`: one system sentence pair, `USER: <image>\n... ASSISTANT: ...</s>`.
+CHAT_TEMPLATE = (
+    "{{ '" + train.SYSTEM["vicuna_v1"].replace("'", "\\'") + " ' }}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ 'USER: ' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}"
+    "{% endif %}{{ ' ' }}"
+    "{% else %}{{ 'ASSISTANT: ' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}"
+    "{% endif %}{{ '</s>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+
+
+def stage_modules(work, name):
+    """(projector state, language model state, what it is) of the best that exists for a stage."""
+    for path in (work / f"{name}.pt", work / f"{name}.partial.pt"):
+        if path.exists():
+            projector, model = torch.load(path, weights_only=False)["modules"]
+            return projector, model, path.name
+    torch.manual_seed(0)
+    projector = train.build_projector("linear" if name.startswith("v1") else "mlp2x_gelu")
+    return projector.state_dict(), train.build_language_model().state_dict(), "UNTRAINED"
+
+
+def tower_model(work):
+    model = train.build_clip(len(train.load_tokenizer("hf")))
+    for path in (work / "tower.pt", work / "tower.partial.pt"):
+        if path.exists():
+            state = torch.load(path, weights_only=False)
+            model.load_state_dict(state.get("model", state))
+            break
+    return model.vision_model
+
+
+def export_hf(work, folder, stage):
+    """`LlavaForConditionalGeneration` and `LlavaProcessor`, as save_pretrained writes them."""
+    tokenizer = train.load_tokenizer("hf")
+    projector, language, source = stage_modules(work, stage)
+    vision = tower_model(work)
+    text_config = train.build_language_model().config
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**{key: vision.config.to_dict()[key] for key in (
+            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "hidden_act",
+            "projection_dim", "layer_norm_eps")}),
+        text_config=text_config, image_token_index=tokenizer.convert_tokens_to_ids("<image>"), projector_hidden_act="gelu",
+        vision_feature_layer=-2, vision_feature_select_strategy="default", image_seq_length=64, tie_word_embeddings=False,
+    )
+    config.pad_token_id = tokenizer.pad_token_id
+    model = LlavaForConditionalGeneration(config)
+    model.model.vision_tower.load_state_dict(vision.state_dict())
+    model.model.language_model.load_state_dict({k.removeprefix("model."): v for k, v in language.items() if k.startswith("model.")})
+    model.lm_head.load_state_dict({"weight": language["lm_head.weight"]})
+    named = {"0": "linear_1", "2": "linear_2"}
+    model.model.multi_modal_projector.load_state_dict({f"{named[k.split('.')[0]]}.{k.split('.')[1]}": v for k, v in projector.items()})
+    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=tokenizer.pad_token_id, do_sample=False)
+    image_processor = LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    processor = LlavaProcessor(
+        image_processor=image_processor, tokenizer=tokenizer, patch_size=8, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=CHAT_TEMPLATE,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    model.float().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+    processor.save_pretrained(folder)
+    image_processor.save_pretrained(folder)
+    return source
+
+
+def export_original(work, folder):
+    """The layout of liuhaotian's checkpoints, with the tower inside and its two configs in a subfolder."""
+    tokenizer = train.load_tokenizer("original")
+    projector, language, source = stage_modules(work, "v1_stage2")
+    vision = tower_model(work)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for key, value in language.items():
+        cut = key in ("model.embed_tokens.weight", "lm_head.weight")
+        tensors[key] = (value[:len(tokenizer)] if cut else value).float().contiguous()
+    for key, value in projector.items():
+        tensors[f"model.mm_projector.{key}"] = value.float().contiguous()
+    for key, value in vision.state_dict().items():
+        if not key.endswith("position_ids"):
+            tensors[f"model.vision_tower.vision_tower.vision_model.{key}"] = value.float().contiguous()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+    llama = train.build_language_model().config
+    config = {
+        "architectures": ["LlavaLlamaForCausalLM"], "model_type": "llava", "vocab_size": len(tokenizer),
+        "hidden_size": llama.hidden_size, "intermediate_size": llama.intermediate_size, "num_hidden_layers": llama.num_hidden_layers,
+        "num_attention_heads": llama.num_attention_heads, "num_key_value_heads": llama.num_key_value_heads, "hidden_act": "silu",
+        "max_position_embeddings": llama.max_position_embeddings, "rms_norm_eps": llama.rms_norm_eps, "rope_theta": 10000.0,
+        "rope_scaling": None, "attention_bias": False, "initializer_range": 0.02, "tie_word_embeddings": False, "pretraining_tp": 1,
+        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": tokenizer.pad_token_id, "torch_dtype": "float32", "use_cache": True,
+        "mm_vision_tower": "vision_tower", "mm_hidden_size": 96, "mm_projector_type": "linear", "mm_vision_select_layer": -2,
+        "mm_vision_select_feature": "patch", "image_aspect_ratio": "square", "mm_use_im_start_end": False, "mm_use_im_patch_token": False,
+        "use_mm_proj": True, "tune_mm_mlp_adapter": False, "freeze_mm_mlp_adapter": False, "tokenizer_model_max_length": 2048,
+        "tokenizer_padding_side": "right",
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    generation = {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": tokenizer.pad_token_id, "do_sample": False}
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    tokenizer.save_pretrained(folder)
+    (folder / "vision_tower").mkdir(exist_ok=True)
+    fields = vision.config.to_dict()
+    tower = {key: fields[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels",
+                                          "image_size", "patch_size", "hidden_act", "layer_norm_eps", "attention_dropout", "projection_dim")}
+    tower = {"architectures": ["CLIPVisionModel"], "model_type": "clip_vision_model", **tower, "torch_dtype": "float32"}
+    (folder / "vision_tower" / "config.json").write_text(json.dumps(tower, indent=2) + "\n")
+    mean, std = (values.flatten().tolist() for values in (train.PIXEL_MEAN, train.PIXEL_STD))
+    recipe = {
+        "image_processor_type": "CLIPImageProcessor", "do_resize": True, "size": {"shortest_edge": 64}, "resample": 3, "do_center_crop": True,
+        "crop_size": {"height": 64, "width": 64}, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
+        "image_mean": [round(v, 8) for v in mean], "image_std": [round(v, 8) for v in std], "do_convert_rgb": True,
+    }
+    (folder / "vision_tower" / "preprocessor_config.json").write_text(json.dumps(recipe, indent=2) + "\n")
+    return source
+
+
+def export_all(work, output):
+    """Writes all three folders from whatever exists: final, partial or untrained; returns which it was."""
+    states = {
+        "pico-llava-1.5": export_hf(work, output / "pico-llava-1.5", "stage2"),
+        "pico-llava-1.5-stage1": export_hf(work, output / "pico-llava-1.5-stage1", "stage1"),
+        "pico-llava-v1": export_original(work, output / "pico-llava-v1"),
+    }
+    return states
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("/tmp/pico"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1])
+    arguments = parser.parse_args()
+    for name, source in export_all(arguments.work, arguments.output).items():
+        print(name, "from", source)

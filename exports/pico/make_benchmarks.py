@@ -1,0 +1,212 @@
+"""Writes the pico benchmark data in the official formats of VQAv2, POPE, TextVQA and RefCOCO.
+
+All scenes are held out: training can never have drawn one of them (see `scenes.is_held_out`).
+"""
+
+import argparse
+import collections
+import json
+import random
+from pathlib import Path
+
+from PIL import Image
+
+import scenes
+
+SEED = 2026
+SYNONYMS = {
+    "gray": ["grey"], "purple": ["violet"], "orange": ["dark orange"], "cyan": ["light blue", "turquoise"], "brown": ["dark brown"],
+    "red": ["dark red"], "blue": ["dark blue"], "green": ["dark green"], "pink": ["light pink"], "yellow": ["gold"],
+    "ring": ["donut"], "diamond": ["rhombus"], "cross": ["plus sign"], "circle": ["dot"], "square": ["box"], "star": ["a star"],
+    "triangle": ["a triangle"], "large": ["big"], "small": ["little"], "center": ["middle"], "left": ["on left"], "right": ["on right"],
+    "top left": ["upper left"], "top right": ["upper right"], "bottom left": ["lower left"], "bottom right": ["lower right"],
+    "top": ["at top"], "bottom": ["at bottom"], "0": ["none", "zero"], "1": ["one"], "2": ["two"], "3": ["three"], "4": ["four"], "5": ["five"],
+}
+
+
+def annotators(answer, rng, mistaken):
+    """Ten human-like answers: mostly one voice, sometimes synonyms, now and then somebody who is wrong."""
+    answers = [answer] * 10
+    roll = rng.random()
+    if roll < 0.30 and answer in SYNONYMS:
+        for index in rng.sample(range(10), rng.choice([1, 1, 2, 3, 4])):
+            answers[index] = rng.choice(SYNONYMS[answer])
+    elif roll < 0.45:
+        for index in rng.sample(range(10), rng.choice([1, 1, 2, 3])):
+            answers[index] = mistaken(rng)
+    return answers
+
+
+def mistaken_for(answer):
+    """A function that draws a wrong answer of the same sort."""
+    groups = [list(scenes.COLORS) + list(scenes.BACKGROUNDS), scenes.SHAPES, ["yes", "no"], ["small", "large"], [str(n) for n in range(6)]]
+    group = next((group for group in groups if answer in group), ["top", "left", "right", "bottom", "center"])
+    others = [other for other in group if other != answer]
+    return lambda rng: rng.choice(others)
+
+
+def sample_images(rng, count, wants_sign, seen):
+    """Held-out scenes, all different; about `wants_sign` of them carry a sign."""
+    found = []
+    while len(found) < count:
+        scene = scenes.sample_scene(rng, held_out=True)
+        needs = len(found) < count * wants_sign
+        if scene.signature() in seen or len(scene.items) < 2 or (scene.sign is None) == needs:
+            continue
+        seen.add(scene.signature())
+        found.append(scene)
+    rng.shuffle(found)
+    return found
+
+
+def distinct(make, count, tries=200):
+    """Up to `count` different results of `make`, by their first element."""
+    found = {}
+    for _ in range(tries):
+        result = make()
+        if result and result[0] not in found:
+            found[result[0]] = result
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, separators=(",", ":")) + "\n")
+
+
+def write_lines(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make_vqa(folder, pictures, rng, per_image):
+    questions, annotations = [], []
+    for image_id, scene in pictures.items():
+        for index, (question, answer, question_type, answer_type) in enumerate(distinct(lambda: scenes.vqa(scene, rng), per_image)):
+            question_id = image_id * 1000 + index
+            answers = annotators(answer, rng, mistaken_for(answer))
+            questions.append({"image_id": image_id, "question": question, "question_id": question_id})
+            annotations.append({
+                "question_type": question_type,
+                "multiple_choice_answer": collections.Counter(answers).most_common(1)[0][0],
+                "answers": [{"answer": given, "answer_confidence": rng.choice(["yes"] * 8 + ["maybe"]), "answer_id": number}
+                            for number, given in enumerate(answers, 1)],
+                "image_id": image_id, "answer_type": answer_type, "question_id": question_id,
+            })
+    info = {"description": "Pico scenes in the format of VQA v2.0: rendered shapes, generated questions.", "version": "1.0", "year": 2026}
+    common = {"info": info, "task_type": "Open-Ended", "data_type": "pico", "data_subtype": "pico_val",
+              "license": {"name": "the licence of this repository", "url": ""}}
+    write_json(folder / "v2_OpenEnded_pico_val_questions.json", {**common, "questions": questions})
+    write_json(folder / "v2_pico_val_annotations.json", {**common, "annotations": annotations})
+    return len(questions)
+
+
+def make_pope(folder, pictures, rng):
+    """Per image one `yes` and one `no` question in each of the three files."""
+    total = 0
+    asked = collections.defaultdict(set)
+    for mode in ("random", "popular", "adversarial"):
+        rows = []
+        for image_id, scene in pictures.items():
+            for label in ("yes", "no"):
+                fresh = distinct(lambda: scenes.presence(scene, rng, wanted=label, mode=mode), 8, tries=40)
+                text = next((text for text, _ in fresh if text not in asked[image_id]), fresh[0][0])
+                asked[image_id].add(text)
+                rows.append({"question_id": len(rows) + 1, "image": file_name(image_id), "text": text, "label": label})
+        write_lines(folder / "pope" / f"coco_pope_{mode}.json", rows)
+        total += len(rows)
+    return total
+
+
+def misread(word):
+    """Draws a reading of the sign with one wrong character."""
+    def draw(rng):
+        index = rng.randrange(len(word))
+        return (word[:index] + rng.choice(scenes.SIGN_CHARACTERS) + word[index + 1:]).lower()
+    return draw
+
+
+def make_text_vqa(folder, pictures, rng, per_image):
+    rows = []
+    for image_id, scene in pictures.items():
+        if not scene.sign:
+            continue
+        for question, answer in distinct(lambda: scenes.reading(scene, rng), per_image):
+            answers = [given.lower() for given in annotators(answer, rng, misread(answer))]
+            rows.append({
+                "question": question, "image_id": f"pico_val_{image_id:012d}", "image_classes": ["Traffic sign"],
+                "flickr_original_url": "", "flickr_300k_url": "", "image_width": scene.width, "image_height": scene.height,
+                "answers": answers, "question_tokens": question.lower().rstrip("?").split(), "question_id": 34602 + len(rows),
+                "set_name": "val", "ocr_tokens": [scene.sign.word],
+            })
+    write_json(folder / "TextVQA_0.5.1_pico_val.json", {"dataset_type": "val", "dataset_name": "textvqa", "dataset_version": "0.5.1", "data": rows})
+    return len(rows)
+
+
+def make_refcoco(folder, pictures, rng, per_image):
+    rows = []
+    for image_id, scene in pictures.items():
+        pairs = scenes.regions(scene)
+        relational = [pair for pair in pairs if " of " in pair[0] or " on the " in pair[0]]
+        plain = [pair for pair in pairs if pair not in relational]
+        chosen = rng.sample(relational, min(1, len(relational)))
+        chosen += rng.sample(plain, min(per_image - len(chosen), len(plain)))
+        boxes = []
+        for sentence, box in chosen:
+            if box not in boxes:
+                boxes.append(box)
+            x1, y1, x2, y2 = box
+            rows.append({"img_id": f"pico_ref_{image_id:012d}_{boxes.index(box)}", "sents": sentence,
+                         "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)], "height": scene.height, "width": scene.width})
+    write_json(folder / "refcoco_pico_val.json", rows)
+    return len(rows)
+
+
+def file_name(image_id):
+    return f"pico_val_{image_id:012d}.png"
+
+
+README = """# Pico benchmarks
+
+Small data sets in the official formats, for tests and for the pico checkpoints in `exports/`. Images are rendered scenes (shapes, colours, a
+sign with a code); questions and answers are generated with them, so they are correct by construction. No image is part of any training set.
+`exports/pico/make_benchmarks.py` writes everything here, byte for byte, from one seed.
+
+| file | format | rows | images |
+| --- | --- | --- | --- |
+| `v2_OpenEnded_pico_val_questions.json`, `v2_pico_val_annotations.json` | VQAv2 (ten answers each; some annotators use synonyms, some are wrong) | {vqa} | `images/pico_val_{{image_id:012d}}.png` |
+| `pope/coco_pope_{{random,popular,adversarial}}.json` | POPE, JSON Lines, balanced | {pope} in all | `images/` + `image` |
+| `TextVQA_0.5.1_pico_val.json` | TextVQA | {text} | `images/{{image_id}}.png` |
+| `refcoco_pico_val.json` | RefCOCO as in MiniGPT-4's evaluation files (one sentence a row, box x, y, width, height in pixels) | {ref} | `images/` + `img_id` without its last `_n` + `.jpg` (JPEG, quality 95) |
+
+{count} images: 128 x 128, 128 x 96 or 96 x 128 pixels. In POPE, a `no` question of the adversarial file shares its colour or its shape with
+something in the image; the popular file asks for the shapes and colours that are the most frequent ones in all scenes.
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[2] / "benchmarks" / "pico")
+    folder = parser.parse_args().output
+    rng = random.Random(SEED)
+    seen = set()
+    plain = dict(enumerate(sample_images(rng, 125, 0.72, seen), 1))
+    referred = dict(enumerate(sample_images(rng, 95, 0.5, seen), 1))
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for image_id, scene in plain.items():
+        Image.fromarray(scenes.render(scene)).save(folder / "images" / file_name(image_id), optimize=True)
+    for image_id, scene in referred.items():
+        Image.fromarray(scenes.render(scene)).save(folder / "images" / f"pico_ref_{image_id:012d}.jpg", quality=95)
+    first = dict(list(plain.items())[:75])
+    counts = {
+        "vqa": make_vqa(folder, plain, rng, 5), "pope": make_pope(folder, first, rng),
+        "text": make_text_vqa(folder, plain, rng, 2), "ref": make_refcoco(folder, referred, rng, 3),
+    }
+    (folder / "README.md").write_text(README.format(count=len(plain) + len(referred), **counts))
+    print(counts, len(plain) + len(referred), "images")
+
+
+if __name__ == "__main__":
+    main()
