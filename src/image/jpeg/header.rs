@@ -213,7 +213,9 @@ impl<'a> Parser<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         let frame = Frame { width, height, progressive, components };
         let largest = frame.largest_sampling();
-        let whole = |component: &Component| largest.0 % component.sampling.0 == 0 && largest.1 % component.sampling.1 == 0;
+        let whole = |component: &Component| {
+            largest.0.is_multiple_of(component.sampling.0) && largest.1.is_multiple_of(component.sampling.1)
+        };
         if !frame.components.iter().all(whole) {
             return Err(unsupported("sampling factors that do not divide the largest one".to_owned()));
         }

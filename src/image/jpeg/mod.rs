@@ -33,27 +33,22 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage8, ImageError> {
     let mut parser = Parser::new(bytes);
     let mut picture: Option<Picture> = None;
     let mut scans = 0;
-    loop {
-        match parser.next_event()? {
-            Event::Scan(scan) => {
-                scans += 1;
-                if scans > MAX_SCANS {
-                    return Err(malformed(format!("more than {MAX_SCANS} scans")));
-                }
-                let frame = parser.frame.as_ref().ok_or_else(|| malformed("a scan before the frame header"))?;
-                // Blocks of a file that is one sequential scan become samples at once; else coefficients are collected.
-                let whole = !frame.progressive && scan.components.len() == frame.components.len();
-                let picture = match &mut picture {
-                    Some(picture) => picture,
-                    None => picture.insert(Picture::new(frame, !whole)?),
-                };
-                picture.latch_quantization(&scan, &parser.quantization);
-                scan::decode(&mut parser, &scan, picture)?;
-                if whole && !picture.collects_coefficients() {
-                    break;
-                }
-            }
-            Event::End => break,
+    while let Event::Scan(scan) = parser.next_event()? {
+        scans += 1;
+        if scans > MAX_SCANS {
+            return Err(malformed(format!("more than {MAX_SCANS} scans")));
+        }
+        let frame = parser.frame.as_ref().ok_or_else(|| malformed("a scan before the frame header"))?;
+        // Blocks of a file that is one sequential scan become samples at once; else coefficients are collected.
+        let whole = !frame.progressive && scan.components.len() == frame.components.len();
+        let picture = match &mut picture {
+            Some(picture) => picture,
+            None => picture.insert(Picture::new(frame, !whole)?),
+        };
+        picture.latch_quantization(&scan, &parser.quantization);
+        scan::decode(&mut parser, &scan, picture)?;
+        if !picture.collects_coefficients() {
+            break;
         }
     }
     let frame = parser.frame.as_ref().ok_or_else(|| malformed("no frame header"))?;
