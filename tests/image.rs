@@ -2,6 +2,8 @@
 //!
 //! Fixtures and expected values are made by `tests/fixtures/image/make_goldens.py`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on should say so")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

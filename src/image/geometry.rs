@@ -10,9 +10,6 @@ use crate::package::ResizeRule;
 pub(super) fn pad_to_square(image: &RgbImage8, colour: [u8; 3]) -> Result<RgbImage8, ImageError> {
     let (width, height) = (image.width(), image.height());
     let side = width.max(height);
-    if width == height {
-        return Ok(image.clone());
-    }
     if limits::within(side.into(), side.into()).is_none() {
         return Err(too_large("image padded to a square", side.into(), side.into()));
     }

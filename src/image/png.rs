@@ -66,7 +66,12 @@ fn high(pair: [u8; 2]) -> u8 {
 
 /// Turns every pixel of `N` bytes into RGB.
 pub(super) fn each<const N: usize>(samples: &[u8], to_rgb: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
-    samples.as_chunks::<N>().0.iter().flat_map(|pixel| to_rgb(*pixel)).collect()
+    let pixels = samples.as_chunks::<N>().0;
+    let mut rgb = Vec::with_capacity(pixels.len() * 3);
+    for pixel in pixels {
+        rgb.extend_from_slice(&to_rgb(*pixel));
+    }
+    rgb
 }
 
 /// Puts an error of the decoder library into the room's terms.

@@ -56,10 +56,10 @@ pub fn preprocess(image: &RgbImage8, recipe: &ImageRecipe) -> Result<Array4<f32>
 
 /// The 8-bit part of a recipe: pad → resize → centre crop.
 pub fn fit(image: &RgbImage8, recipe: &ImageRecipe) -> Result<RgbImage8, ImageError> {
-    let mut current = match recipe.aspect {
-        AspectMode::Square => Cow::Borrowed(image),
-        AspectMode::Pad => Cow::Owned(pad_to_square(image, recipe.pad_colour)?),
-    };
+    let mut current = Cow::Borrowed(image);
+    if recipe.aspect == AspectMode::Pad && image.width() != image.height() {
+        current = Cow::Owned(pad_to_square(image, recipe.pad_colour)?);
+    }
     if let Some(rule) = recipe.resize {
         let (width, height) = target_size(current.width(), current.height(), rule)?;
         current = Cow::Owned(resize(&current, width, height, recipe.resample)?);

@@ -100,9 +100,13 @@ impl Decoder<'_> {
                 }
                 self.unit(column, row, alone.is_some(), picture)?;
             }
-            // Without data and without a restart marker to wait for, nothing changes any more; a small file with many
-            // empty scans must not cost a pass over a large picture for each.
-            if self.reader.exhausted && restart_interval == 0 && picture.collects_coefficients() {
+            // Behind the last data of the scan nothing changes any more. A small file with many empty scans must not cost a
+            // pass over a large picture for each.
+            let over = match self.reader.marker {
+                Some(0xD0..=0xD7 | ..0xC0) | None => restart_interval == 0,
+                Some(_) => true,
+            };
+            if over && self.reader.exhausted && picture.collects_coefficients() {
                 break;
             }
         }
