@@ -80,7 +80,7 @@ impl Unit {
 }
 
 /// An interval whose narrow side is a smaller share of its wide side than this is shown by its ends.
-const LOPSIDED: f64 = 0.8;
+const LOPSIDED: f64 = 0.75;
 
 /// Half of the interval, its wider side.
 fn half_width(estimate: &Estimate) -> Option<f64> {
