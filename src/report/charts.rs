@@ -60,7 +60,7 @@ pub(super) fn accuracy(view: &View<'_>, benchmark: &BenchmarkView<'_>) -> Result
             let estimate = &run.metric(name)?.estimate;
             let interval = estimate.interval.unwrap_or([estimate.value, estimate.value]);
             let finite = estimate.value.is_finite() && interval.iter().all(|bound| bound.is_finite());
-            finite.then(|| (run.package, estimate.value, interval, unit.value_and_half(estimate)))
+            finite.then(|| (run.package, estimate.value, interval, unit.value(estimate)))
         })
         .collect();
     let Some(range) = padded_range(points.iter().flat_map(|(_, value, [low, high], _)| [*value, *low, *high]), unit) else {
