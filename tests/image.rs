@@ -77,6 +77,7 @@ fn recipe(aspect: AspectMode, size: u32) -> ImageRecipe {
         rescale_factor: Some(1.0 / 255.0),
         mean: Some([0.48145466, 0.4578275, 0.40821073]),
         std: Some([0.26862954, 0.26130258, 0.27577711]),
+        tiling: None,
         origin: "test".to_owned(),
     }
 }

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (CLIPImageProcessorPil, CLIPVisionConfig, GenerationConfig, LlavaConfig, LlavaForConditionalGeneration,
                           LlavaImageProcessorPil, LlavaProcessor)
 
@@ -132,6 +132,38 @@ def export_original(work, folder):
     }
     (folder / "vision_tower" / "preprocessor_config.json").write_text(json.dumps(recipe, indent=2) + "\n")
     return source
+
+
+def restore(exports, work):
+    """Writes what `train.py` needs to go on from the shipped checkpoints: the tower (its text half starts from nothing), the
+    language model of the text stage, stage 1, and the weights that stage 2 starts from. What is there already stays."""
+    final, first = (load_file(exports / name / "model.safetensors") for name in ("pico-llava-1.5", "pico-llava-1.5-stage1"))
+
+    def part(tensors, prefix):
+        found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        assert found, prefix
+        return found
+
+    def language(tensors):
+        return part(tensors, "language_model.")
+
+    def projector(tensors):
+        named = {"linear_1": "0", "linear_2": "2"}
+        found = part(tensors, "multi_modal_projector.")
+        return {f"{named[key.split('.')[0]]}.{key.split('.')[1]}": value for key, value in found.items()}
+
+    torch.manual_seed(train.SEED)
+    clip = train.build_clip(len(train.load_tokenizer("hf")))
+    clip.vision_model.load_state_dict(part(final, "vision_tower."))
+    states = {
+        "tower.pt": clip.state_dict(),
+        "text.pt": {"modules": [language(first)]},
+        "stage1.pt": {"modules": [projector(first), language(first)]},
+        "stage2.start.pt": {"modules": [projector(final), language(final)]},
+    }
+    for name, state in states.items():
+        if not (work / name).exists():
+            train.save_atomically(state, work / name)
 
 
 def export_all(work, output):

@@ -653,6 +653,9 @@ def run_stage(name, work, log, modules, trainable, make_batch, rate, steps, minu
         for module, values in zip(modules, state["modules"]):
             module.load_state_dict(values)
         optimizer.load_state_dict(state["optimizer"]), schedule.restore(state["schedule"])
+    elif (work / f"{name}.start.pt").exists():
+        for module, values in zip(modules, torch.load(work / f"{name}.start.pt")["modules"]):
+            module.load_state_dict(values)
     saved, losses, exacts = time.time(), [], []
     while schedule.advance():
         logits, pack = make_batch(random.Random((SEED + seed) * 1000003 + schedule.step + team.rank * 500009))
@@ -729,6 +732,7 @@ def parse_arguments():
     parser.add_argument("--work", type=Path, default=Path("/tmp/pico"), help="checkpoints and caches")
     parser.add_argument("--log", type=Path, default=Path(__file__).parent, help="folder of training_log.jsonl and train.log")
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1], help="folder of the three checkpoint folders")
+    parser.add_argument("--start-from", type=Path, help="folder of the shipped checkpoints: stage 2 goes on from their weights")
     parser.add_argument("--scenes", type=int, default=40000)
     parser.add_argument("--batch", type=int, default=BATCH, help="sequences a step and process, about nine questions each")
     parser.add_argument("--rank", type=int, default=0, help="number of this process where two train together")
@@ -751,6 +755,10 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     log = Log(arguments.log)
     arguments.team = Team(arguments.rank, arguments.size, work / f"meeting_{stage}")
+    if arguments.start_from and not arguments.rank:
+        import checkpoints
+
+        checkpoints.restore(arguments.start_from, work)
     data = make_data(work, arguments.scenes)
     if stage in ("all", "tower"):
         train_tower(work, log, arguments, data)

@@ -235,6 +235,7 @@ fn projector_stage(checkpoint: &Checkpoint) -> ProjectorStage {
         kind: if architecture.projector.two_layers { "mlp2x_gelu" } else { "linear" }.to_owned(),
         input_size: architecture.vision.hidden_size,
         output_size: architecture.llm.hidden_size,
+        image_newline: None,
     }
 }
 
@@ -257,6 +258,7 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModel
         head_size: llm.head_size,
         vocabulary_size: llm.vocabulary_size,
         maximum_positions: llm.maximum_positions,
+        sliding_window: None,
         embedding,
     })
 }

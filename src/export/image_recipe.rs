@@ -83,6 +83,7 @@ pub(super) fn image_recipe(checkpoint: &Checkpoint, aspect: Option<AspectMode>) 
         rescale_factor: if enabled("do_rescale")? { Some(config.number("rescale_factor")?.unwrap_or(1.0 / 255.0)) } else { None },
         mean: normalise.then_some(mean),
         std: normalise.then_some(std),
+        tiling: None,
         origin,
     };
     check_final_size(&config, &recipe, image_size)?;

@@ -112,6 +112,9 @@ pub struct ProjectorStage {
     pub input_size: usize,
     /// Width of its output rows, the language model's hidden size.
     pub output_size: usize,
+    /// The learned row `image_newline` `[output_size]` that ends lines of tiles, where the checkpoint has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_newline: Option<TensorLocation>,
 }
 
 /// The language model graph, one row of packed tokens (batch 1):
@@ -149,6 +152,10 @@ pub struct LanguageModelStage {
     pub vocabulary_size: usize,
     /// Rows of the rotary tables: the longest sequence that the graph can run, in tokens.
     pub maximum_positions: usize,
+    /// A token sees only this many positions, itself included (Mistral); `None` sees all. The engine writes it into the
+    /// attention bias by position, because in a packed run positions and cache rows differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<usize>,
     /// The token embedding table `[vocabulary, hidden_size]`, looked up by the engine outside the graph.
     pub embedding: TensorLocation,
 }

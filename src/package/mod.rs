@@ -16,5 +16,8 @@ pub use manifest::{
     StagePrecision, TensorDtype, TensorLocation, VisionStage,
 };
 pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};
-pub use recipe::{AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TokenizationMode};
+pub use recipe::{
+    AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TileMerge, TileOrder, Tiling, TokenizationMode,
+    UnpadRounding,
+};
 pub use safetensors::TensorFile;

@@ -61,8 +61,69 @@ pub struct ImageRecipe {
     pub mean: Option<[f64; 3]>,
     /// Per-channel standard deviation divided by after the mean; `None` when `do_normalize = false`.
     pub std: Option<[f64; 3]>,
+    /// Cutting a picture into tiles that are encoded one by one (any-res); `None` before LLaVA-1.6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiling: Option<Tiling>,
     /// Where the recipe came from, for people: file and keys, and any override by name.
     pub origin: String,
+}
+
+/// Any-res tiling (`image_aspect_ratio = "anyres…"`): the picture is fitted into the best of several sizes and cut into
+/// square tiles there; before them stands a view of the whole picture, squashed to one tile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tiling {
+    /// Sizes `[height, width]` in pixels that the tiled picture may have, in the checkpoint's order, because the first of
+    /// equally good ones is taken. Each is a multiple of `tile`.
+    pub pinpoints: Vec<[u32; 2]>,
+    /// Side of a tile in pixels: the vision tower's input.
+    pub tile: u32,
+    /// Whether a prompt with several images leaves each untiled, fitted by [`ImageRecipe::aspect`] (OneVision, Interleave).
+    pub only_single_images: bool,
+    /// How the rows of the tiles become the image's rows.
+    pub merge: TileMerge,
+}
+
+/// How the projected rows of all tiles become the rows of one image (`mm_patch_merge_type` and what goes with it).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TileMerge {
+    /// In which order the rows stand.
+    pub order: TileOrder,
+    /// Whether the rows of the whole view come first; false for `nobase`.
+    pub base_view: bool,
+    /// Whether the learned row `image_newline` ends each line of the grid, and an image of one tile.
+    pub newline: bool,
+    /// `anyres_max_N`: a grid of more than about N tiles' rows is scaled down to as many, bilinearly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum_tiles: Option<u32>,
+    /// `maxpool2x2`: the largest of each two by two rows stands for the four.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub max_pool: bool,
+    /// How the size of the picture within the grid is rounded.
+    pub unpad_rounding: UnpadRounding,
+}
+
+/// Order of the rows of tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TileOrder {
+    /// Tile after tile.
+    Flat,
+    /// Line after line of the whole grid.
+    Spatial,
+    /// As `Spatial`, without the lines and columns that only show padding.
+    SpatialUnpad,
+}
+
+/// How `unpad_image` rounds the picture's side within the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnpadRounding {
+    /// `int(side * scale)`, as LLaVA's own code.
+    Truncate,
+    /// `int(round(side * scale, 7))`, as transformers.
+    SevenDigits,
 }
 
 impl ImageRecipe {
