@@ -133,10 +133,11 @@ format = "vqav2"
 root = "."
 questions = "questions.json"
 annotations = "annotations.json"
-images = "images/{image_id:012}.jpg"
+image = "images/{image_id:012}.jpg"
 
 [prompt]
-text = "{question}"
+template = "{question}"
+source = "perf/against_transformers.py"
 
 [generation]
 max_new_tokens = 8
@@ -144,6 +145,7 @@ max_new_tokens = 8
 [scorer]
 kind = "vqa"
 variant = "official"
+primary_metric = "vqa_accuracy"
 """
 
 

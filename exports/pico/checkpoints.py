@@ -1,4 +1,4 @@
-"""Writes the trained weights as checkpoints: two in the Hugging Face LLaVA format, one in the original format."""
+"""Writes the trained weights as checkpoints, in the Hugging Face formats of LLaVA, LLaVA-NeXT and CLIP and in the original one."""
 
 import argparse
 import json
@@ -6,10 +6,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import (CLIPImageProcessorPil, CLIPVisionConfig, GenerationConfig, LlavaConfig, LlavaForConditionalGeneration,
-                          LlavaImageProcessorPil, LlavaProcessor)
+from transformers import (CLIPImageProcessorPil, CLIPProcessor, CLIPVisionConfig, GenerationConfig, LlavaConfig,
+                          LlavaForConditionalGeneration, LlavaImageProcessorPil, LlavaNextConfig, LlavaNextForConditionalGeneration,
+                          LlavaNextImageProcessorPil, LlavaNextProcessor, LlavaProcessor)
 
+import fine_print
 import train
+import versions
 
 # The prompt of LLaVA-1.5's evaluation, `vicuna_v1`: one system sentence pair, `USER: <image>\n... ASSISTANT: ...</s>`.
 CHAT_TEMPLATE = (
@@ -33,8 +36,8 @@ def stage_modules(work, name):
     """(projector state, language model state, what it is) of the best that exists for a stage."""
     for path in (work / f"{name}.pt", work / f"{name}.partial.pt"):
         if path.exists():
-            projector, model = torch.load(path, weights_only=False)["modules"]
-            return projector, model, path.name
+            projector, model, *rest = torch.load(path, weights_only=False)["modules"]
+            return projector, model, path.name, *rest
     torch.manual_seed(0)
     projector = train.build_projector("linear" if name.startswith("v1") else "mlp2x_gelu")
     return projector.state_dict(), train.build_language_model().state_dict(), "UNTRAINED"
@@ -50,29 +53,39 @@ def tower_model(work):
     return model.vision_model
 
 
-def export_hf(work, folder, stage):
-    """`LlavaForConditionalGeneration` and `LlavaProcessor`, as save_pretrained writes them."""
+def export_hf(work, folder, stage, tiled=False):
+    """`LlavaForConditionalGeneration` and `LlavaProcessor`, or their any-res successors, as save_pretrained writes them."""
     tokenizer = train.load_tokenizer("hf")
-    projector, language, source = stage_modules(work, stage)
+    projector, language, source, *rest = stage_modules(work, stage)
     vision = tower_model(work)
     text_config = train.build_language_model().config
-    config = LlavaConfig(
+    common = dict(
         vision_config=CLIPVisionConfig(**{key: vision.config.to_dict()[key] for key in (
             "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "hidden_act",
             "projection_dim", "layer_norm_eps")}),
         text_config=text_config, image_token_index=tokenizer.convert_tokens_to_ids("<image>"), projector_hidden_act="gelu",
         vision_feature_layer=-2, vision_feature_select_strategy="default", image_seq_length=64, tie_word_embeddings=False,
     )
+    if tiled:
+        config = LlavaNextConfig(image_grid_pinpoints=fine_print.PINPOINTS, **common)
+    else:
+        config = LlavaConfig(**common)
     config.pad_token_id = tokenizer.pad_token_id
-    model = LlavaForConditionalGeneration(config)
+    model = (LlavaNextForConditionalGeneration if tiled else LlavaForConditionalGeneration)(config)
     model.model.vision_tower.load_state_dict(vision.state_dict())
     model.model.language_model.load_state_dict({k.removeprefix("model."): v for k, v in language.items() if k.startswith("model.")})
     model.lm_head.load_state_dict({"weight": language["lm_head.weight"]})
     named = {"0": "linear_1", "2": "linear_2"}
     model.model.multi_modal_projector.load_state_dict({f"{named[k.split('.')[0]]}.{k.split('.')[1]}": v for k, v in projector.items()})
+    if tiled:
+        model.model.image_newline.data.copy_(rest[0]["weight"])
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=tokenizer.pad_token_id, do_sample=False)
-    image_processor = LlavaImageProcessorPil(do_pad=True, size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
-    processor = LlavaProcessor(
+    sizes = dict(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    if tiled:
+        image_processor = LlavaNextImageProcessorPil(image_grid_pinpoints=fine_print.PINPOINTS, **sizes)
+    else:
+        image_processor = LlavaImageProcessorPil(do_pad=True, **sizes)
+    processor = (LlavaNextProcessor if tiled else LlavaProcessor)(
         image_processor=image_processor, tokenizer=tokenizer, patch_size=8, vision_feature_select_strategy="default",
         num_additional_image_tokens=1, chat_template=CHAT_TEMPLATE,
     )
@@ -84,10 +97,11 @@ def export_hf(work, folder, stage):
     return source
 
 
-def export_original(work, folder):
-    """The layout of liuhaotian's checkpoints, with the tower inside and its two configs in a subfolder."""
+def export_original(work, folder, stage="v1_stage2"):
+    """The layout of liuhaotian's checkpoints, with the tower inside and its two configs in a subfolder: LLaVA v1 (linear
+    projector, LLaMA), or for stage `med` LLaVA-Med v1.5 (two-layer projector, Mistral, which equals LLaMA without a window)."""
     tokenizer = train.load_tokenizer("original")
-    projector, language, source = stage_modules(work, "v1_stage2")
+    projector, language, source = stage_modules(work, stage)
     vision = tower_model(work)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
@@ -114,6 +128,10 @@ def export_original(work, folder):
         "use_mm_proj": True, "tune_mm_mlp_adapter": False, "freeze_mm_mlp_adapter": False, "tokenizer_model_max_length": 2048,
         "tokenizer_padding_side": "right",
     }
+    if stage == "med":
+        config |= {"architectures": ["LlavaMistralForCausalLM"], "model_type": "llava_mistral", "mm_projector_type": "mlp2x_gelu",
+                   "image_aspect_ratio": "pad", "sliding_window": None}
+        del config["attention_bias"], config["pretraining_tp"]
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     generation = {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": tokenizer.pad_token_id, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
@@ -132,6 +150,21 @@ def export_original(work, folder):
     }
     (folder / "vision_tower" / "preprocessor_config.json").write_text(json.dumps(recipe, indent=2) + "\n")
     return source
+
+
+def export_clip(work, folder):
+    """`CLIPModel` and `CLIPProcessor`."""
+    model = versions.build_pico_clip()
+    model.load_state_dict(torch.load(work / "clip.pt"))
+    # CLIP clamps its scale at 100 in training; the stored value is the one that is used.
+    model.logit_scale.data.clamp_(max=4.6052)
+    image_processor = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    folder.mkdir(parents=True, exist_ok=True)
+    model.float().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+    CLIPProcessor(image_processor=image_processor, tokenizer=versions.clip_tokenizer()).save_pretrained(folder)
+    image_processor.save_pretrained(folder)
+    return "clip.pt"
 
 
 def restore(exports, work):
@@ -167,12 +200,19 @@ def restore(exports, work):
 
 
 def export_all(work, output):
-    """Writes all three folders from whatever exists: final, partial or untrained; returns which it was."""
+    """Writes all folders from whatever exists: final, partial or untrained; returns which it was. The later members of the
+    family are left out where they have not been trained."""
     states = {
         "pico-llava-1.5": export_hf(work, output / "pico-llava-1.5", "stage2"),
         "pico-llava-1.5-stage1": export_hf(work, output / "pico-llava-1.5-stage1", "stage1"),
         "pico-llava-v1": export_original(work, output / "pico-llava-v1"),
     }
+    if (work / "next.pt").exists():
+        states["pico-llava-next"] = export_hf(work, output / "pico-llava-next", "next", tiled=True)
+    if (work / "med.pt").exists():
+        states["pico-llava-med"] = export_original(work, output / "pico-llava-med", "med")
+    if (work / "clip.pt").exists():
+        states["pico-clip"] = export_clip(work, output / "pico-clip")
     return states
 
 

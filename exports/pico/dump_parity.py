@@ -63,8 +63,8 @@ def reference(llava, image, prompt, max_new_tokens):
     """Activations, logits of every step and greedy tokens."""
     pixel_values = llava.pixel_values(image)
     features = llava.features(pixel_values)
-    image_embeds = llava.image_embeds(features)
-    input_ids = llava.input_ids(prompt)
+    image_embeds = llava.image_embeds(features, image)
+    input_ids = llava.input_ids(prompt, image_embeds.shape[1])
     values, past, logits, tokens = models.embeds(llava, input_ids, image_embeds)[None], None, [], []
     while len(tokens) < max_new_tokens:
         output = llava.language_model(inputs_embeds=values, past_key_values=past, use_cache=True)

@@ -29,7 +29,8 @@ def soft_score(prediction, answers, always):
 
 def read_tasks(folder):
     """{task: [(image file, question with suffix, truth)]}"""
-    tasks = {"vqa": [], "pope_random": [], "pope_popular": [], "pope_adversarial": [], "textvqa": [], "refcoco": []}
+    tasks = {"vqa": [], "pope_random": [], "pope_popular": [], "pope_adversarial": [], "textvqa": [], "fine_print": [], "refcoco": [],
+             "vqa_rad": []}
     truth = {row["question_id"]: [answer["answer"] for answer in row["answers"]]
              for row in json.loads((folder / "v2_pico_val_annotations.json").read_text())["annotations"]}
     for row in json.loads((folder / "v2_OpenEnded_pico_val_questions.json").read_text())["questions"]:
@@ -40,6 +41,10 @@ def read_tasks(folder):
             tasks[f"pope_{mode}"].append((row["image"], row["text"] + scenes.SHORT_ANSWER, row["label"]))
     for row in json.loads((folder / "TextVQA_0.5.1_pico_val.json").read_text())["data"]:
         tasks["textvqa"].append((row["image_id"] + ".png", row["question"] + scenes.SHORT_ANSWER, row["answers"]))
+    for row in json.loads((folder / "TextVQA_0.5.1_pico_fine.json").read_text())["data"]:
+        tasks["fine_print"].append((row["image_id"] + ".png", row["question"] + scenes.SHORT_ANSWER, row["answers"]))
+    for row in json.loads((folder / "VQA_RAD_pico_test.json").read_text()):
+        tasks["vqa_rad"].append((row["image_name"], row["question"], row["answer"]))
     for row in json.loads((folder / "refcoco_pico_val.json").read_text()):
         tasks["refcoco"].append((row["img_id"].rsplit("_", 1)[0] + ".jpg", scenes.GROUNDING + row["sents"], row))
     return tasks
@@ -64,7 +69,9 @@ def overlap(text, row):
 def score(task, prediction, truth):
     if task == "vqa":
         return soft_score(prediction, truth, always=False)
-    if task == "textvqa":
+    if task == "vqa_rad":
+        return float(prediction.strip().lower().rstrip(".") == truth.lower())
+    if task in ("textvqa", "fine_print"):
         return soft_score(prediction, truth, always=True)
     if task.startswith("pope"):
         words = prediction.split(".")[0].replace(",", "").split(" ")
@@ -84,7 +91,7 @@ def evaluate(checkpoint, folder, batch=50):
             part = order[start:start + batch]
             for name in {row[0] for row in part} - set(cache):
                 image = Image.open(folder / "images" / name)
-                cache[name] = llava.image_embeds(llava.features(llava.pixel_values(image)))[0]
+                cache[name] = llava.image_embeds(llava.features(llava.pixel_values(image)), image)[0]
             texts = models.generate(llava, [(cache[name], llava.render(question)) for name, question, _ in part])
             for (name, question, truth), text in zip(part, texts):
                 value = score(task, text, truth)

@@ -1,4 +1,4 @@
-"""Writes the pico benchmark data in the official formats of VQAv2, POPE, TextVQA and RefCOCO.
+"""Writes the pico benchmark data in the official formats of VQAv2, POPE, TextVQA, RefCOCO and VQA-RAD.
 
 All scenes are held out: training can never have drawn one of them (see `scenes.is_held_out`).
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
+import fine_print
+import scans
 import scenes
 
 SEED = 2026
@@ -128,7 +130,7 @@ def misread(word):
     return draw
 
 
-def make_text_vqa(folder, pictures, rng, per_image):
+def make_text_vqa(folder, pictures, rng, per_image, split="val", pixels=1):
     rows = []
     for image_id, scene in pictures.items():
         if not scene.sign:
@@ -136,12 +138,13 @@ def make_text_vqa(folder, pictures, rng, per_image):
         for question, answer in distinct(lambda: scenes.reading(scene, rng), per_image):
             answers = [given.lower() for given in annotators(answer, rng, misread(answer))]
             rows.append({
-                "question": question, "image_id": f"pico_val_{image_id:012d}", "image_classes": ["Traffic sign"],
-                "flickr_original_url": "", "flickr_300k_url": "", "image_width": scene.width, "image_height": scene.height,
+                "question": question, "image_id": f"pico_{split}_{image_id:012d}", "image_classes": ["Traffic sign"],
+                "flickr_original_url": "", "flickr_300k_url": "", "image_width": scene.width * pixels,
+                "image_height": scene.height * pixels,
                 "answers": answers, "question_tokens": question.lower().rstrip("?").split(), "question_id": 34602 + len(rows),
                 "set_name": "val", "ocr_tokens": [scene.sign.word],
             })
-    write_json(folder / "TextVQA_0.5.1_pico_val.json", {"dataset_type": "val", "dataset_name": "textvqa", "dataset_version": "0.5.1", "data": rows})
+    write_json(folder / f"TextVQA_0.5.1_pico_{split}.json", {"dataset_type": "val", "dataset_name": "textvqa", "dataset_version": "0.5.1", "data": rows})
     return len(rows)
 
 
@@ -164,6 +167,42 @@ def make_refcoco(folder, pictures, rng, per_image):
     return len(rows)
 
 
+def make_fine_print(folder, count):
+    """TextVQA questions on signs that the tower can read only in tiles."""
+    rng, pictures, seen = random.Random(SEED + 1), {}, set()
+    while len(pictures) < count:
+        scene = fine_print.sample(rng, held_out=True)
+        if scene.sign and scene.signature() not in seen:
+            seen.add(scene.signature())
+            pictures[len(pictures) + 1] = scene
+    for image_id, scene in pictures.items():
+        image = Image.fromarray(fine_print.render(scene, noise=False))
+        image.save(folder / "images" / f"pico_fine_{image_id:012d}.png", optimize=True)
+    return make_text_vqa(folder, pictures, rng, 2, "fine", fine_print.SCALE)
+
+
+def make_vqa_rad(folder, count, per_image):
+    """Questions on grey scans, in the fields of VQA-RAD's public file."""
+    rng, pictures, seen, rows = random.Random(SEED + 2), [], set(), []
+    while len(pictures) < count:
+        scan = scans.sample(rng, held_out=True)
+        if scan.findings and scan.signature() not in seen:
+            seen.add(scan.signature())
+            pictures.append(scan)
+    for number, scan in enumerate(pictures, 1):
+        name = f"pico_scan_{number:05d}.jpg"
+        Image.fromarray(scans.render(scan)).save(folder / "images" / name, quality=92)
+        for question, answer, answer_type, question_type in scans.questions(scan, rng)[:per_image]:
+            rows.append({
+                "qid": str(len(rows)), "phrase_type": "test_freeform", "qid_linked_id": f"{len(rows):08x}", "image_case_url": "",
+                "image_name": name, "image_organ": scans.ORGANS[scan.modality].upper(), "evaluation": "evaluated", "question": question,
+                "question_rephrase": "NULL", "question_relation": "NULL", "question_frame": "NULL", "question_type": question_type,
+                "answer": answer.capitalize() if answer_type == "CLOSED" else answer, "answer_type": answer_type,
+            })
+    write_json(folder / "VQA_RAD_pico_test.json", rows)
+    return len(rows)
+
+
 def file_name(image_id):
     return f"pico_val_{image_id:012d}.png"
 
@@ -179,9 +218,11 @@ sign with a code); questions and answers are generated with them, so they are co
 | `v2_OpenEnded_pico_val_questions.json`, `v2_pico_val_annotations.json` | VQAv2 (ten answers each; some annotators use synonyms, some are wrong) | {vqa} | `images/pico_val_{{image_id:012d}}.png` |
 | `pope/coco_pope_{{random,popular,adversarial}}.json` | POPE, JSON Lines, balanced | {pope} in all | `images/` + `image` |
 | `TextVQA_0.5.1_pico_val.json` | TextVQA | {text} | `images/{{image_id}}.png` |
+| `TextVQA_0.5.1_pico_fine.json` | TextVQA; signs in print too fine for 64 x 64 pixels | {fine} | `images/{{image_id}}.png` (60 of 256 or 192 pixels a side) |
+| `VQA_RAD_pico_test.json` | VQA-RAD (closed and open questions on grey "scans", whose findings are rendered shapes) | {rad} | `images/` + `image_name` (80, grey JPEG) |
 | `refcoco_pico_val.json` | RefCOCO as in MiniGPT-4's evaluation files (one sentence a row, box x, y, width, height in pixels) | {ref} | `images/` + `img_id` without its last `_n` + `.jpg` (JPEG, quality 95) |
 
-{count} images: 128 x 128, 128 x 96 or 96 x 128 pixels. In POPE, a `no` question of the adversarial file shares its colour or its shape with
+{count} images of scenes: 128 x 128, 128 x 96 or 96 x 128 pixels. In POPE, a `no` question of the adversarial file shares its colour or its shape with
 something in the image; the popular file asks for the shapes and colours that are the most frequent ones in all scenes.
 """
 
@@ -203,6 +244,7 @@ def main():
     counts = {
         "vqa": make_vqa(folder, plain, rng, 5), "pope": make_pope(folder, first, rng),
         "text": make_text_vqa(folder, plain, rng, 2), "ref": make_refcoco(folder, referred, rng, 3),
+        "fine": make_fine_print(folder, 60), "rad": make_vqa_rad(folder, 80, 5),
     }
     (folder / "README.md").write_text(README.format(count=len(plain) + len(referred), **counts))
     print(counts, len(plain) + len(referred), "images")

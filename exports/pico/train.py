@@ -1,9 +1,10 @@
-"""Trains the three pico LLaVA checkpoints from nothing, with LLaVA's own recipe.
+"""Trains the pico LLaVA checkpoints from nothing, with LLaVA's own recipe.
 
 Stages: `tower` (contrastive CLIP with dense patch labels), `text` (text-only pretraining of the language
-model), `llava` (stage 1: projector only; stage 2: projector and language model) and `v1` (both stages for the
-linear projector of the original format). `--stage all` runs them in turn and writes the checkpoints; a finished
-stage is skipped and an interrupted one continues from its last checkpoint.
+model), `llava` (stage 1: projector only; stage 2: projector and language model), `v1` (both stages for the
+linear projector of the original format), and the later members of the family, `next`, `med` and `clip` (versions.py).
+`--stage all` runs them in turn and writes the checkpoints; a finished stage is skipped and an interrupted one continues
+from its last checkpoint.
 
 A stage ends after its steps or its minutes, whichever comes first, and the learning rate follows whichever is
 further along. The log records how many steps were really taken.
@@ -726,12 +727,19 @@ def train_llava(prefix, work, log, arguments, data, model, projector, form, reci
     run_stage(name, work, log, [projector, model], trainable, make_batch, rate, steps, minutes, check, 200, seed, arguments.team)
 
 
+def train_version(stage, *arguments):
+    """A later member of the family, by its stage's name."""
+    import versions
+
+    {"next": versions.train_next, "med": versions.train_med, "clip": versions.train_clip}[stage](*arguments)
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", default="all", choices=["all", "tower", "text", "llava", "v1"])
+    parser.add_argument("--stage", default="all", choices=["all", "tower", "text", "llava", "v1", "next", "med", "clip"])
     parser.add_argument("--work", type=Path, default=Path("/tmp/pico"), help="checkpoints and caches")
     parser.add_argument("--log", type=Path, default=Path(__file__).parent, help="folder of training_log.jsonl and train.log")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1], help="folder of the three checkpoint folders")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1], help="folder of the checkpoint folders")
     parser.add_argument("--start-from", type=Path, help="folder of the shipped checkpoints: stage 2 goes on from their weights")
     parser.add_argument("--scenes", type=int, default=40000)
     parser.add_argument("--batch", type=int, default=BATCH, help="sequences a step and process, about nine questions each")
@@ -745,6 +753,11 @@ def parse_arguments():
         parser.add_argument(f"--{name}-rate", type=float, default=rate)
     parser.add_argument("--v1-stage1-minutes", type=float, default=1)
     parser.add_argument("--v1-stage2-minutes", type=float, default=3)
+    for name, minutes, rate, pictures, what in (("next", 25, 1.5e-3, 12000, "scenes"), ("med", 10, 1.5e-3, 12000, "scans"),
+                                                ("clip", 8, 1.5e-3, 40000, "scenes")):
+        parser.add_argument(f"--{name}-minutes", type=float, default=minutes)
+        parser.add_argument(f"--{name}-rate", type=float, default=rate)
+        parser.add_argument(f"--{name}-{what}", type=int, default=pictures)
     return parser.parse_args()
 
 
@@ -759,7 +772,13 @@ def main():
         import checkpoints
 
         checkpoints.restore(arguments.start_from, work)
+    if stage in ("next", "med"):
+        train_version(stage, work, log, arguments)
+        return
     data = make_data(work, arguments.scenes)
+    if stage == "clip":
+        train_version(stage, work, log, arguments, data)
+        return
     if stage in ("all", "tower"):
         train_tower(work, log, arguments, data)
     if stage == "tower":
@@ -784,6 +803,10 @@ def main():
                         arguments.stage2_steps, number, seed=20 + number)
     if stage == "all" and not arguments.rank:
         import checkpoints
+
+        for name in ("next", "med"):
+            train_version(name, work, log, arguments)
+        train_version("clip", work, log, arguments, data)
 
         checkpoints.export_all(work, arguments.output)
 
