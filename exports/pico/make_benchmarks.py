@@ -1,4 +1,4 @@
-"""Writes the pico benchmark data in the official formats of VQAv2, POPE, TextVQA, RefCOCO and VQA-RAD.
+"""Writes the pico benchmark data in the official formats of VQAv2, POPE, TextVQA, RefCOCO and VQA-RAD, and the files of CLIP_benchmark's kind.
 
 All scenes are held out: training can never have drawn one of them (see `scenes.is_held_out`).
 """
@@ -203,6 +203,35 @@ def make_vqa_rad(folder, count, per_image):
     return len(rows)
 
 
+def make_zero_shot(folder, pictures, per_class):
+    """One object an image to be named, classes and templates as CLIP_benchmark keeps them; and captions for retrieval."""
+    rng = random.Random(SEED + 3)
+    names = [f"{color} {shape}" for color in scenes.COLORS for shape in scenes.SHAPES]
+    lines, seen = ["image,class_index"], set()
+    for index, name in enumerate(names):
+        color, shape = name.split(" ")
+        found = 0
+        while found < per_class:
+            size = rng.choice([2, 3])
+            item = scenes.Item(shape, color, rng.randrange(9 - size), rng.randrange(9 - size), size)
+            scene = scenes.Scene(128, 128, rng.choice(list(scenes.BACKGROUNDS)), [item], None, rng.randrange(1 << 30))
+            if not scenes.is_held_out(scene) or scene.signature() in seen:
+                continue
+            seen.add(scene.signature())
+            found += 1
+            image = f"pico_one_{len(lines):05d}.png"
+            Image.fromarray(scenes.render(scene, noise=False)).save(folder / "images" / image, optimize=True)
+            lines.append(f"{image},{index}")
+    (folder / "zeroshot_labels.csv").write_text("\n".join(lines) + "\n")
+    templates = ["an image of {c}", "a picture of {c}", "there is {c} in the picture", "a scene with {c}"]
+    write_json(folder / "zeroshot_classnames.json", {"pico": [scenes.with_article(name) for name in names]})
+    write_json(folder / "zeroshot_templates.json", {"pico": templates})
+    captions = [{"image": file_name(image_id), "captions": [f"an image of {scenes.short_caption(scene, rng)}"]}
+                for image_id, scene in pictures.items()]
+    write_lines(folder / "retrieval_captions.jsonl", captions)
+    return len(lines) - 1, len(captions)
+
+
 def file_name(image_id):
     return f"pico_val_{image_id:012d}.png"
 
@@ -220,6 +249,8 @@ sign with a code); questions and answers are generated with them, so they are co
 | `TextVQA_0.5.1_pico_val.json` | TextVQA | {text} | `images/{{image_id}}.png` |
 | `TextVQA_0.5.1_pico_fine.json` | TextVQA; signs in print too fine for 64 x 64 pixels | {fine} | `images/{{image_id}}.png` (60 of 256 or 192 pixels a side) |
 | `VQA_RAD_pico_test.json` | VQA-RAD (closed and open questions on grey "scans", whose findings are rendered shapes) | {rad} | `images/` + `image_name` (80, grey JPEG) |
+| `zeroshot_labels.csv`, `zeroshot_classnames.json`, `zeroshot_templates.json` | CLIP_benchmark's class names and templates; 56 classes | {zero} | `images/` + `image` (noiseless, one object each) |
+| `retrieval_captions.jsonl` | images with captions | {captions} | `images/` + `image` |
 | `refcoco_pico_val.json` | RefCOCO as in MiniGPT-4's evaluation files (one sentence a row, box x, y, width, height in pixels) | {ref} | `images/` + `img_id` without its last `_n` + `.jpg` (JPEG, quality 95) |
 
 {count} images of scenes: 128 x 128, 128 x 96 or 96 x 128 pixels. In POPE, a `no` question of the adversarial file shares its colour or its shape with
@@ -246,6 +277,7 @@ def main():
         "text": make_text_vqa(folder, plain, rng, 2), "ref": make_refcoco(folder, referred, rng, 3),
         "fine": make_fine_print(folder, 60), "rad": make_vqa_rad(folder, 80, 5),
     }
+    counts["zero"], counts["captions"] = make_zero_shot(folder, plain, 2)
     (folder / "README.md").write_text(README.format(count=len(plain) + len(referred), **counts))
     print(counts, len(plain) + len(referred), "images")
 

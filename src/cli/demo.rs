@@ -33,23 +33,26 @@ pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
     if finished(&runs_folder) {
         std::fs::remove_dir_all(&runs_folder).with_context(|| format!("cannot remove {}", runs_folder.display()))?;
     }
-    let suite = Suite {
-        models: shipped::PACKAGES.iter().map(PathBuf::from).collect(),
-        benchmarks: shipped::BENCHMARKS.map(str::to_owned).to_vec(),
-        output: runs_folder,
-        limit: arguments.limit,
-        max_new_tokens: None,
-        data: None,
-        scheduling: Scheduling::PackedTree,
-    };
     let stop = StopSignal::install()?;
-    let runs = run_suite(&suite, globals, &stop)?;
+    let mut runs = Vec::new();
+    for part in &shipped::DEMO {
+        let suite = Suite {
+            models: part.packages.iter().map(PathBuf::from).collect(),
+            benchmarks: part.benchmarks.iter().map(|name| (*name).to_owned()).collect(),
+            output: runs_folder.clone(),
+            limit: arguments.limit,
+            max_new_tokens: None,
+            data: None,
+            scheduling: Scheduling::PackedTree,
+        };
+        runs.extend(run_suite(&suite, globals, &stop)?);
+    }
     if let Some(exit) = stop.exit() {
         eprintln!("interrupted; the same command continues");
         return Ok(exit);
     }
     let comparison = crate::compare::compare(&runs, MARGIN)?;
-    let files = report::write(&runs, &comparison, "llava-gauge demo: three small LLaVA checkpoints", &arguments.output)?;
+    let files = report::write(&runs, &comparison, "llava-gauge demo: the shipped checkpoints", &arguments.output)?;
     if arguments.json {
         terminal::print_json(&comparison)?;
     } else {
@@ -64,7 +67,8 @@ pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
 
 /// Whether every run of an earlier demo was completed.
 fn finished(runs_folder: &Path) -> bool {
-    shipped::PACKAGES.iter().all(|package| {
-        shipped::BENCHMARKS.iter().all(|benchmark| runs_folder.join(package).join(benchmark).join("summary.json").is_file())
-    })
+    let is_finished = |package: &str, benchmark: &str| runs_folder.join(package).join(benchmark).join("summary.json").is_file();
+    shipped::DEMO
+        .iter()
+        .all(|part| part.packages.iter().all(|package| part.benchmarks.iter().all(|name| is_finished(package, name))))
 }

@@ -2,11 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-/// Shipped packages, the order of the demo's table: each later one is compared with the first.
-pub const PACKAGES: [&str; 3] = ["pico-llava-1.5", "pico-llava-1.5-stage1", "pico-llava-v1"];
+/// Packages and the benchmarks that they are asked in the demo.
+pub struct DemoPart {
+    /// Shipped packages, in the order of the table: each later one is compared with the first.
+    pub packages: &'static [&'static str],
+    /// Shipped benchmarks.
+    pub benchmarks: &'static [&'static str],
+}
 
-/// Shipped benchmarks.
-pub const BENCHMARKS: [&str; 4] = ["pico-vqa", "pico-pope", "pico-textvqa", "pico-refcoco"];
+/// What the demo runs: every shipped package on the benchmarks that it was made for.
+pub const DEMO: [DemoPart; 3] = [
+    DemoPart {
+        packages: &["pico-llava-1.5", "pico-llava-1.5-stage1", "pico-llava-v1", "pico-llava-next"],
+        benchmarks: &["pico-vqa", "pico-pope", "pico-textvqa", "pico-refcoco", "pico-fineprint"],
+    },
+    DemoPart { packages: &["pico-llava-1.5", "pico-llava-med"], benchmarks: &["pico-vqa-rad"] },
+    DemoPart { packages: &["pico-clip"], benchmarks: &["pico-zeroshot"] },
+];
 
 /// A package by path, or by the name of a shipped one.
 ///
