@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use llava_gauge::engine::{
-    Engine, EngineError, EngineOptions, Generation, GroupAnswer, ImageGroup, OrtEngine, Request, RequestFailure, Scheduling,
+    Engine, EngineError, EngineOptions, Generation, GroupAnswer, ImageGroup, ImageTiles, OrtEngine, Request, RequestFailure, Scheduling,
     Segment, StopReason, StopRule, Trace,
 };
 use llava_gauge::package::Package;
@@ -32,11 +32,19 @@ fn engine(options: &EngineOptions) -> OrtEngine {
     OrtEngine::load(&Package::open(&fixture().join("tiny")).unwrap(), options).unwrap()
 }
 
-/// The images that `make_tiny.py` uses.
-fn image(seed: usize) -> Array4<f32> {
+fn pixels(seed: usize) -> Array4<f32> {
     Array4::from_shape_fn((1, 3, 8, 8), |(_, channel, y, x)| {
         (0.37 * (channel * 64 + y * 8 + x) as f64 + seed as f64).sin() as f32
     })
+}
+
+fn tiles(pixels: Array4<f32>) -> ImageTiles {
+    ImageTiles { pixels, width: 8, height: 8 }
+}
+
+/// The images that `make_tiny.py` uses.
+fn image(seed: usize) -> ImageTiles {
+    tiles(pixels(seed))
 }
 
 struct Never;
@@ -366,7 +374,7 @@ fn a_question_that_is_too_long_fails_alone() {
 fn malformed_requests_are_named() {
     let mut engine = engine(&options(Scheduling::PackedTree));
     let good = question(&[20]);
-    let ask = |engine: &mut OrtEngine, images: &[Array4<f32>], segments: Vec<Segment>, max_new_tokens| {
+    let ask = |engine: &mut OrtEngine, images: &[ImageTiles], segments: Vec<Segment>, max_new_tokens| {
         let first = Request { segments: vec![text(&[1])], max_new_tokens: 1, stop: &Never };
         let requests = [first, Request { segments, max_new_tokens, stop: &Never }];
         match engine.answer(&ImageGroup { images, requests: &requests }) {
@@ -385,7 +393,7 @@ fn malformed_requests_are_named() {
         assert_eq!(ask(&mut engine, &images, segments, max_new_tokens), expected);
     }
     for shape in [(1, 3, 8, 9), (1, 1, 8, 8), (0, 3, 8, 8)] {
-        let message = ask(&mut engine, &[Array4::zeros(shape)], good.clone(), 1);
+        let message = ask(&mut engine, &[tiles(Array4::zeros(shape))], good.clone(), 1);
         assert!(message.contains("expected [tiles, 3, 8, 8]"), "{message}");
     }
     let empty = engine.answer(&ImageGroup { images: &images, requests: &[] }).unwrap();
@@ -396,22 +404,22 @@ fn malformed_requests_are_named() {
 fn pixels_of_any_memory_layout_are_read_in_order() {
     let mut engine = engine(&options(Scheduling::PackedTree));
     let request = Request { segments: question(&[20, 7]), max_new_tokens: 1, stop: &Never };
-    let plain = image(0);
+    let plain = pixels(0);
     let mut turned = Array4::zeros((1, 8, 8, 3));
     turned.assign(&plain.clone().permuted_axes([0, 2, 3, 1]));
     let turned = turned.permuted_axes([0, 3, 1, 2]);
     assert!(!turned.is_standard_layout());
-    let left = engine.trace_single(&[plain], &request, None).unwrap();
-    let right = engine.trace_single(&[turned], &request, None).unwrap();
+    let left = engine.trace_single(&[tiles(plain)], &request, None).unwrap();
+    let right = engine.trace_single(&[tiles(turned)], &request, None).unwrap();
     assert_eq!(left, right);
 }
 
 #[test]
 fn two_tiles_give_twice_the_rows() {
     let mut engine = engine(&options(Scheduling::PackedTree));
-    let tiles = ndarray::concatenate(ndarray::Axis(0), &[image(0).view(), image(1).view()]).unwrap();
+    let both = ndarray::concatenate(ndarray::Axis(0), &[pixels(0).view(), pixels(1).view()]).unwrap();
     let request = |segments| Request { segments, max_new_tokens: 3, stop: &Never };
-    let joined = engine.trace_single(&[tiles], &request(vec![text(&[1]), Segment::Image(0), text(&[7])]), None).unwrap();
+    let joined = engine.trace_single(&[tiles(both)], &request(vec![text(&[1]), Segment::Image(0), text(&[7])]), None).unwrap();
     let apart = vec![text(&[1]), Segment::Image(0), Segment::Image(1), text(&[7])];
     let apart = engine.trace_single(&[image(0), image(1)], &request(apart), None).unwrap();
     assert_eq!(joined.features.dim(), (2, 4, 8));
