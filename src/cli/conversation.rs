@@ -44,9 +44,9 @@ impl Conversation {
         for (index, turn) in turns.into_iter().enumerate() {
             let FileTurn { role, text, images } = turn;
             let turn = match role {
-                Role::User => prompter
-                    .user_turn(&text, images.len())
-                    .map_err(|error| rejected(format!("turn {index}: {error}")))?,
+                Role::User => {
+                    prompter.user_turn(&text, images.len()).map_err(|error| rejected(format!("turn {index}: {error}")))?
+                }
                 Role::Assistant => Turn { images: images.len(), ..Turn::assistant(text) },
             };
             conversation.turns.push(turn);

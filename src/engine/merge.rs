@@ -87,16 +87,20 @@ impl<'a> TileRows<'a> {
     }
 
     /// Pushes the row between four rows, in the order of operations of PyTorch's kernel: along the line first.
-    fn push_between(&self, grid: &GridLayout, vertical: &Step, horizontal: &Step, merged: &mut Vec<f32>) -> Result<(), EngineError> {
+    fn push_between(
+        &self,
+        grid: &GridLayout,
+        vertical: &Step,
+        horizontal: &Step,
+        merged: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
         let upper = [self.row(grid, vertical.near, horizontal.near)?, self.row(grid, vertical.near, horizontal.far)?];
         let lower = [self.row(grid, vertical.far, horizontal.near)?, self.row(grid, vertical.far, horizontal.far)?];
         let along = |pair: [&[f32]; 2], at: usize| {
             let value = |row: &[f32]| row.get(at).copied().unwrap_or_default();
             value(pair[0]) * horizontal.near_weight + value(pair[1]) * horizontal.far_weight
         };
-        merged.extend(
-            (0..self.width).map(|at| along(upper, at) * vertical.near_weight + along(lower, at) * vertical.far_weight),
-        );
+        merged.extend((0..self.width).map(|at| along(upper, at) * vertical.near_weight + along(lower, at) * vertical.far_weight));
         Ok(())
     }
 }
@@ -128,4 +132,132 @@ fn steps(source: usize, target: usize) -> Vec<Step> {
 
 fn broken(message: String) -> EngineError {
     EngineError::Runtime { doing: "merging image rows".to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::package::{Manifest, TileMerge, TileOrder, Tiling, UnpadRounding};
+
+    /// Rounding of three sums of two products in another order or with fused operations, on values below 1.
+    const SCALED_TOLERANCE: f32 = 5e-7;
+
+    #[derive(Deserialize)]
+    struct Configuration {
+        reference: String,
+        tile: u32,
+        patch: usize,
+        pinpoints: Vec<[u32; 2]>,
+        aspect: String,
+        merge: String,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        width: u32,
+        height: u32,
+        tiles: usize,
+        rows: Vec<f32>,
+    }
+
+    fn manifest(configuration: &Configuration) -> Manifest {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine/tiny/package.toml");
+        let mut manifest = Manifest::from_text(&std::fs::read_to_string(folder).unwrap()).unwrap();
+        let unpad = configuration.merge.contains("unpad");
+        let transformers = configuration.reference.starts_with("transformers");
+        manifest.vision.image_size = configuration.tile as usize;
+        manifest.vision.patch_size = configuration.patch;
+        manifest.vision.tokens_per_image = (configuration.tile as usize / configuration.patch).pow(2);
+        manifest.image.tiling = Some(Tiling {
+            pinpoints: configuration.pinpoints.clone(),
+            tile: configuration.tile,
+            only_single_images: false,
+            merge: TileMerge {
+                order: match configuration.merge.as_str() {
+                    "flat" => TileOrder::Flat,
+                    _ if unpad => TileOrder::SpatialUnpad,
+                    _ => TileOrder::Spatial,
+                },
+                base_view: !configuration.merge.contains("nobase"),
+                newline: unpad,
+                maximum_tiles: configuration.aspect.strip_prefix("anyres_max_").map(|number| number.parse().unwrap()),
+                max_pool: configuration.merge.contains("maxpool2x2"),
+                unpad_rounding: if transformers { UnpadRounding::SevenDigits } else { UnpadRounding::Truncate },
+            },
+        });
+        manifest
+    }
+
+    /// As `tests/fixtures/tiling/make_goldens.py` makes them.
+    fn features(length: usize) -> Vec<f32> {
+        (0..length).map(|index| ((index * 7919 % 1000) as f64 / 1000.0 - 0.5) as f32).collect()
+    }
+
+    #[test]
+    fn rows_are_merged_as_both_references_do() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiling/merge.json");
+        let configurations: Vec<Configuration> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let (mut checked, mut scaled) = (0, 0);
+        for configuration in &configurations {
+            let manifest = manifest(configuration);
+            for case in &configuration.cases {
+                let name = format!(
+                    "{} {} {} {} x {}",
+                    configuration.reference, configuration.aspect, configuration.merge, case.width, case.height
+                );
+                let layout = manifest.row_layout(case.tiles, case.width, case.height).unwrap();
+                let values = features(case.tiles * layout.rows_per_tile * 2);
+                let merged = TileRows::new(&values, 2, layout.rows_per_tile).merge(&layout, Some(&[10.0, 11.0])).unwrap();
+                assert_eq!((merged.len(), layout.rows() * 2), (case.rows.len(), case.rows.len()), "{name}");
+                let is_scaled = layout.grid.is_some_and(|grid| grid.scaled.is_some());
+                let tolerance = if is_scaled { SCALED_TOLERANCE } else { 0.0 };
+                for (at, (own, reference)) in merged.iter().zip(&case.rows).enumerate() {
+                    assert!((own - reference).abs() <= tolerance, "{name}: value {at} is {own}, expected {reference}");
+                }
+                checked += 1;
+                scaled += usize::from(is_scaled);
+            }
+        }
+        assert!(checked >= 40 && scaled >= 6, "{checked} {scaled}");
+    }
+
+    #[test]
+    fn values_that_are_missing_are_an_error_and_a_nan_stays_one() {
+        let layout = RowLayout { rows_per_tile: 4, whole_tiles: 0..2, grid: None, final_newline: true };
+        let values = features(2 * 4 * 3);
+        assert_eq!(TileRows::new(&values, 3, 4).merge(&layout, Some(&[0.0; 3])).unwrap().len(), 27);
+        assert!(TileRows::new(&values, 3, 4).merge(&layout, None).is_err());
+        assert!(TileRows::new(&values, 3, 4).merge(&layout, Some(&[0.0; 2])).is_err());
+        assert!(TileRows::new(&values[..23], 3, 4).merge(&layout, Some(&[0.0; 3])).is_err());
+        let grid = GridLayout {
+            tile_columns: 1,
+            side: 2,
+            top: 0,
+            left: 0,
+            lines: 2,
+            columns: 2,
+            max_pool: true,
+            scaled: None,
+            newline: false,
+        };
+        let pooled = RowLayout { rows_per_tile: 4, whole_tiles: 0..0, grid: Some(grid), final_newline: false };
+        let mut values = vec![0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 4.0, 3.0];
+        assert_eq!(TileRows::new(&values, 1, 4).merge(&pooled, None).unwrap(), [4.0]);
+        values[5] = f32::NAN;
+        assert!(TileRows::new(&values, 1, 4).merge(&pooled, None).unwrap()[0].is_nan());
+        assert!(TileRows::new(&values[..7], 1, 4).merge(&pooled, None).is_err());
+    }
+
+    #[test]
+    fn positions_are_halves_apart_and_clamped() {
+        let steps: Vec<(usize, usize, f32)> = steps(4, 2).iter().map(|step| (step.near, step.far, step.far_weight)).collect();
+        assert_eq!(steps, [(0, 1, 0.5), (2, 3, 0.5)]);
+        let upwards: Vec<(usize, f32)> = super::steps(2, 4).iter().map(|step| (step.near, step.far_weight)).collect();
+        assert_eq!(upwards, [(0, 0.0), (0, 0.25), (0, 0.75), (1, 0.25)]);
+    }
 }

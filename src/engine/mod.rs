@@ -23,6 +23,6 @@ pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
 pub use runtime::doctor::physical_cores;
 pub use types::{
-    Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings, StopReason,
-    StopRule,
+    Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings,
+    StopReason, StopRule,
 };

@@ -182,8 +182,7 @@ impl OrtEngine {
                 },
             }
         }
-        let rows_of_image: Vec<usize> =
-            layouts.iter().map(|layout| layout.as_ref().map_or(0, RowLayout::rows)).collect();
+        let rows_of_image: Vec<usize> = layouts.iter().map(|layout| layout.as_ref().map_or(0, RowLayout::rows)).collect();
         let prompt_tokens = plan::length(&request.segments, &rows_of_image);
         if prompt_tokens == 0 {
             return Err(malformed("the prompt is empty".to_owned()));

@@ -20,18 +20,14 @@ const SCALE_THRESHOLD: f64 = 1.1;
 /// Why an image has no tiles or no rows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TilingError {
-    /// Python's `int()` makes a side of the scaled picture 0 for every pinpoint. The reference fails here as well: its
-    /// search ends without a resolution.
-    #[error(
-        "an image of {width} x {height} pixels cannot be tiled: fitted into any of the {pinpoints} grid pinpoints, one of its \
-         sides has less than one pixel"
-    )]
+    /// There is no picture, or no size for it.
+    #[error("an image of {width} x {height} pixels cannot be tiled with {pinpoints} grid pinpoints")]
     NoResolution {
         /// Width of the picture in pixels.
         width: u32,
         /// Height of the picture in pixels.
         height: u32,
-        /// Number of pinpoints tried.
+        /// Number of pinpoints.
         pinpoints: usize,
     },
     /// `anyres_max_N` would scale the grid to nothing. The reference fails here as well: a tensor cannot be interpolated to
@@ -177,8 +173,7 @@ impl Tiling {
     /// `get_patch_output_size` and `_get_padding_size`, which agree with it).
     pub fn placement(&self, width: u32, height: u32) -> Result<TilePlacement, TilingError> {
         let [best_height, best_width] = self.best_resolution(width, height)?;
-        let (scale_width, scale_height) =
-            (f64::from(best_width) / f64::from(width), f64::from(best_height) / f64::from(height));
+        let (scale_width, scale_height) = (f64::from(best_width) / f64::from(width), f64::from(best_height) / f64::from(height));
         let fitted = |side: u32, scale: f64, limit: u32| ((f64::from(side) * scale).ceil() as u32).clamp(1, limit);
         let (resized_width, resized_height) = if scale_width < scale_height {
             (best_width, fitted(height, scale_width, best_height))
@@ -198,7 +193,8 @@ impl Tiling {
         })
     }
 
-    /// The pinpoint `[height, width]` that shows most of the picture, then wastes least, then comes first.
+    /// The pinpoint `[height, width]` that shows most of the picture, then wastes least, then comes first. For a sliver whose
+    /// short side truncates to 0 everywhere, nothing is shown of it, and the smallest pinpoint is taken.
     fn best_resolution(&self, width: u32, height: u32) -> Result<[u32; 2], TilingError> {
         let none = TilingError::NoResolution { width, height, pinpoints: self.pinpoints.len() };
         if width == 0 || height == 0 {
@@ -211,12 +207,8 @@ impl Tiling {
             let scaled = |side: u32| (f64::from(side) * scale) as u128;
             let effective = (scaled(width) * scaled(height)).min(u128::from(width) * u128::from(height));
             let wasted = (u128::from(pinpoint_width) * u128::from(pinpoint_height)).saturating_sub(effective);
-            let better = match best {
-                // The reference begins with an effective size of 0, which nothing must equal to be taken.
-                None => effective > 0,
-                Some((_, most, least)) => effective > most || (effective == most && wasted < least),
-            };
-            if better {
+            let better = |(_, most, least): ([u32; 2], u128, u128)| effective > most || (effective == most && wasted < least);
+            if best.is_none_or(better) {
                 best = Some(([pinpoint_height, pinpoint_width], effective, wasted));
             }
         }
@@ -265,12 +257,7 @@ impl TileMerge {
     }
 
     /// The rows of a grid of tiles for a picture of this size.
-    fn grid(
-        &self,
-        placement: &TilePlacement,
-        side: usize,
-        [width, height]: [u32; 2],
-    ) -> Result<GridLayout, TilingError> {
+    fn grid(&self, placement: &TilePlacement, side: usize, [width, height]: [u32; 2]) -> Result<GridLayout, TilingError> {
         let (all_lines, all_columns) = (placement.tile_lines * side, placement.tile_columns * side);
         let mut grid = GridLayout {
             tile_columns: placement.tile_columns,
