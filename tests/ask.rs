@@ -6,7 +6,10 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{gauge, gauge_fails, gauge_json, gauge_output, root, text};
+use llava_gauge::engine::{EngineOptions, OrtEngine, Request};
 use llava_gauge::package::{Manifest, Package, TensorLocation, TileMerge, TileOrder, Tiling, UnpadRounding};
+use llava_gauge::prompt::Prompter;
+use llava_gauge::run::{PreparedImages, PrompterStop, segments};
 use serde_json::{Value, json};
 
 fn images() -> Vec<PathBuf> {
@@ -237,6 +240,88 @@ fn tiled_images_have_rows_of_their_own() {
     assert_eq!(answer["images"][0]["rows"], json!(64 + 8), "only newlines are left of it");
     let inspected = gauge_output(&["package", "inspect", package]);
     assert!(inspected.contains("any-res, 4 grids of 64 px, bicubic, spatial_unpad"), "{inspected}");
+}
+
+/// A safetensors file of these tensors: name, type, shape and little-endian bytes.
+fn safetensors(metadata: &str, tensors: &[(String, &str, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".to_owned(), json!({"parity": metadata}));
+    let mut end = 0;
+    for (name, dtype, shape, bytes) in tensors {
+        let begin = end;
+        end += bytes.len();
+        header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}));
+    }
+    let header = Value::from(header).to_string();
+    let data: Vec<u8> = tensors.iter().flat_map(|(.., bytes)| bytes.clone()).collect();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
+}
+
+/// The replay itself, on a fixture of our own making: what it compares must fit together for tiled images, and what is changed
+/// or missing must show. Whether the numbers are the reference's is for fixtures that the reference made.
+#[test]
+fn verification_replays_tiled_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = tiled_package(folder.path(), false);
+    let package = Package::open(&root).unwrap();
+    let prompter = Prompter::open(&package).unwrap();
+    let mut engine = OrtEngine::load(&package, &EngineOptions::default()).unwrap();
+    let files = [picture(folder.path(), 64, 128), picture(folder.path(), 300, 100)];
+    let prepared = PreparedImages::load(&files, &package.manifest).unwrap();
+    let prompt = prompter.render("Compare.", 2).unwrap();
+    let tokenized = prompter.tokenize(&prompt).unwrap();
+    let request =
+        Request { segments: segments(&tokenized.pieces), max_new_tokens: 5, stop: &PrompterStop { prompter: &prompter } };
+    let trace = engine.trace_single(&prepared.images, &request, None).unwrap();
+    let (ids, _) = tokenized.expanded_ids(&prepared.rows, i64::from(package.manifest.prompt.image_token_id.unwrap())).unwrap();
+
+    let floats = |values: &mut dyn Iterator<Item = f32>| values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let integers = |values: &[i64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let pixels: Vec<_> = prepared.images.iter().map(|image| image.pixels.view()).collect();
+    let pixels = ndarray::concatenate(ndarray::Axis(0), &pixels).unwrap();
+    assert_eq!(pixels.shape(), [7, 3, 64, 64]);
+    let tokens: Vec<i64> = trace.token_ids.iter().map(|&id| i64::from(id)).collect();
+    let mut tensors = vec![
+        ("image_file.0".to_owned(), "U8", vec![], std::fs::read(&files[0]).unwrap()),
+        ("image_file.1".to_owned(), "U8", vec![], std::fs::read(&files[1]).unwrap()),
+        ("pixel_values".to_owned(), "F32", pixels.shape().to_vec(), floats(&mut pixels.iter().copied())),
+        ("features".to_owned(), "F32", trace.features.shape().to_vec(), floats(&mut trace.features.iter().copied())),
+        ("image_embeds".to_owned(), "F32", trace.image_embeds.shape().to_vec(), floats(&mut trace.image_embeds.iter().copied())),
+        ("input_ids".to_owned(), "I64", vec![ids.len()], integers(&ids)),
+        ("logits".to_owned(), "F32", trace.logits.shape().to_vec(), floats(&mut trace.logits.iter().copied())),
+        ("token_ids".to_owned(), "I64", vec![tokens.len()], integers(&tokens)),
+        ("image_rows".to_owned(), "F32", trace.image_rows.shape().to_vec(), floats(&mut trace.image_rows.iter().copied())),
+    ];
+    for (name, _, shape, bytes) in &mut tensors {
+        *name = format!("case.0.{name}");
+        if shape.is_empty() {
+            shape.push(bytes.len());
+        }
+    }
+    let metadata = json!({
+        "format": 1, "reference": "itself", "cases": [{"name": "two", "prompt": prompt, "max_new_tokens": 5, "images": 2}],
+    });
+    let write = |tensors: &[_]| {
+        std::fs::write(root.join("parity.safetensors"), safetensors(&metadata.to_string(), tensors)).unwrap();
+    };
+    write(&tensors);
+    let report = gauge_json(&["package", "verify", text(&root), "--json"]);
+    assert_eq!(report["passed"], true, "{report:#}");
+    let case = &report["cases"][0];
+    assert_eq!(case["prompt_tokens_equal"], true);
+    assert!(case["image_rows"]["max_absolute"].as_f64().unwrap() < 1e-4, "{case}");
+    // The first value of the last merged row, by a tenth.
+    let (last, rows) = (tensors.len() - 1, trace.image_rows.nrows());
+    let at = (rows - 1) * trace.image_rows.ncols() * 4;
+    let changed = (trace.image_rows[[rows - 1, 0]] + 0.1).to_le_bytes();
+    tensors[last].3[at..at + 4].copy_from_slice(&changed);
+    write(&tensors);
+    let report = gauge_json(&["package", "verify", text(&root), "--json"]);
+    let difference = report["cases"][0]["image_rows"]["max_absolute"].as_f64().unwrap();
+    assert!((difference - 0.1).abs() < 1e-3, "{difference}");
+    write(&tensors[..last]);
+    let error = gauge_fails(&["package", "verify", text(&root)], 102);
+    assert!(error.contains("`image_rows` is missing"), "{error}");
 }
 
 #[test]
