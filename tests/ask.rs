@@ -50,9 +50,9 @@ fn several_images_stand_at_their_marks_or_first() {
 
     let before = ask("pico-llava-v1", "Is one like the other?");
     assert!(before["prompt"].as_str().unwrap().ends_with("USER: <image>\n<image>\nIs one like the other? ASSISTANT:"));
-    // A chat template puts the parts where it wants them: this one keeps their order.
+    // A chat template puts the parts of a question where it wants them: this one gathers the images, as LLaVA-1.5's does.
     let chat = ask("pico-llava-1.5", "Is <image> like <image>?");
-    assert_eq!(chat["prompt"].as_str().unwrap().matches("<image>").count(), 2);
+    assert!(chat["prompt"].as_str().unwrap().contains("USER: <image>\n<image>\nIs  like ? ASSISTANT:"), "{}", chat["prompt"]);
     assert_eq!(spans(&chat).len(), 2);
 
     // Each image is seen where it stands: exchanged, the same prompt is answered with other probabilities.
@@ -167,8 +167,8 @@ fn conversations_that_cannot_be_asked_are_named() {
 }
 
 /// A shipped package as if it were of an any-res checkpoint: four grids, and a row of its embedding table as newline.
-fn tiled_package(folder: &Path, only_single_images: bool) -> PathBuf {
-    let source = Package::open(&root().join("exports/pico-llava-1.5")).unwrap();
+fn tiled_package(folder: &Path, base: &str, only_single_images: bool) -> PathBuf {
+    let source = Package::open(&root().join("exports").join(base)).unwrap();
     let package = folder.join(if only_single_images { "tiled-alone" } else { "tiled" });
     std::fs::create_dir(&package).unwrap();
     for file in &source.manifest.files {
@@ -211,7 +211,7 @@ fn picture(folder: &Path, width: u32, height: u32) -> PathBuf {
 #[test]
 fn tiled_images_have_rows_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
-    let package = tiled_package(folder.path(), false);
+    let package = tiled_package(folder.path(), "pico-llava-1.5", false);
     let package = text(&package);
     // Width, height, tiles and rows: 8 rows a side, a line keeps its newline.
     let sizes = [(64, 128, 3, 64 + 16 * 9), (200, 100, 3, 64 + 8 * 17), (300, 100, 4, 64 + 8 * 25), (90, 100, 3, 64 + 8 * 9)];
@@ -232,7 +232,7 @@ fn tiled_images_have_rows_of_their_own() {
         answer["images"].as_array().unwrap().iter().map(|image| image["rows"].as_u64().unwrap()).collect()
     };
     assert_eq!(rows(&gauge_json(&[&["ask", package][..], &two].concat())), [208, 200]);
-    let single = tiled_package(folder.path(), true);
+    let single = tiled_package(folder.path(), "pico-llava-1.5", true);
     assert_eq!(rows(&gauge_json(&[&["ask", text(&single)][..], &two].concat())), [65, 65], "one tile and a newline each");
 
     let sliver = picture(folder.path(), 1, 4000);
@@ -262,7 +262,7 @@ fn safetensors(metadata: &str, tensors: &[(String, &str, Vec<usize>, Vec<u8>)]) 
 #[test]
 fn verification_replays_tiled_images() {
     let folder = tempfile::tempdir().unwrap();
-    let root = tiled_package(folder.path(), false);
+    let root = tiled_package(folder.path(), "pico-llava-1.5", false);
     let package = Package::open(&root).unwrap();
     let prompter = Prompter::open(&package).unwrap();
     let mut engine = OrtEngine::load(&package, &EngineOptions::default()).unwrap();
@@ -327,7 +327,7 @@ fn verification_replays_tiled_images() {
 #[test]
 fn a_run_over_tiled_images_counts_and_shares_their_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let package = tiled_package(folder.path(), false);
+    let package = tiled_package(folder.path(), "pico-llava-1.5", false);
     let run = |scheduling: &str| -> Vec<Value> {
         let output = folder.path().join(scheduling);
         gauge(&[
@@ -360,4 +360,77 @@ fn a_run_over_tiled_images_counts_and_shares_their_rows() {
         let tokens = packed["prompt_tokens"].as_u64().unwrap();
         assert!((rows + 20..rows + 120).contains(&tokens), "{tokens}");
     }
+}
+
+#[test]
+fn a_run_asks_conversations_with_images_at_their_marks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (package, data) = (tiled_package(folder.path(), "pico-llava-v1", false), folder.path().join("data"));
+    std::fs::create_dir(&data).unwrap();
+    picture(&data, 64, 128);
+    picture(&data, 300, 100);
+    let rows = json!([
+        {"id": "pair", "image": ["64x128.png", "300x100.png"], "conversations": [
+            {"from": "human", "value": "Is <image> like <image>?"}, {"from": "gpt", "value": "no"}]},
+        {"id": "turns", "image": ["64x128.png", "300x100.png"], "conversations": [
+            {"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "A sign."},
+            {"from": "human", "value": "And <image>?"}, {"from": "gpt", "value": "another"}]},
+        {"id": "plain", "image": ["64x128.png", "300x100.png"], "conversations": [
+            {"from": "human", "value": "Compare."}, {"from": "gpt", "value": "no"}]},
+        {"id": "text", "conversations": [{"from": "human", "value": "Hello."}, {"from": "gpt", "value": "no"}]},
+        {"id": "sliver", "image": "none.png", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+    ]);
+    std::fs::write(data.join("questions.json"), rows.to_string()).unwrap();
+    let toml = std::fs::read_to_string(root().join("tests/fixtures/benchmark/llava_conversations/benchmark.toml")).unwrap();
+    let benchmark = data.join("talk.toml");
+    std::fs::write(&benchmark, toml.replace("pictures/{image}", "{image}")).unwrap();
+    let output = folder.path().join("runs");
+    let arguments = ["run", "--model", text(&package), "--benchmark", text(&benchmark), "--output", text(&output)];
+    gauge(&[&arguments[..], &["--max-failed", "50"]].concat()).assert().success();
+    let log = std::fs::read_to_string(output.join("tiled/conversations-excerpt/samples.jsonl")).unwrap();
+    let records: std::collections::BTreeMap<String, Value> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["record"].clone())
+        .map(|record| (record["key"].as_str().unwrap().to_owned(), record))
+        .collect();
+    let prompt = |key: &str| records[key]["prompt"].as_str().unwrap();
+    let instruction = "Answer the question using a single word or phrase.";
+    assert!(prompt("pair").contains(&format!("Is <image> like <image>?\n{instruction}")), "{}", prompt("pair"));
+    let turns = prompt("turns");
+    let [first, answer, second] = ["What is this?", "A sign.", "And <image>?"].map(|part| turns.find(part).expect(turns));
+    assert!(turns.find("<image>").unwrap() < first && first < answer && answer < second, "{turns}");
+    assert_eq!(prompt("plain").matches("<image>").count(), 2);
+    assert_eq!(prompt("text").matches("<image>").count(), 0);
+    let rows = (64 + 16 * 9) + (64 + 8 * 25);
+    for key in ["pair", "turns", "plain"] {
+        assert!(records[key]["prompt_tokens"].as_u64().unwrap() > rows, "{key}");
+        assert_eq!(records[key]["failure"], Value::Null, "{key}");
+        assert_eq!(records[key]["timings"]["group"]["questions"], json!(3), "the three share their images");
+    }
+    assert!(records["text"]["prompt_tokens"].as_u64().unwrap() < 200);
+    assert_eq!(records["sliver"]["failure"]["kind"], "image");
+
+    // Asked alone, the conversation is answered alike.
+    let talk = data.join("talk.json");
+    let earlier = json!([
+        {"role": "user", "text": "<image>\nWhat is this?", "images": ["64x128.png"]}, {"role": "assistant", "text": "A sign."},
+    ]);
+    std::fs::write(&talk, earlier.to_string()).unwrap();
+    let question = format!("And <image>?\n{instruction}");
+    let image = data.join("300x100.png");
+    let asked = gauge_json(&[
+        "ask",
+        text(&package),
+        "--conversation",
+        text(&talk),
+        "--image",
+        text(&image),
+        "--prompt",
+        &question,
+        "--max-new-tokens",
+        "32",
+        "--json",
+    ]);
+    assert_eq!(asked["prompt"], records["turns"]["prompt"]);
+    assert_eq!(asked["token_ids"], records["turns"]["token_ids"]);
 }
