@@ -280,17 +280,17 @@ fn verification_replays_tiled_images() {
     let pixels: Vec<_> = prepared.images.iter().map(|image| image.pixels.view()).collect();
     let pixels = ndarray::concatenate(ndarray::Axis(0), &pixels).unwrap();
     assert_eq!(pixels.shape(), [7, 3, 64, 64]);
+    let (rows, width) = trace.image_rows.dim();
     let tokens: Vec<i64> = trace.token_ids.iter().map(|&id| i64::from(id)).collect();
     let mut tensors = vec![
         ("image_file.0".to_owned(), "U8", vec![], std::fs::read(&files[0]).unwrap()),
         ("image_file.1".to_owned(), "U8", vec![], std::fs::read(&files[1]).unwrap()),
         ("pixel_values".to_owned(), "F32", pixels.shape().to_vec(), floats(&mut pixels.iter().copied())),
         ("features".to_owned(), "F32", trace.features.shape().to_vec(), floats(&mut trace.features.iter().copied())),
-        ("image_embeds".to_owned(), "F32", trace.image_embeds.shape().to_vec(), floats(&mut trace.image_embeds.iter().copied())),
         ("input_ids".to_owned(), "I64", vec![ids.len()], integers(&ids)),
         ("logits".to_owned(), "F32", trace.logits.shape().to_vec(), floats(&mut trace.logits.iter().copied())),
         ("token_ids".to_owned(), "I64", vec![tokens.len()], integers(&tokens)),
-        ("image_rows".to_owned(), "F32", trace.image_rows.shape().to_vec(), floats(&mut trace.image_rows.iter().copied())),
+        ("image_embeds".to_owned(), "F32", vec![1, rows, width], floats(&mut trace.image_rows.iter().copied())),
     ];
     for (name, _, shape, bytes) in &mut tensors {
         *name = format!("case.0.{name}");
@@ -309,19 +309,21 @@ fn verification_replays_tiled_images() {
     assert_eq!(report["passed"], true, "{report:#}");
     let case = &report["cases"][0];
     assert_eq!(case["prompt_tokens_equal"], true);
-    assert!(case["image_rows"]["max_absolute"].as_f64().unwrap() < 1e-4, "{case}");
+    assert!(case["image_embeds"]["max_absolute"].as_f64().unwrap() < 1e-4, "{case}");
     // The first value of the last merged row, by a tenth.
-    let (last, rows) = (tensors.len() - 1, trace.image_rows.nrows());
-    let at = (rows - 1) * trace.image_rows.ncols() * 4;
+    let last = tensors.len() - 1;
+    let at = (rows - 1) * width * 4;
     let changed = (trace.image_rows[[rows - 1, 0]] + 0.1).to_le_bytes();
     tensors[last].3[at..at + 4].copy_from_slice(&changed);
     write(&tensors);
     let report = gauge_json(&["package", "verify", text(&root), "--json"]);
-    let difference = report["cases"][0]["image_rows"]["max_absolute"].as_f64().unwrap();
+    let difference = report["cases"][0]["image_embeds"]["max_absolute"].as_f64().unwrap();
     assert!((difference - 0.1).abs() < 1e-3, "{difference}");
-    write(&tensors[..last]);
+    // Rows that were not merged are of another shape.
+    tensors[last].2 = vec![rows, 1, width];
+    write(&tensors);
     let error = gauge_fails(&["package", "verify", text(&root)], 102);
-    assert!(error.contains("`image_rows` is missing"), "{error}");
+    assert!(error.contains("image_embeds: shape"), "{error}");
 }
 
 #[test]

@@ -44,8 +44,8 @@ impl Benchmark {
     }
 }
 
-/// SHA-256, hexadecimal, over key, question, prompt, reference and earlier turns of each sample in order. Two runs answer the same
-/// questions exactly if it is equal. Every part is preceded by its length in bytes, so that parts cannot run together.
+/// SHA-256, hexadecimal, over key, question, prompt, reference and earlier turns of each sample in order. Two runs answer the
+/// same questions exactly if it is equal. Every part is preceded by its length in bytes, so that parts cannot run together.
 pub fn samples_sha256<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> String {
     let mut hasher = Sha256::new();
     for sample in samples {
