@@ -94,10 +94,12 @@ pub struct TileMerge {
     pub base_view: bool,
     /// Whether the learned row `image_newline` ends each line of the grid, and an image of one tile.
     pub newline: bool,
-    /// `anyres_max_N`: a grid of more than about N tiles' rows is scaled down to as many, bilinearly.
+    /// `anyres_max_N`: a grid of more than about N tiles' rows is scaled down to as many, bilinearly. Only for
+    /// [`TileOrder::SpatialUnpad`], as in both references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum_tiles: Option<u32>,
-    /// `maxpool2x2`: the largest of each two by two rows stands for the four.
+    /// `maxpool2x2`: the largest of each two by two rows stands for the four. LLaVA-NeXT then leaves padding where it is and
+    /// ends no line of a grid with a newline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub max_pool: bool,
     /// How the size of the picture within the grid is rounded.
@@ -126,8 +128,37 @@ pub enum UnpadRounding {
     SevenDigits,
 }
 
+impl Tiling {
+    /// The number of grids, such as `5 grids`.
+    fn grids(&self) -> String {
+        let count = self.pinpoints.len();
+        if count == 1 { "1 grid".to_owned() } else { format!("{count} grids") }
+    }
+}
+
+impl TileMerge {
+    /// The merging in a few words, in LLaVA's names, such as `spatial_unpad, max 9`.
+    fn summary(&self) -> String {
+        let mut summary = match self.order {
+            TileOrder::Flat => "flat",
+            TileOrder::Spatial => "spatial",
+            TileOrder::SpatialUnpad => "spatial_unpad",
+        }
+        .to_owned();
+        for (set, name) in [(self.max_pool, "_maxpool2x2"), (!self.base_view, "_nobase")] {
+            if set {
+                summary.push_str(name);
+            }
+        }
+        if let Some(tiles) = self.maximum_tiles {
+            summary.push_str(&format!(", max {tiles}"));
+        }
+        summary
+    }
+}
+
 impl ImageRecipe {
-    /// The recipe in a few words, such as `pad, 336 px, bicubic`.
+    /// The recipe in a few words, such as `pad, 336 px, bicubic` or `any-res, 5 grids of 336 px, bicubic, spatial_unpad`.
     pub fn summary(&self) -> String {
         let aspect = match self.aspect {
             AspectMode::Square => "square",
@@ -146,7 +177,9 @@ impl ImageRecipe {
             Resample::Bilinear => "bilinear",
             Resample::Bicubic => "bicubic",
         };
-        format!("{aspect}, {size}, {resample}")
+        let Some(tiling) = &self.tiling else { return format!("{aspect}, {size}, {resample}") };
+        let several = if tiling.only_single_images { format!(", several images {aspect}") } else { String::new() };
+        format!("any-res, {} of {size}, {resample}, {}{several}", tiling.grids(), tiling.merge.summary())
     }
 }
 

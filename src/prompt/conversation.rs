@@ -1,9 +1,10 @@
 //! LLaVA's conversation templates (`llava/conversation.py`) as data, and the five ways in which they join turns.
 //!
 //! The image rule is the one of LLaVA's evaluation scripts (`model_vqa_loader.py` and its siblings) for every template:
-//! the image marks stand first in the user's turn, each followed by a newline, then the question. The 2023 models of the
-//! `v0` kind were trained with the image after the question as well, and the `mmtag` templates wrap it in
-//! `<Image>…</Image>` in the web demo; the evaluation scripts do neither, and neither does this room.
+//! the image marks stand first in the user's turn, each followed by a newline, then the question, unless the question places
+//! them itself (`run_llava.py`). The 2023 models of the `v0` kind were trained with the image after the question as well, and
+//! the `mmtag` templates wrap it in `<Image>…</Image>` in the web demo; the evaluation scripts do neither, and neither does
+//! this room.
 
 use super::error::PromptError;
 use super::turn::{Role, Turn};
@@ -162,8 +163,7 @@ impl Conversation {
     /// The prompt that `get_prompt` of LLaVA gives after `append_message` of each turn and an empty last answer. The turns
     /// alternate from a first to a last question.
     pub fn render(&self, turns: &[Turn], image_mark: &str) -> Result<String, PromptError> {
-        let asked =
-            turns.iter().map(|turn| (turn.role, format!("{}{}", format!("{image_mark}\n").repeat(turn.images), turn.text)));
+        let asked = turns.iter().map(|turn| (turn.role, turn.marked_text(image_mark)));
         let examples = self.examples.iter().enumerate().map(|(index, text)| {
             let role = if index % 2 == 0 { Role::User } else { Role::Assistant };
             (role, (*text).to_owned())
