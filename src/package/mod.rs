@@ -17,7 +17,7 @@ pub use manifest::{
 };
 pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};
 pub use recipe::{
-    AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TileMerge, TileOrder, Tiling, TokenizationMode,
+    AspectMode, CONVERSATIONS, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TileMerge, TileOrder, Tiling, TokenizationMode,
     UnpadRounding,
 };
 pub use safetensors::TensorFile;
