@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use llava_gauge::engine::{
-    Engine, EngineError, EngineOptions, Generation, GroupAnswer, ImageGroup, OrtEngine, Request, RequestFailure, Scheduling,
-    Segment, StopReason, StopRule, Trace,
+    Engine, EngineError, EngineOptions, Generation, GroupAnswer, ImageGroup, ImageTiles, OrtEngine, Request, RequestFailure,
+    Scheduling, Segment, StopReason, StopRule, Trace,
 };
-use llava_gauge::package::Package;
+use llava_gauge::package::{Package, TensorLocation, TileMerge, TileOrder, Tiling, UnpadRounding};
 use ndarray::Array4;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -32,11 +32,19 @@ fn engine(options: &EngineOptions) -> OrtEngine {
     OrtEngine::load(&Package::open(&fixture().join("tiny")).unwrap(), options).unwrap()
 }
 
-/// The images that `make_tiny.py` uses.
-fn image(seed: usize) -> Array4<f32> {
+fn pixels(seed: usize) -> Array4<f32> {
     Array4::from_shape_fn((1, 3, 8, 8), |(_, channel, y, x)| {
         (0.37 * (channel * 64 + y * 8 + x) as f64 + seed as f64).sin() as f32
     })
+}
+
+fn tiles(pixels: Array4<f32>) -> ImageTiles {
+    ImageTiles { pixels, width: 8, height: 8 }
+}
+
+/// The images that `make_tiny.py` uses.
+fn image(seed: usize) -> ImageTiles {
+    tiles(pixels(seed))
 }
 
 struct Never;
@@ -366,7 +374,7 @@ fn a_question_that_is_too_long_fails_alone() {
 fn malformed_requests_are_named() {
     let mut engine = engine(&options(Scheduling::PackedTree));
     let good = question(&[20]);
-    let ask = |engine: &mut OrtEngine, images: &[Array4<f32>], segments: Vec<Segment>, max_new_tokens| {
+    let ask = |engine: &mut OrtEngine, images: &[ImageTiles], segments: Vec<Segment>, max_new_tokens| {
         let first = Request { segments: vec![text(&[1])], max_new_tokens: 1, stop: &Never };
         let requests = [first, Request { segments, max_new_tokens, stop: &Never }];
         match engine.answer(&ImageGroup { images, requests: &requests }) {
@@ -385,7 +393,7 @@ fn malformed_requests_are_named() {
         assert_eq!(ask(&mut engine, &images, segments, max_new_tokens), expected);
     }
     for shape in [(1, 3, 8, 9), (1, 1, 8, 8), (0, 3, 8, 8)] {
-        let message = ask(&mut engine, &[Array4::zeros(shape)], good.clone(), 1);
+        let message = ask(&mut engine, &[tiles(Array4::zeros(shape))], good.clone(), 1);
         assert!(message.contains("expected [tiles, 3, 8, 8]"), "{message}");
     }
     let empty = engine.answer(&ImageGroup { images: &images, requests: &[] }).unwrap();
@@ -396,26 +404,152 @@ fn malformed_requests_are_named() {
 fn pixels_of_any_memory_layout_are_read_in_order() {
     let mut engine = engine(&options(Scheduling::PackedTree));
     let request = Request { segments: question(&[20, 7]), max_new_tokens: 1, stop: &Never };
-    let plain = image(0);
+    let plain = pixels(0);
     let mut turned = Array4::zeros((1, 8, 8, 3));
     turned.assign(&plain.clone().permuted_axes([0, 2, 3, 1]));
     let turned = turned.permuted_axes([0, 3, 1, 2]);
     assert!(!turned.is_standard_layout());
-    let left = engine.trace_single(&[plain], &request, None).unwrap();
-    let right = engine.trace_single(&[turned], &request, None).unwrap();
+    let left = engine.trace_single(&[tiles(plain)], &request, None).unwrap();
+    let right = engine.trace_single(&[tiles(turned)], &request, None).unwrap();
     assert_eq!(left, right);
 }
 
 #[test]
 fn two_tiles_give_twice_the_rows() {
     let mut engine = engine(&options(Scheduling::PackedTree));
-    let tiles = ndarray::concatenate(ndarray::Axis(0), &[image(0).view(), image(1).view()]).unwrap();
+    let both = ndarray::concatenate(ndarray::Axis(0), &[pixels(0).view(), pixels(1).view()]).unwrap();
     let request = |segments| Request { segments, max_new_tokens: 3, stop: &Never };
-    let joined = engine.trace_single(&[tiles], &request(vec![text(&[1]), Segment::Image(0), text(&[7])]), None).unwrap();
+    let joined = engine.trace_single(&[tiles(both)], &request(vec![text(&[1]), Segment::Image(0), text(&[7])]), None).unwrap();
     let apart = vec![text(&[1]), Segment::Image(0), Segment::Image(1), text(&[7])];
     let apart = engine.trace_single(&[image(0), image(1)], &request(apart), None).unwrap();
     assert_eq!(joined.features.dim(), (2, 4, 8));
     assert_eq!(joined.token_ids, apart.token_ids);
+}
+
+/// A token whose embedding row serves as the newline row.
+const NEWLINE_TOKEN: u32 = 50;
+
+/// The tiny package as if its images were tiled, without the files' knowing.
+fn tiled_package(order: TileOrder, newline: bool) -> Package {
+    let mut package = Package::open(&fixture().join("tiny")).unwrap();
+    let manifest = &mut package.manifest;
+    let embedding = &manifest.llm.embedding;
+    let bytes = embedding.shape[1] as u64 * 4;
+    let offset = embedding.offset + u64::from(NEWLINE_TOKEN) * bytes;
+    manifest.projector.image_newline =
+        Some(TensorLocation { offset, bytes, shape: vec![embedding.shape[1]], ..embedding.clone() });
+    manifest.image.tiling = Some(Tiling {
+        pinpoints: vec![[8, 16], [16, 8], [24, 32]],
+        tile: 8,
+        only_single_images: false,
+        merge: TileMerge {
+            order,
+            base_view: true,
+            newline,
+            maximum_tiles: None,
+            max_pool: false,
+            unpad_rounding: UnpadRounding::SevenDigits,
+        },
+    });
+    package
+}
+
+/// An image of so many tiles, all different.
+fn tiled_image(count: usize, width: u32, height: u32) -> ImageTiles {
+    let tiles: Vec<_> = (0..count).map(|tile| pixels(10 + tile)).collect();
+    let views: Vec<_> = tiles.iter().map(|tile| tile.view()).collect();
+    ImageTiles { pixels: ndarray::concatenate(ndarray::Axis(0), &views).unwrap(), width, height }
+}
+
+#[test]
+fn an_image_of_one_tile_ends_with_the_newline_row() {
+    let package = tiled_package(TileOrder::SpatialUnpad, true);
+    let mut engine = OrtEngine::load(&package, &options(Scheduling::PackedTree)).unwrap();
+    let with_newline = ask(&mut engine, &[question(&[20, 7])], 6);
+    let mut plain = self::engine(&options(Scheduling::PackedTree));
+    let written_out = vec![text(&[1, 5, 9, 14]), Segment::Image(0), text(&[NEWLINE_TOKEN, 20, 7])];
+    assert_eq!(tokens(&with_newline), tokens(&ask(&mut plain, &[written_out], 6)));
+    assert_ne!(tokens(&with_newline), tokens(&ask(&mut plain, &[question(&[20, 7])], 6)));
+    assert_eq!(with_newline.timings.prefill_tokens, 4 + 5 + 2);
+}
+
+#[test]
+fn tiles_are_encoded_in_order_and_merged_line_by_line() {
+    let mut engine = OrtEngine::load(&tiled_package(TileOrder::Spatial, true), &options(Scheduling::PackedTree)).unwrap();
+    let request = Request { segments: question(&[20, 7]), max_new_tokens: 3, stop: &Never };
+    // The whole view and 3 lines of 4 tiles: more than one run of the encoder takes.
+    let image = tiled_image(13, 640, 480);
+    let trace = engine.trace_single(std::slice::from_ref(&image), &request, None).unwrap();
+    assert_eq!((trace.features.dim(), trace.image_embeds.dim()), ((13, 4, 8), (13, 4, 32)));
+    let mut plain = self::engine(&options(Scheduling::PackedTree));
+    for tile in [0, 7, 8, 12] {
+        let alone = plain.trace_single(&[tiles(pixels(10 + tile))], &request, None).unwrap();
+        let own = trace.image_embeds.index_axis(ndarray::Axis(0), tile);
+        for (own, alone) in own.iter().zip(alone.image_embeds.iter()) {
+            assert!((own - alone).abs() < 1e-5, "tile {tile}: rounding of sums of 48 products in another order");
+        }
+        assert_eq!(alone.image_rows.as_slice(), alone.image_embeds.as_slice(), "one tile is its image");
+    }
+    // 4 rows of the whole view, then 6 lines of 8 rows and a newline row.
+    assert_eq!(trace.image_rows.dim(), (4 + 6 * 9, 32));
+    let newline = trace.image_rows.row(4 + 8);
+    for line in 0..6 {
+        assert_eq!(trace.image_rows.row(4 + line * 9 + 8), newline);
+        for column in 0..8 {
+            let (tile, row) = (1 + line / 2 * 4 + column / 2, line % 2 * 2 + column % 2);
+            let expected = trace.image_embeds.index_axis(ndarray::Axis(0), tile);
+            assert_eq!(trace.image_rows.row(4 + line * 9 + column), expected.row(row), "line {line}, column {column}");
+        }
+    }
+}
+
+#[test]
+fn images_of_different_sizes_share_a_group() {
+    // 13 tiles of which little shows (a wide picture), 3 tiles, and one: all in one group, in one prompt and apart.
+    let images = [tiled_image(13, 640, 380), tiled_image(3, 8, 16), image(0)];
+    let ask_all = |scheduling| {
+        let mut engine = OrtEngine::load(&tiled_package(TileOrder::SpatialUnpad, true), &options(scheduling)).unwrap();
+        let system = || text(&[1, 5, 9, 14]);
+        let prompts = [
+            vec![system(), Segment::Image(0), text(&[20, 7])],
+            vec![system(), Segment::Image(0), text(&[41, 42, 7])],
+            vec![system(), Segment::Image(1), text(&[20, 7])],
+            vec![system(), Segment::Image(2), Segment::Image(1), text(&[60, 7])],
+            vec![system(), Segment::Image(0), Segment::Image(1), text(&[60]), Segment::Image(2), text(&[7])],
+        ];
+        let requests: Vec<Request<'_>> =
+            prompts.into_iter().map(|segments| Request { segments, max_new_tokens: 5, stop: &Never }).collect();
+        engine.answer(&ImageGroup { images: &images, requests: &requests }).unwrap()
+    };
+    let (packed, alone) = (ask_all(Scheduling::PackedTree), ask_all(Scheduling::OneByOne));
+    assert_eq!(tokens(&packed), tokens(&alone));
+    // Lines kept of the wide picture: 8 · 380 / 640 = 4.75, so 6 - 2 · ((6 - 4) / 2) = 4 of 9 rows.
+    let rows = [4 + 4 * 9, 4 + 4 * 3, 5];
+    let text_tokens = 5 * 4 + 2 + 3 + 2 + 2 + 2;
+    assert_eq!(alone.timings.prefill_tokens, 3 * rows[0] + 3 * rows[1] + 2 * rows[2] + text_tokens);
+}
+
+#[test]
+fn tiles_that_do_not_fit_their_image_are_named() {
+    let mut engine = OrtEngine::load(&tiled_package(TileOrder::SpatialUnpad, true), &options(Scheduling::PackedTree)).unwrap();
+    let request = [Request { segments: question(&[20, 7]), max_new_tokens: 3, stop: &Never }];
+    let images = [tiled_image(4, 640, 480)];
+    let error = engine.answer(&ImageGroup { images: &images, requests: &request }).unwrap_err().to_string();
+    assert_eq!(error, "request 0: an image of 640 x 480 pixels has 1 or 13 tiles, found 4");
+    // More rows than the model has positions are counted, not spelled out.
+    let mut huge = tiled_package(TileOrder::Flat, false);
+    huge.manifest.image.tiling.as_mut().unwrap().pinpoints = vec![[8 * 50, 8]];
+    let mut engine = OrtEngine::load(&huge, &options(Scheduling::PackedTree)).unwrap();
+    let images = [tiled_image(51, 8, 400)];
+    let answer = engine.answer(&ImageGroup { images: &images, requests: &request }).unwrap();
+    assert!(matches!(answer.answers[0], Err(RequestFailure::TooLong { prompt_tokens: 210, .. })));
+    // A newline row that is not there, or of another width.
+    let mut package = tiled_package(TileOrder::SpatialUnpad, true);
+    package.manifest.projector.image_newline.as_mut().unwrap().shape = vec![31];
+    let error = OrtEngine::load(&package, &options(Scheduling::PackedTree)).err().unwrap().to_string();
+    assert!(error.contains("image_newline has shape [31], expected [32]"), "{error}");
+    package.manifest.projector.image_newline = None;
+    assert!(OrtEngine::load(&package, &options(Scheduling::PackedTree)).err().unwrap().to_string().contains("newline row"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use export_support::Scratch;
 use llava_gauge::onnx::proto::{ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
-use llava_gauge::package::{Manifest, Package, PackageError};
+use llava_gauge::package::{Manifest, Package, PackageError, TensorLocation, TileMerge, TileOrder, Tiling, UnpadRounding};
 use prost::Message;
 
 /// An untouched package and a folder for each change of it.
@@ -97,6 +97,62 @@ fn manifests_that_do_not_fit_are_refused() {
     }
     fs::write(&path, vec![b'#'; 2 << 20]).unwrap();
     refused(&scratch.package, &["larger than"]);
+}
+
+#[test]
+fn tilings_that_do_not_fit_the_vision_tower_are_refused() {
+    let (scratch, package) = package();
+    let vision = &package.manifest.vision;
+    let tile = vision.image_size as u32;
+    let side = vision.image_size / vision.patch_size;
+    assert_eq!(side * side, vision.tokens_per_image);
+    let newline = |width: usize| {
+        let embedding = package.manifest.llm.embedding.clone();
+        Some(TensorLocation { bytes: width as u64 * embedding.dtype.bytes(), shape: vec![width], ..embedding })
+    };
+    let merge = TileMerge {
+        order: TileOrder::SpatialUnpad,
+        base_view: true,
+        newline: true,
+        maximum_tiles: Some(9),
+        max_pool: false,
+        unpad_rounding: UnpadRounding::SevenDigits,
+    };
+    let tiling = Tiling { pinpoints: vec![[tile, 2 * tile]], tile, only_single_images: false, merge };
+    let width = package.manifest.projector.output_size;
+    let accepted = |manifest: &mut Manifest| {
+        manifest.image.tiling = Some(tiling.clone());
+        manifest.projector.image_newline = newline(width);
+    };
+    edit_manifest(&scratch.package, accepted);
+    let opened = Package::open(&scratch.package).unwrap();
+    assert_eq!(opened.manifest.image.tiling.as_ref(), Some(&tiling));
+    assert_ne!(opened.identity, package.identity);
+
+    type Change<'a> = &'a dyn Fn(&mut Manifest, &mut Tiling);
+    let cases: [(Change<'_>, &str); 11] = [
+        (&|_, tiling| tiling.tile = tile + 1, "image.tiling.tile is"),
+        (&|_, tiling| tiling.pinpoints.clear(), "image.tiling.pinpoints is a list of 0"),
+        (&|_, tiling| tiling.pinpoints.push([tile, tile + 1]), "image.tiling.pinpoints is ["),
+        (&|_, tiling| tiling.pinpoints.push([0, tile]), "image.tiling.pinpoints is [0, "),
+        (&|_, tiling| tiling.pinpoints.push([128 * tile, tile]), "that make at most 127 tiles"),
+        (&|_, tiling| tiling.pinpoints = vec![[tile, tile]; 5000], "a list of 5000, expected 1 to 4096"),
+        (&|_, tiling| tiling.merge.maximum_tiles = Some(0), "image.tiling.merge.maximum_tiles is 0"),
+        (&|_, tiling| tiling.merge.order = TileOrder::Flat, "image.tiling.merge.newline is true"),
+        (&|manifest, _| manifest.vision.patch_size += 1, "image.tiling.merge.order is spatial, with"),
+        (&|manifest, _| manifest.projector.image_newline = None, "projector.image_newline is missing"),
+        (&|manifest, _| manifest.projector.image_newline = newline(width - 1), "projector.image_newline.shape is"),
+    ];
+    for (change, part) in cases {
+        edit_manifest(&scratch.package, |manifest| {
+            *manifest = package.manifest.clone();
+            accepted(manifest);
+            let mut tiling = tiling.clone();
+            change(manifest, &mut tiling);
+            manifest.image.tiling = Some(tiling);
+        });
+        refused(&scratch.package, &[part]);
+    }
 }
 
 #[test]

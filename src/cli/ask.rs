@@ -1,4 +1,4 @@
-//! `ask`: one question about an image.
+//! `ask`: one question about images, perhaps after earlier turns.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -7,10 +7,12 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
+use super::conversation::Conversation;
 use super::exit::{Exit, Failure};
 use super::{Globals, VerbResult, model, terminal};
 use crate::engine::{Engine, ImageGroup, Request, Scheduling};
-use crate::run::{PrompterStop, segments};
+use crate::prompt::{Prompter, Turn};
+use crate::run::{PreparedImages, PrompterStop, segments};
 
 /// Arguments of `ask`.
 #[derive(Debug, Args)]
@@ -20,11 +22,15 @@ pub struct AskArguments {
     /// Image file; repeat for several images
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// The question
-    #[arg(long)]
-    prompt: String,
+    /// The question; `<image>` in it places the images, as many marks as images; without marks they stand before it
+    #[arg(long, required_unless_present = "conversation")]
+    prompt: Option<String>,
+    /// Earlier turns: a JSON file `[{"role": "user", "text": "…", "images": ["file", …]}, {"role": "assistant", "text": "…"}]`
+    /// with image files named from its folder. If its last turn is a question, that is asked
+    #[arg(long, value_name = "FILE")]
+    conversation: Option<PathBuf>,
     /// Take the prompt as it is, `<image>` marks included, without any template
-    #[arg(long)]
+    #[arg(long, requires = "prompt", conflicts_with = "conversation")]
     raw_prompt: bool,
     /// Longest answer in tokens
     #[arg(long, value_name = "N", default_value = "128")]
@@ -39,6 +45,10 @@ pub struct AskArguments {
 struct Answer {
     format: u32,
     package: String,
+    /// Empty for a raw prompt.
+    turns: Vec<Turn>,
+    /// All images in the order of the prompt.
+    images: Vec<AskedImage>,
     /// As rendered, image marks included.
     prompt: String,
     /// Image marks expanded to the image's rows; the rows carry the image token id, or -200 where the format has none.
@@ -52,6 +62,17 @@ struct Answer {
     logprobs: Vec<f32>,
     stop_reason: &'static str,
     timings_ms: Timings,
+}
+
+#[derive(Debug, Serialize)]
+struct AskedImage {
+    file: PathBuf,
+    width: u32,
+    height: u32,
+    /// Tiles that the vision encoder saw, the view of the whole picture included.
+    tiles: usize,
+    /// Tokens in the prompt.
+    rows: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,37 +96,28 @@ pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
     let mut model = model::load(&arguments.package, globals, Scheduling::PackedTree)?;
     let load_ms = milliseconds(started);
 
-    let started = Instant::now();
     let manifest = &model.package.manifest;
-    let mut pixels = Vec::with_capacity(arguments.image.len());
-    for path in &arguments.image {
-        let image = crate::image::load(path, &manifest.image).map_err(|error| Failure::new(Exit::Rejected, error))?;
-        pixels.push(image.pixels);
-    }
+    let (conversation, prompt) = rendered(&arguments, &model.prompter)?;
+    let started = Instant::now();
+    let prepared = PreparedImages::load(&conversation.images, manifest)?;
     let image_ms = milliseconds(started);
 
-    let prompt = if arguments.raw_prompt {
-        arguments.prompt.clone()
-    } else {
-        model.prompter.render(&arguments.prompt, arguments.image.len())?
-    };
     let tokenized = model.prompter.tokenize(&prompt)?;
-    if tokenized.image_count() != pixels.len() {
+    if tokenized.image_count() != prepared.images.len() {
         let error = anyhow::anyhow!(
             "the prompt has {} image marks ({}) but {} images were given",
             tokenized.image_count(),
             manifest.prompt.image_mark,
-            pixels.len()
+            prepared.images.len()
         );
         return Err(Failure::new(Exit::Setup, error));
     }
-    let rows = vec![manifest.vision.tokens_per_image; pixels.len()];
     let image_token = manifest.prompt.image_token_id.map_or(IMAGE_TOKEN_INDEX, i64::from);
-    let (prompt_token_ids, spans) = tokenized.expanded_ids(&rows, image_token)?;
+    let (prompt_token_ids, spans) = tokenized.expanded_ids(&prepared.rows, image_token)?;
 
     let stop = PrompterStop { prompter: &model.prompter };
     let request = Request { segments: segments(&tokenized.pieces), max_new_tokens: arguments.max_new_tokens.get(), stop: &stop };
-    let mut group = model.engine.answer(&ImageGroup { images: &pixels, requests: std::slice::from_ref(&request) })?;
+    let mut group = model.engine.answer(&ImageGroup { images: &prepared.images, requests: std::slice::from_ref(&request) })?;
     let generation = group
         .answers
         .pop()
@@ -121,6 +133,8 @@ pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
     terminal::print_json(&Answer {
         format: 1,
         package: manifest.name.clone(),
+        images: asked_images(conversation.images, &prepared),
+        turns: conversation.turns,
         prompt,
         prompt_token_ids,
         image_spans: spans.into_iter().map(|span| [span.start, span.end]).collect(),
@@ -140,6 +154,32 @@ pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
         },
     })?;
     Ok(Exit::Success)
+}
+
+/// The conversation that is asked, and its prompt. A raw prompt has images but no turns.
+fn rendered(arguments: &AskArguments, prompter: &Prompter) -> Result<(Conversation, String), Failure> {
+    if let (true, Some(prompt)) = (arguments.raw_prompt, &arguments.prompt) {
+        return Ok((Conversation { images: arguments.image.clone(), ..Conversation::default() }, prompt.clone()));
+    }
+    let mut conversation = match &arguments.conversation {
+        Some(path) => Conversation::read(path, prompter)?,
+        None => Conversation::default(),
+    };
+    conversation.ask(prompter, arguments.prompt.as_deref(), &arguments.image)?;
+    let prompt = prompter.render_conversation(&conversation.turns)?;
+    Ok((conversation, prompt))
+}
+
+fn asked_images(files: Vec<PathBuf>, prepared: &PreparedImages) -> Vec<AskedImage> {
+    let images = prepared.images.iter().zip(&prepared.rows);
+    let asked = files.into_iter().zip(images).map(|(file, (image, &rows))| AskedImage {
+        file,
+        width: image.width,
+        height: image.height,
+        tiles: image.pixels.shape().first().copied().unwrap_or(0),
+        rows,
+    });
+    asked.collect()
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -108,6 +108,7 @@ exit_for! {
     crate::engine::EngineError => engine_exit,
     crate::export::ExportError => |_| Exit::Rejected,
     crate::guard::files::GuardError => |_| Exit::Rejected,
+    crate::image::ImageError => |_| Exit::Rejected,
     crate::package::PackageError => |_| Exit::Rejected,
     crate::prompt::PromptError => |_| Exit::Rejected,
     crate::report::ReportError => |_| Exit::Output,

@@ -8,6 +8,7 @@ mod ask;
 mod benchmarks;
 mod clock;
 mod compare;
+mod conversation;
 mod demo;
 mod doctor;
 mod exit;
@@ -69,7 +70,7 @@ enum Verb {
     Report(report::ReportArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs
     Export(export::ExportArguments),
-    /// Ask a package one question about an image
+    /// Ask a package a question about images, also as the next turn of a conversation
     Ask(ask::AskArguments),
     /// Score predictions that were made elsewhere; no model needed
     Score(score::ScoreArguments),

@@ -264,8 +264,7 @@ fn run_one(
         benchmark,
         plan: &plan,
         prompter: &model.prompter,
-        image_recipe: &model.package.manifest.image,
-        rows_per_image: model.package.manifest.vision.tokens_per_image,
+        manifest: &model.package.manifest,
         max_new_tokens,
         stop: &stop.stop,
     };

@@ -1,11 +1,12 @@
 //! The engine room: the only room that knows ONNX Runtime.
 //!
-//! Owns finding and loading the runtime library, sessions, the three stages, the key-value cache, packing the questions
+//! Owns finding and loading the runtime library, sessions, the three stages, merging the rows of an image's tiles, the key-value cache, packing the questions
 //! of an image into one tree, and decoding; also a mock engine that answers from a script. It must not know benchmarks,
 //! scorers, tokenizers or image files: it takes pixel tensors and token segments, and gives token ids and timings.
 
 mod decoder;
 mod embedding;
+mod merge;
 mod mock;
 mod options;
 mod ort_engine;
@@ -22,6 +23,6 @@ pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
 pub use runtime::doctor::physical_cores;
 pub use types::{
-    Engine, EngineError, Generation, GroupAnswer, ImageGroup, Request, RequestFailure, Segment, StageTimings, StopReason,
-    StopRule,
+    Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings,
+    StopReason, StopRule,
 };

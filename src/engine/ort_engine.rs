@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ndarray::{Array2, Array3, Array4, Axis, concatenate};
+use ndarray::{Array2, Array3};
 
 use super::decoder::LanguageModel;
 use super::embedding::EmbeddingTable;
@@ -12,9 +12,9 @@ use super::runtime::{self, RuntimeInfo, RuntimeOptions};
 use super::sampling;
 use super::session::Graph;
 use super::tree::{self, Member, Outcome, Tree};
-use super::types::{Engine, EngineError, GroupAnswer, ImageGroup, Request, RequestFailure, Segment, StageTimings};
-use super::vision::{EncodedImage, ImageEncoder};
-use crate::package::Package;
+use super::types::{Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings};
+use super::vision::{EncodedImage, ImageEncoder, join_tiles};
+use crate::package::{Package, RowLayout};
 
 /// A loaded package.
 pub struct OrtEngine {
@@ -31,8 +31,11 @@ pub struct OrtEngine {
 pub struct Trace {
     /// Vision features of all images' tiles in order, `[tiles, tokens_per_image, hidden_size]`.
     pub features: Array3<f32>,
-    /// Projected rows, `[tiles, tokens_per_image, output_size]`.
+    /// Projected rows of the same tiles before they are merged, `[tiles, tokens_per_image, output_size]`.
     pub image_embeds: Array3<f32>,
+    /// Rows of all images in order as they stand in the prompt, `[rows, output_size]`: of tiled images merged, with newline
+    /// rows.
+    pub image_rows: Array2<f32>,
     /// Logits from which each token was chosen, `[steps, vocabulary_size]`.
     pub logits: Array2<f32>,
     /// The most likely token of each step, the lowest id where several are equally likely; 0 where logits are not finite.
@@ -94,31 +97,34 @@ impl OrtEngine {
     /// choose, and there are as many steps; otherwise the model's own choices, until the request's limit or stop rule.
     pub fn trace_single(
         &mut self,
-        images: &[Array4<f32>],
+        images: &[ImageTiles],
         request: &Request<'_>,
         forced: Option<&[u32]>,
     ) -> Result<Trace, EngineError> {
         let malformed = |message: String| EngineError::Request { index: 0, message };
-        let prompts = self.prompts(images, std::slice::from_ref(request))?;
-        let rows = prompts.into_iter().next().unwrap_or_default();
         let steps = forced.map_or(request.max_new_tokens, <[u32]>::len);
+        let layouts = self.layouts(images);
+        let rows = match self.prompt(0, request, steps, &layouts)? {
+            Ok(rows) => rows,
+            Err(failure) => return Err(malformed(failure.to_string())),
+        };
         if let Some(bad) = forced.and_then(|tokens| tokens.iter().find(|&&token| token as usize >= self.embedding.rows())) {
             return Err(malformed(format!("forced token {bad} is beyond the vocabulary of {}", self.embedding.rows())));
         }
         if steps == 0 {
             return Err(malformed("no token is to be generated".to_owned()));
         }
-        self.fits(&rows, steps).map_err(|failure| malformed(failure.to_string()))?;
 
         let mut timings = StageTimings::default();
-        let encoded = self.encode(images, (0..images.len()).collect(), &mut timings)?;
-        let arrays = encoded.iter().flatten().map(EncodedImage::to_arrays).collect::<Result<Vec<_>, _>>()?;
-        let joined = |arrays: Vec<_>| {
-            if arrays.is_empty() { Ok(Array3::zeros((0, 0, 0))) } else { concatenate(Axis(0), &arrays) }
-                .map_err(|error| malformed(error.to_string()))
-        };
-        let features = joined(arrays.iter().map(|(features, _)| features.view()).collect())?;
-        let image_embeds = joined(arrays.iter().map(|(_, embeds)| embeds.view()).collect())?;
+        let encoded = self.encode(images, &layouts, (0..images.len()).collect(), true, &mut timings)?;
+        let (features, image_embeds) = join_tiles(encoded.iter().flatten())?;
+        let mut image_rows = Vec::new();
+        for image in encoded.iter().flatten() {
+            image_rows.extend_from_slice(image.embeds()?);
+        }
+        let width = self.embedding.width();
+        let image_rows = Array2::from_shape_vec((image_rows.len() / width.max(1), width), image_rows)
+            .map_err(|error| malformed(error.to_string()))?;
 
         self.model.reserve(rows.len() + steps)?;
         let mut logits = Vec::with_capacity(steps * self.model.stage().vocabulary_size);
@@ -142,61 +148,67 @@ impl OrtEngine {
         }
         let logits = Array2::from_shape_vec((token_ids.len(), self.model.stage().vocabulary_size), logits)
             .map_err(|error| malformed(error.to_string()))?;
-        Ok(Trace { features, image_embeds, logits, token_ids })
+        Ok(Trace { features, image_embeds, image_rows, logits, token_ids })
     }
 
-    /// Checks the requests and spells their prompts out.
-    fn prompts(&self, images: &[Array4<f32>], requests: &[Request<'_>]) -> Result<Vec<Vec<Row>>, EngineError> {
-        let shapes: Vec<Result<usize, String>> = images.iter().map(|image| self.encoder.rows(image)).collect();
-        for (index, request) in requests.iter().enumerate() {
-            let malformed = |message: String| Err(EngineError::Request { index, message });
-            if request.max_new_tokens == 0 {
-                return malformed("max_new_tokens is 0".to_owned());
-            }
-            for segment in &request.segments {
-                match segment {
-                    Segment::Tokens(tokens) => {
-                        if let Some(token) = tokens.iter().find(|&&token| token as usize >= self.embedding.rows()) {
-                            return malformed(format!("token {token} is beyond the vocabulary of {}", self.embedding.rows()));
-                        }
+    /// How the rows of each image are merged, or why it cannot be encoded.
+    fn layouts(&self, images: &[ImageTiles]) -> Vec<Result<RowLayout, String>> {
+        images.iter().map(|image| self.encoder.layout(image)).collect()
+    }
+
+    /// Checks request `index` of a group and spells its prompt out, unless it is too long.
+    fn prompt(
+        &self,
+        index: usize,
+        request: &Request<'_>,
+        max_new_tokens: usize,
+        layouts: &[Result<RowLayout, String>],
+    ) -> Result<Result<Vec<Row>, RequestFailure>, EngineError> {
+        let malformed = |message: String| EngineError::Request { index, message };
+        if request.max_new_tokens == 0 {
+            return Err(malformed("max_new_tokens is 0".to_owned()));
+        }
+        for segment in &request.segments {
+            match segment {
+                Segment::Tokens(tokens) => {
+                    if let Some(token) = tokens.iter().find(|&&token| token as usize >= self.embedding.rows()) {
+                        return Err(malformed(format!("token {token} is beyond the vocabulary of {}", self.embedding.rows())));
                     }
-                    Segment::Image(image) => match shapes.get(*image) {
-                        None => return malformed(format!("image {image} is beyond the {} of its group", images.len())),
-                        Some(Err(message)) => return malformed(message.clone()),
-                        Some(Ok(_)) => {}
-                    },
                 }
+                Segment::Image(image) => match layouts.get(*image) {
+                    None => return Err(malformed(format!("image {image} is beyond the {} of its group", layouts.len()))),
+                    Some(Err(message)) => return Err(malformed(message.clone())),
+                    Some(Ok(_)) => {}
+                },
             }
         }
-        let rows_of_image: Vec<usize> = shapes.into_iter().map(|shape| shape.unwrap_or(0)).collect();
-        let prompts: Vec<Vec<Row>> = requests.iter().map(|request| plan::rows(&request.segments, &rows_of_image)).collect();
-        match prompts.iter().position(Vec::is_empty) {
-            Some(index) => Err(EngineError::Request { index, message: "the prompt is empty".to_owned() }),
-            None => Ok(prompts),
+        let rows_of_image: Vec<usize> = layouts.iter().map(|layout| layout.as_ref().map_or(0, RowLayout::rows)).collect();
+        let prompt_tokens = plan::length(&request.segments, &rows_of_image);
+        if prompt_tokens == 0 {
+            return Err(malformed("the prompt is empty".to_owned()));
         }
-    }
-
-    fn fits(&self, rows: &[Row], max_new_tokens: usize) -> Result<(), RequestFailure> {
         let limit_tokens = self.model.stage().maximum_positions;
-        if rows.len().saturating_add(max_new_tokens) <= limit_tokens {
-            return Ok(());
+        if prompt_tokens.saturating_add(max_new_tokens) > limit_tokens {
+            return Ok(Err(RequestFailure::TooLong { prompt_tokens, max_new_tokens, limit_tokens }));
         }
-        Err(RequestFailure::TooLong { prompt_tokens: rows.len(), max_new_tokens, limit_tokens })
+        Ok(Ok(plan::rows(&request.segments, &rows_of_image)))
     }
 
     /// Encodes the images with these indices; the others stay `None`.
     fn encode(
         &mut self,
-        images: &[Array4<f32>],
+        images: &[ImageTiles],
+        layouts: &[Result<RowLayout, String>],
         mut wanted: Vec<usize>,
+        keep_tiles: bool,
         timings: &mut StageTimings,
     ) -> Result<Vec<Option<EncodedImage>>, EngineError> {
         wanted.sort_unstable();
         wanted.dedup();
         let mut encoded: Vec<Option<EncodedImage>> = images.iter().map(|_| None).collect();
         for index in wanted {
-            if let (Some(image), Some(slot)) = (images.get(index), encoded.get_mut(index)) {
-                *slot = Some(self.encoder.encode(image, timings)?);
+            if let (Some(image), Some(Ok(layout)), Some(slot)) = (images.get(index), layouts.get(index), encoded.get_mut(index)) {
+                *slot = Some(self.encoder.encode(image, layout, keep_tiles, timings)?);
             }
         }
         Ok(encoded)
@@ -206,6 +218,7 @@ impl OrtEngine {
     fn answer_together(
         &mut self,
         group: &ImageGroup<'_>,
+        layouts: &[Result<RowLayout, String>],
         prompts: &[(usize, &[Row])],
         answers: &mut [Option<Outcome>],
         timings: &mut StageTimings,
@@ -215,7 +228,7 @@ impl OrtEngine {
             rows.iter().filter_map(|row| if let Row::Image { image, row: 0 } = row { Some(*image) } else { None }).collect()
         };
         let wanted = prompts.iter().flat_map(|(_, rows): &(usize, &[Row])| -> Vec<usize> { used(rows) }).collect();
-        let encoded = self.encode(group.images, wanted, timings)?;
+        let encoded = self.encode(group.images, layouts, wanted, false, timings)?;
 
         let prefix = plan::shared_prefix(prompts.iter().map(|(_, rows)| *rows));
         let mut demands = Vec::with_capacity(prompts.len());
@@ -251,21 +264,22 @@ impl OrtEngine {
 
 impl Engine for OrtEngine {
     fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError> {
-        let prompts = self.prompts(group.images, group.requests)?;
+        let layouts = self.layouts(group.images);
         let mut timings = StageTimings::default();
         let mut answers: Vec<Option<Outcome>> = group.requests.iter().map(|_| None).collect();
-        let mut fitting = Vec::with_capacity(prompts.len());
-        for (index, ((rows, request), slot)) in prompts.iter().zip(group.requests).zip(&mut answers).enumerate() {
-            match self.fits(rows, request.max_new_tokens) {
-                Ok(()) => fitting.push((index, rows.as_slice())),
+        let mut prompts = Vec::with_capacity(group.requests.len());
+        for (index, (request, slot)) in group.requests.iter().zip(&mut answers).enumerate() {
+            match self.prompt(index, request, request.max_new_tokens, &layouts)? {
+                Ok(rows) => prompts.push((index, rows)),
                 Err(failure) => *slot = Some(Err(failure)),
             }
         }
+        let fitting: Vec<(usize, &[Row])> = prompts.iter().map(|(index, rows)| (*index, rows.as_slice())).collect();
         match self.options.scheduling {
-            Scheduling::PackedTree => self.answer_together(group, &fitting, &mut answers, &mut timings)?,
+            Scheduling::PackedTree => self.answer_together(group, &layouts, &fitting, &mut answers, &mut timings)?,
             Scheduling::OneByOne => {
                 for prompt in &fitting {
-                    self.answer_together(group, std::slice::from_ref(prompt), &mut answers, &mut timings)?;
+                    self.answer_together(group, &layouts, std::slice::from_ref(prompt), &mut answers, &mut timings)?;
                 }
             }
         }

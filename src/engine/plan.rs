@@ -18,7 +18,7 @@ pub(super) enum Row {
     Image {
         /// The image.
         image: usize,
-        /// Row within all its tiles.
+        /// Row among those that the image gives to the prompt.
         row: usize,
     },
 }
@@ -37,6 +37,17 @@ pub(super) fn rows(segments: &[Segment], rows_of_image: &[usize]) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// Rows of a prompt, without spelling it out.
+pub(super) fn length(segments: &[Segment], rows_of_image: &[usize]) -> usize {
+    segments
+        .iter()
+        .map(|segment| match segment {
+            Segment::Tokens(tokens) => tokens.len(),
+            Segment::Image(image) => rows_of_image.get(*image).copied().unwrap_or(0),
+        })
+        .fold(0, usize::saturating_add)
 }
 
 /// Length of the longest prefix that all prompts share, such that each keeps at least one row of its own: the row whose
@@ -147,6 +158,8 @@ mod tests {
             rows,
             [Row::Token(1), Row::Token(2), Row::Image { image: 1, row: 0 }, Row::Image { image: 1, row: 1 }, Row::Token(3)]
         );
+        assert_eq!(length(&segments, &[9, 2]), 5);
+        assert_eq!(length(&[Segment::Image(0), Segment::Image(0)], &[usize::MAX]), usize::MAX);
     }
 
     #[test]

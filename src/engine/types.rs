@@ -51,10 +51,22 @@ pub struct Request<'a> {
     pub stop: &'a dyn StopRule,
 }
 
+/// An image made ready for the vision encoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageTiles {
+    /// Preprocessed pixels, `[tiles, 3, height, width]`: one tile, or with any-res tiling the whole view and then the tiles
+    /// of the grid row by row.
+    pub pixels: Array4<f32>,
+    /// Width of the original picture in pixels. It decides, for an image of several tiles, which rows only show padding.
+    pub width: u32,
+    /// Height of the original picture in pixels.
+    pub height: u32,
+}
+
 /// All questions that share the same images.
 pub struct ImageGroup<'a> {
-    /// Preprocessed images, each `[tiles, 3, height, width]` (one tile before LLaVA-1.6).
-    pub images: &'a [Array4<f32>],
+    /// Preprocessed images; each may have its own number of tiles.
+    pub images: &'a [ImageTiles],
     /// The questions.
     pub requests: &'a [Request<'a>],
 }

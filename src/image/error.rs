@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::limits::{MAX_DECODE_BYTES, MAX_PIXELS, MAX_SIDE_PIXELS};
+use super::limits::{MAX_DECODE_BYTES, MAX_PIXELS, MAX_SIDE_PIXELS, MAX_TILED_PIXELS};
 use crate::guard::files::GuardError;
 
 /// File formats that the room reads, told apart by their first bytes, never by a file name.
@@ -117,6 +117,19 @@ pub enum ImageError {
         /// Bytes found.
         bytes: usize,
     },
+    /// The tiles of an image have more pixels than the cap allows.
+    #[error("{tiles} tiles of {width} x {height} pixels are too large: at most {MAX_TILED_PIXELS} pixels in all are allowed")]
+    TilesTooLarge {
+        /// Tiles of the image, the view of the whole picture included.
+        tiles: usize,
+        /// Width of a tile in pixels.
+        width: u32,
+        /// Height of a tile in pixels.
+        height: u32,
+    },
+    /// The picture cannot be cut into tiles.
+    #[error(transparent)]
+    Tiling(#[from] crate::package::TilingError),
     /// The recipe cannot be followed.
     #[error("image recipe: {0}")]
     Recipe(String),

@@ -11,6 +11,9 @@ pub const MAX_DECODE_BYTES: u64 = 512 * 1024 * 1024;
 /// Largest image file in bytes.
 pub const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Most pixels in all tiles of an image together: 384 MB as f32 tensors. The largest released grid has 5.5 million.
+pub const MAX_TILED_PIXELS: u64 = 32_000_000;
+
 /// Checks the size that a file claims, before its pixels are decoded.
 pub(super) fn check_size(format: ImageFormat, width: u64, height: u64) -> Result<(u32, u32), ImageError> {
     if width == 0 || height == 0 {
@@ -29,4 +32,10 @@ pub(super) fn within(width: u64, height: u64) -> Option<(u32, u32)> {
 /// Checks the memory that a decoder is about to take.
 pub(super) fn check_memory(format: ImageFormat, needed_bytes: u64) -> Result<(), ImageError> {
     if needed_bytes > MAX_DECODE_BYTES { Err(ImageError::TooMuchMemory { format, needed_bytes }) } else { Ok(()) }
+}
+
+/// Checks the size of all tiles of an image together.
+pub(super) fn check_tiles(tiles: usize, width: u32, height: u32) -> Result<(), ImageError> {
+    let pixels = (tiles as u64).saturating_mul(u64::from(width) * u64::from(height));
+    if pixels > MAX_TILED_PIXELS { Err(ImageError::TilesTooLarge { tiles, width, height }) } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
 //! The package room: what a model package is.
 //!
 //! Owns the manifest (`package.toml`), the recipes that travel with a package (image preprocessing and prompt),
-//! opening a package folder, and its identity hash. It must not know ONNX Runtime, images or tokenizers: other rooms
+//! opening a package folder, its identity hash, and the geometry of tiled images, which is arithmetic on a recipe. It must not know ONNX Runtime, images or tokenizers: other rooms
 //! read the recipes and act on them.
 
 mod error;
@@ -9,6 +9,7 @@ mod manifest;
 mod open;
 mod recipe;
 pub mod safetensors;
+mod tiling;
 
 pub use error::PackageError;
 pub use manifest::{
@@ -21,3 +22,4 @@ pub use recipe::{
     UnpadRounding,
 };
 pub use safetensors::TensorFile;
+pub use tiling::{GridLayout, MAXIMUM_TILES, RowLayout, TilePlacement, TilingError};

@@ -94,7 +94,8 @@ impl Package {
         self.check_files()?;
         self.check_stages()?;
         let embedding = &self.manifest.llm.embedding;
-        self.check_tensor("llm.embedding", embedding, self.manifest.llm.hidden_size)?;
+        self.check_tensor("llm.embedding", embedding, &[None, Some(self.manifest.llm.hidden_size)])?;
+        self.check_tiling()?;
         if let PromptTemplate::ChatTemplate(name) = &self.manifest.prompt.template {
             self.record("prompt.template.chat-template", name)?;
         }
@@ -203,11 +204,32 @@ impl Package {
         Ok(())
     }
 
-    fn check_tensor(&self, field: &str, tensor: &TensorLocation, width: usize) -> Result<(), PackageError> {
+    /// The tiling fits the vision tower, and its newline row is there.
+    fn check_tiling(&self) -> Result<(), PackageError> {
+        let (vision, projector) = (&self.manifest.vision, &self.manifest.projector);
+        let newline = projector.image_newline.as_ref();
+        if let Some(location) = newline {
+            self.check_tensor("projector.image_newline", location, &[Some(projector.output_size)])?;
+        }
+        let Some(tiling) = &self.manifest.image.tiling else { return Ok(()) };
+        let side = self.manifest.patches_per_side();
+        if let Some((field, found, expected)) = tiling.faults(vision.image_size, vision.tokens_per_image, side) {
+            return Err(self.field(field, found, expected));
+        }
+        if tiling.merge.newline && newline.is_none() {
+            let expected = "the row that image.tiling.merge.newline asks for";
+            return Err(self.field("projector.image_newline", "missing", expected));
+        }
+        Ok(())
+    }
+
+    /// A tensor of this shape (`None`: any size) that lies inside a file of the package.
+    fn check_tensor(&self, field: &str, tensor: &TensorLocation, shape: &[Option<usize>]) -> Result<(), PackageError> {
         let record = self.record(&format!("{field}.file"), &tensor.file)?;
-        match tensor.shape[..] {
-            [_, columns] if columns == width => {}
-            _ => return Err(self.field(format!("{field}.shape"), format!("{:?}", tensor.shape), format!("[rows, {width}]"))),
+        let fits = |(found, expected): (&usize, &Option<usize>)| expected.is_none_or(|expected| *found == expected);
+        if tensor.shape.len() != shape.len() || !tensor.shape.iter().zip(shape).all(fits) {
+            let sizes: Vec<String> = shape.iter().map(|size| size.map_or("rows".to_owned(), |size| size.to_string())).collect();
+            return Err(self.field(format!("{field}.shape"), format!("{:?}", tensor.shape), format!("[{}]", sizes.join(", "))));
         }
         let size = |bytes: u64, &dim: &usize| bytes.checked_mul(dim as u64);
         let expected = tensor.shape.iter().try_fold(tensor.dtype.bytes(), size).unwrap_or(u64::MAX);

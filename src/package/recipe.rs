@@ -126,8 +126,37 @@ pub enum UnpadRounding {
     SevenDigits,
 }
 
+impl Tiling {
+    /// The number of grids, such as `5 grids`.
+    fn grids(&self) -> String {
+        let count = self.pinpoints.len();
+        if count == 1 { "1 grid".to_owned() } else { format!("{count} grids") }
+    }
+}
+
+impl TileMerge {
+    /// The merging in a few words, in LLaVA's names, such as `spatial_unpad, max 9`.
+    fn summary(&self) -> String {
+        let mut summary = match self.order {
+            TileOrder::Flat => "flat",
+            TileOrder::Spatial => "spatial",
+            TileOrder::SpatialUnpad => "spatial_unpad",
+        }
+        .to_owned();
+        for (set, name) in [(self.max_pool, "_maxpool2x2"), (!self.base_view, "_nobase")] {
+            if set {
+                summary.push_str(name);
+            }
+        }
+        if let Some(tiles) = self.maximum_tiles {
+            summary.push_str(&format!(", max {tiles}"));
+        }
+        summary
+    }
+}
+
 impl ImageRecipe {
-    /// The recipe in a few words, such as `pad, 336 px, bicubic`.
+    /// The recipe in a few words, such as `pad, 336 px, bicubic` or `any-res, 5 grids of 336 px, bicubic, spatial_unpad`.
     pub fn summary(&self) -> String {
         let aspect = match self.aspect {
             AspectMode::Square => "square",
@@ -146,7 +175,9 @@ impl ImageRecipe {
             Resample::Bilinear => "bilinear",
             Resample::Bicubic => "bicubic",
         };
-        format!("{aspect}, {size}, {resample}")
+        let Some(tiling) = &self.tiling else { return format!("{aspect}, {size}, {resample}") };
+        let several = if tiling.only_single_images { format!(", several images {aspect}") } else { String::new() };
+        format!("any-res, {} of {size}, {resample}, {}{several}", tiling.grids(), tiling.merge.summary())
     }
 }
 

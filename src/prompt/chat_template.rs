@@ -20,7 +20,7 @@ use serde_json::json;
 use super::error::PromptError;
 use super::json::tojson;
 use super::template_source;
-use super::turn::{Role, Turn, image_count};
+use super::turn::{Part, Turn, image_count};
 
 /// Longest template source in bytes; the longest published ones have about 30 kB.
 const MAXIMUM_SOURCE_BYTES: usize = 128 << 10;
@@ -45,7 +45,7 @@ const PROBE: &str = "llava-gauge-probe";
 pub(super) enum ContentForm {
     /// A list of typed parts: `[{"type": "image"}, {"type": "text", "text": …}]`.
     Parts,
-    /// One string in which each image is the mark and a newline before the text.
+    /// One string with image marks: where the question places them, else each with a newline before the text.
     Text,
 }
 
@@ -152,13 +152,15 @@ impl ChatTemplate {
     }
 
     fn message(&self, turn: &Turn, image_mark: &str) -> serde_json::Value {
-        let content = match (self.form, turn.role) {
-            (ContentForm::Parts, _) => {
-                let images = std::iter::repeat_n(json!({"type": "image"}), turn.images);
-                images.chain([json!({"type": "text", "text": turn.text})]).collect()
+        let content = match self.form {
+            ContentForm::Parts => {
+                let parts = turn.parts(image_mark).into_iter().map(|part| match part {
+                    Part::Image => json!({"type": "image"}),
+                    Part::Text(text) => json!({"type": "text", "text": text}),
+                });
+                parts.collect()
             }
-            (ContentForm::Text, Role::User) => json!(format!("{}{}", format!("{image_mark}\n").repeat(turn.images), turn.text)),
-            (ContentForm::Text, Role::Assistant) => json!(turn.text),
+            ContentForm::Text => json!(turn.marked_text(image_mark)),
         };
         json!({"role": turn.role.as_str(), "content": content})
     }

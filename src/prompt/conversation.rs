@@ -1,13 +1,13 @@
 //! How LLaVA's conversation templates (`llava/conversation.py`) join turns.
 //!
 //! The image rule is the one of LLaVA's evaluation scripts (`model_vqa_loader.py` and its siblings) for every template:
-//! the image marks stand first in the user's turn, each followed by a newline, then the question. Only the scripts of the
-//! first release put them after the question. The `mmtag` templates wrap images in `<Image>…</Image>` in the web demo; the
-//! evaluation scripts do not, and neither does this room.
+//! the image marks stand first in the user's turn, each followed by a newline, then the question, unless the question places
+//! them itself (`run_llava.py`). Only the scripts of the first release put them after the question. The `mmtag` templates
+//! wrap images in `<Image>…</Image>` in the web demo; the evaluation scripts do not, and neither does this room.
 
 use super::conversation_templates::CONVERSATIONS;
 use super::error::PromptError;
-use super::turn::{Role, Turn};
+use super::turn::{ImagePlacement, Role, Turn};
 
 /// How turns are joined, named as `SeparatorStyle` in LLaVA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +95,10 @@ impl Conversation {
     }
 
     fn marked_text(&self, turn: &Turn, image_mark: &str) -> String {
-        if self.first_release {
+        if self.first_release && turn.placement == ImagePlacement::BeforeText {
             return format!("{}{}", turn.text, format!("\n{image_mark}").repeat(turn.images));
         }
-        format!("{}{}", format!("{image_mark}\n").repeat(turn.images), turn.text)
+        turn.marked_text(image_mark)
     }
 
     /// An answer without what the template's scripts cut off its front.

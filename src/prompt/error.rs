@@ -45,6 +45,19 @@ pub enum PromptError {
         /// The mark.
         mark: String,
     },
+    /// A question's text places another number of images than are shown with it.
+    #[error(
+        "the question has {marks} image marks {mark:?} for {images} images; expected one mark for each image, or none: then they \
+         stand before the question"
+    )]
+    ImageMarks {
+        /// The mark.
+        mark: String,
+        /// Marks in the text.
+        marks: usize,
+        /// Images shown with it.
+        images: usize,
+    },
     /// The turns are not a conversation that the template can render.
     #[error("conversation: {0}")]
     Conversation(String),

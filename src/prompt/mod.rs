@@ -19,9 +19,9 @@ mod turn;
 pub use conversation::{conversation_names, conversation_stop_strings};
 pub use error::PromptError;
 pub use pieces::{MAXIMUM_EXPANDED_TOKENS, Piece, TokenizedPrompt};
-pub use prompter::{MAXIMUM_TEXT_BYTES, Prompter};
+pub use prompter::{MAXIMUM_TEXT_BYTES, Prompter, USER_IMAGE_MARK};
 pub use stop::Finish;
-pub use turn::{Role, Turn};
+pub use turn::{ImagePlacement, Role, Turn};
 
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,9 @@ const MAXIMUM_TEMPLATE_FILE_BYTES: u64 = 4 << 20;
 /// Longest stop string in bytes: each generated token is judged against as many tokens.
 const MAXIMUM_STOP_STRING_BYTES: usize = 256;
 
+/// What stands for an image in the texts of people and of LLaVA's data files, whatever mark the package itself has.
+pub const USER_IMAGE_MARK: &str = "<image>";
+
 const IMAGE_START: &str = "<im_start>";
 const IMAGE_END: &str = "<im_end>";
 
@@ -119,8 +122,21 @@ impl Prompter {
         self.render_conversation(&[Turn::user(user_text, images)])
     }
 
+    /// A question with `images` images. If its text has [`USER_IMAGE_MARK`] as often, they stand there; if it has none, they
+    /// stand before it.
+    pub fn user_turn(&self, text: &str, images: usize) -> Result<Turn, PromptError> {
+        let marks = text.matches(USER_IMAGE_MARK).count();
+        if marks == 0 {
+            return Ok(Turn::user(text, images));
+        }
+        if marks != images {
+            return Err(PromptError::ImageMarks { mark: USER_IMAGE_MARK.to_owned(), marks, images });
+        }
+        Ok(Turn::user_at_marks(text.replace(USER_IMAGE_MARK, &self.recipe.image_mark), images))
+    }
+
     /// Renders a conversation that begins and ends with a question, up to where the next answer begins. Each image is one
-    /// mark, where the reference puts it; a text that holds the mark itself is refused.
+    /// mark, at the marks of its turn or where the reference puts it; a text with other marks is refused.
     pub fn render_conversation(&self, turns: &[Turn]) -> Result<String, PromptError> {
         let mark = self.recipe.image_mark.as_str();
         turn::check(turns, mark, MAXIMUM_TEXT_BYTES)?;
@@ -128,7 +144,7 @@ impl Prompter {
             Template::Conversation(conversation) => conversation.render(turns, mark)?,
             Template::Chat(chat_template) => chat_template.render(turns, mark)?,
         };
-        // The texts hold no mark, so every mark in the prompt is an image.
+        // The texts hold no other marks, so every mark in the prompt is an image.
         if self.recipe.image_start_end {
             return Ok(prompt.replace(mark, &format!("{IMAGE_START}{mark}{IMAGE_END}")));
         }

@@ -10,7 +10,7 @@ use super::plan::{Plan, PlannedGroup};
 use super::record::{self, GroupFacts, PreparedPrompt};
 use crate::benchmark::Benchmark;
 use crate::engine::{Engine, GroupAnswer, ImageGroup, Request, Segment, StageTimings, StopReason, StopRule};
-use crate::package::ImageRecipe;
+use crate::package::Manifest;
 use crate::prompt::{Finish, Piece, Prompter};
 use crate::store::{RunWriter, SampleRecord};
 
@@ -52,10 +52,8 @@ pub struct Conductor<'a> {
     pub plan: &'a Plan,
     /// The package's prompt side.
     pub prompter: &'a Prompter,
-    /// The package's image side.
-    pub image_recipe: &'a ImageRecipe,
-    /// Rows that one image takes in the prompt.
-    pub rows_per_image: usize,
+    /// The package's manifest: how images are prepared, and how many rows they take.
+    pub manifest: &'a Manifest,
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
     /// Set from a signal handler to end the run after the group in work.
@@ -98,7 +96,7 @@ impl Conductor<'_> {
 
         std::thread::scope(|scope| {
             let image_lists = outstanding.iter().map(|group| group.images.clone()).collect();
-            let images = loader::load_ahead(scope, image_lists, self.image_recipe);
+            let images = loader::load_ahead(scope, image_lists, self.manifest);
             let (sender, receiver) = sync_channel::<FinishedGroup<'_>>(GROUPS_BEHIND);
             let storing = scope.spawn(|| self.store_behind(receiver, writer, &recorded, &mut state, progress));
 
@@ -141,11 +139,16 @@ impl Conductor<'_> {
         loaded: LoadedGroup,
     ) -> Result<FinishedGroup<'g>, RunError> {
         let stop = PrompterStop { prompter: self.prompter };
+        // The prompt of an image that could not be read is recorded too; its rows are not known, one tile's stand for them.
+        let rows = match &loaded.images {
+            Ok(images) => images.rows.clone(),
+            Err(_) => vec![self.manifest.vision.tokens_per_image; group.images.len()],
+        };
         let mut requests = Vec::with_capacity(group.samples.len());
         let mut prompts = Vec::with_capacity(group.samples.len());
         for &index in &group.samples {
             let sample = &self.benchmark.samples[index];
-            match self.prepare(&sample.prompt, group.images.len()) {
+            match self.prepare(&sample.prompt, &rows) {
                 Ok((prepared, segments)) => {
                     requests.push(Request { segments, max_new_tokens: self.max_new_tokens, stop: &stop });
                     prompts.push(Ok(prepared));
@@ -153,23 +156,24 @@ impl Conductor<'_> {
                 Err(error) => prompts.push(Err(error)),
             }
         }
-        let answer = match loaded.pixels {
+        let answer = match loaded.images {
             Err(message) => Err(message),
             Ok(_) if requests.is_empty() => Ok(GroupAnswer { answers: Vec::new(), timings: StageTimings::default() }),
-            Ok(pixels) => Ok(engine.answer(&ImageGroup { images: &pixels, requests: &requests })?),
+            Ok(prepared) => Ok(engine.answer(&ImageGroup { images: &prepared.images, requests: &requests })?),
         };
         Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms })
     }
 
-    fn prepare(&self, user_text: &str, images: usize) -> Result<(PreparedPrompt, Vec<Segment>), String> {
-        let text = self.prompter.render(user_text, images).map_err(|error| error.to_string())?;
+    /// Renders and tokenises a prompt with images of so many rows.
+    fn prepare(&self, user_text: &str, rows: &[usize]) -> Result<(PreparedPrompt, Vec<Segment>), String> {
+        let text = self.prompter.render(user_text, rows.len()).map_err(|error| error.to_string())?;
         let tokenized = self.prompter.tokenize(&text).map_err(|error| error.to_string())?;
         let segments: Vec<Segment> = segments(&tokenized.pieces);
         let tokens = segments
             .iter()
             .map(|segment| match segment {
                 Segment::Tokens(ids) => ids.len(),
-                Segment::Image(_) => self.rows_per_image,
+                Segment::Image(image) => rows.get(*image).copied().unwrap_or(0),
             })
             .sum();
         Ok((PreparedPrompt { text, tokens }, segments))

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
-use ndarray::Array4;
 use rayon::prelude::*;
 
-use crate::package::ImageRecipe;
+use super::images::PreparedImages;
+use crate::package::Manifest;
 
 /// The images of one group, or why they could not be had.
 pub(super) struct LoadedGroup {
-    /// One tensor per image, or the first image's error as text.
-    pub pixels: Result<Vec<Array4<f32>>, String>,
+    /// The images, or the first image's error as text.
+    pub images: Result<PreparedImages, String>,
     /// Milliseconds for decoding and preprocessing this group's images, on one core.
     pub image_ms: f64,
 }
@@ -24,12 +24,12 @@ const GROUPS_AHEAD: usize = 8;
 pub(super) fn load_ahead<'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
     groups: Vec<Vec<PathBuf>>,
-    recipe: &'scope ImageRecipe,
+    manifest: &'scope Manifest,
 ) -> Receiver<LoadedGroup> {
     let (sender, receiver) = sync_channel(GROUPS_AHEAD);
     scope.spawn(move || {
         for batch in groups.chunks(GROUPS_AHEAD) {
-            let loaded: Vec<LoadedGroup> = batch.par_iter().map(|images| load_group(images, recipe)).collect();
+            let loaded: Vec<LoadedGroup> = batch.par_iter().map(|images| load_group(images, manifest)).collect();
             for group in loaded {
                 if sender.send(group).is_err() {
                     return;
@@ -40,11 +40,8 @@ pub(super) fn load_ahead<'scope>(
     receiver
 }
 
-fn load_group(images: &[PathBuf], recipe: &ImageRecipe) -> LoadedGroup {
+fn load_group(files: &[PathBuf], manifest: &Manifest) -> LoadedGroup {
     let started = Instant::now();
-    let pixels = images
-        .iter()
-        .map(|path| crate::image::load(path, recipe).map(|image| image.pixels).map_err(|error| error.to_string()))
-        .collect();
-    LoadedGroup { pixels, image_ms: started.elapsed().as_secs_f64() * 1000.0 }
+    let images = PreparedImages::load(files, manifest).map_err(|error| error.to_string());
+    LoadedGroup { images, image_ms: started.elapsed().as_secs_f64() * 1000.0 }
 }

@@ -5,6 +5,7 @@
 
 mod conductor;
 mod error;
+mod images;
 mod loader;
 mod plan;
 mod record;
@@ -15,5 +16,6 @@ mod tests;
 
 pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, segments};
 pub use error::RunError;
+pub use images::PreparedImages;
 pub use plan::{Plan, PlannedGroup};
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};

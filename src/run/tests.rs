@@ -10,7 +10,7 @@ use crate::benchmark::{Benchmark, Sample};
 use crate::engine::{
     Engine, EngineError, Generation, GroupAnswer, ImageGroup, RequestFailure, Segment, StageTimings, StopReason,
 };
-use crate::package::{ImageRecipe, Package};
+use crate::package::{Manifest, Package};
 use crate::prompt::Prompter;
 use crate::store::{BenchmarkIdentity, Environment, ModelIdentity, Run, RunHeader, RunSettings, RunWriter, SampleRecord};
 
@@ -61,8 +61,7 @@ impl Engine for EchoEngine<'_> {
 struct Setting {
     benchmark: Benchmark,
     prompter: Prompter,
-    recipe: ImageRecipe,
-    rows: usize,
+    manifest: Manifest,
     folder: tempfile::TempDir,
     stop: AtomicBool,
 }
@@ -74,8 +73,7 @@ impl Setting {
         Self {
             benchmark: Benchmark::load("pico-vqa", None).unwrap(),
             prompter: Prompter::open(&package).unwrap(),
-            rows: package.manifest.vision.tokens_per_image,
-            recipe: package.manifest.image,
+            manifest: package.manifest,
             folder: tempfile::tempdir().unwrap(),
             stop: AtomicBool::new(false),
         }
@@ -89,8 +87,7 @@ impl Setting {
             benchmark: &self.benchmark,
             plan: &plan,
             prompter: &self.prompter,
-            image_recipe: &self.recipe,
-            rows_per_image: self.rows,
+            manifest: &self.manifest,
             max_new_tokens: 8,
             stop: &self.stop,
         };
@@ -160,7 +157,7 @@ fn questions_of_an_image_are_asked_together_and_each_is_stored_once() {
     assert!(engine.largest_group > 1);
     let record = &records[0];
     assert!(record.prompt.contains("<image>") && record.prompt.contains(&record.question));
-    assert!(record.prompt_tokens > setting.rows);
+    assert!(record.prompt_tokens > setting.manifest.vision.tokens_per_image);
     assert_eq!(record.timings.tpot_ms, Some(2.0), "4 ms over the two tokens after the first");
     assert!(record.score.is_some() && record.failure.is_none());
 }
@@ -241,8 +238,7 @@ fn progress_reaches_the_planned_number() {
         benchmark: &setting.benchmark,
         plan: &plan,
         prompter: &setting.prompter,
-        image_recipe: &setting.recipe,
-        rows_per_image: setting.rows,
+        manifest: &setting.manifest,
         max_new_tokens: 8,
         stop: &setting.stop,
     };

@@ -3,6 +3,19 @@
 //!
 //! Graph stages are fed the reference's own pixels and tokens, so that each stage's error is its own; the greedy tokens
 //! are generated freely from our own preprocessing, as a user would get them.
+//!
+//! Tensors of case `n`, all named `case.{n}.…`:
+//!
+//! | tensor | type | shape |
+//! | --- | --- | --- |
+//! | `image_file.{i}` | u8 | bytes of image file `i` |
+//! | `pixel_values` | f32 | `[tiles, 3, side, side]`, the tiles of all images in order, each image's whole view first |
+//! | `features` | f32 | `[tiles, tokens_per_image, hidden_size]`, the vision tower's selected rows |
+//! | `image_embeds` | f32 | `[tiles, tokens_per_image, output_size]`, the projector's rows before any merging |
+//! | `image_rows` | f32 | `[rows, output_size]`, the rows of all images as they stand in the prompt; needed where tiles are merged |
+//! | `input_ids` | i64 | the prompt, image rows included |
+//! | `logits` | f32 | `[steps, vocabulary_size]` |
+//! | `token_ids` | i64 | the greedy answer, a final end-of-sequence token included |
 
 use std::path::Path;
 
@@ -11,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use super::conductor::{PrompterStop, segments};
 use super::error::RunError;
-use crate::engine::{Engine, ImageGroup, OrtEngine, Request};
+use super::images::PreparedImages;
+use crate::engine::{Engine, ImageGroup, ImageTiles, OrtEngine, Request};
 use crate::package::{Package, TensorFile};
 use crate::prompt::Prompter;
 
@@ -47,6 +61,9 @@ pub struct CaseReport {
     pub features: StageDifference,
     /// Projected rows from the reference's pixels.
     pub image_embeds: StageDifference,
+    /// Merged rows of all images from the reference's pixels; `None` where the fixture has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_rows: Option<StageDifference>,
     /// Logits of every step, the reference's tokens given.
     pub logits: StageDifference,
     /// Whether the prompt's token ids are the reference's.
@@ -145,34 +162,47 @@ fn verify_case(
         .map(|id| u32::try_from(id).map_err(|_| fixture.broken(format!("case {index}: token id {id} is negative"))))
         .collect::<Result<_, _>>()?;
 
-    let mut own_pixels = Vec::with_capacity(case.images);
-    for image in 0..case.images {
-        let bytes = fixture.bytes(index, &format!("image_file.{image}"))?;
-        let pixels = crate::image::decode(bytes)
-            .and_then(|decoded| crate::image::preprocess(&decoded, &package.manifest.image))
-            .map_err(|error| fixture.broken(format!("case {index} ({}), image {image}: {error}", case.name)))?;
-        own_pixels.push(pixels);
-    }
-    let own_views: Vec<_> = own_pixels.iter().map(|pixels| pixels.view()).collect();
+    let files: Vec<&[u8]> =
+        (0..case.images).map(|image| fixture.bytes(index, &format!("image_file.{image}"))).collect::<Result<_, _>>()?;
+    let own = PreparedImages::decode(files.into_iter(), &package.manifest)
+        .map_err(|error| fixture.broken(format!("case {index} ({}): {error}", case.name)))?;
+    let own_views: Vec<_> = own.images.iter().map(|image| image.pixels.view()).collect();
     let own_stack = ndarray::concatenate(ndarray::Axis(0), &own_views)
         .map_err(|error| fixture.broken(format!("case {index}: images do not stack: {error}")))?;
     let pixels = fixture.difference(index, "pixel_values", own_stack.view(), reference_pixels.view())?;
 
     let tokenized = prompter.tokenize(&case.prompt)?;
-    let rows = vec![package.manifest.vision.tokens_per_image; case.images];
     let own_id = package.manifest.prompt.image_token_id.map_or(-200, i64::from);
-    let (own_ids, _) = tokenized.expanded_ids(&rows, own_id)?;
+    let (own_ids, _) = tokenized.expanded_ids(&own.rows, own_id)?;
 
     let stop = PrompterStop { prompter };
     let request = || Request { segments: segments(&tokenized.pieces), max_new_tokens: case.max_new_tokens.max(1), stop: &stop };
-    let given: Vec<Array4<f32>> =
-        reference_pixels.outer_iter().map(|image| image.to_owned().insert_axis(ndarray::Axis(0))).collect();
+    // Equal in number to our own tiles, or the comparison of pixels above had failed.
+    let mut first = 0;
+    let given: Vec<ImageTiles> = own
+        .images
+        .iter()
+        .map(|image| {
+            let tiles = first..first + image.pixels.len_of(ndarray::Axis(0));
+            first = tiles.end;
+            let pixels = reference_pixels.slice(ndarray::s![tiles, .., .., ..]).to_owned();
+            ImageTiles { pixels, width: image.width, height: image.height }
+        })
+        .collect();
     let trace = engine.trace_single(&given, &request(), Some(&reference_tokens))?;
     let features: Array3<f32> = fixture.floats(index, "features")?;
     let image_embeds: Array3<f32> = fixture.floats(index, "image_embeds")?;
+    let image_rows = if fixture.has(index, "image_rows") {
+        let rows: Array2<f32> = fixture.floats(index, "image_rows")?;
+        Some(fixture.difference(index, "image_rows", trace.image_rows.view(), rows.view())?)
+    } else if package.manifest.image.tiling.is_some() {
+        return Err(fixture.broken(format!("case {index}: `image_rows` is missing, the merged rows of its tiles")));
+    } else {
+        None
+    };
     let logits: Array2<f32> = fixture.floats(index, "logits")?;
 
-    let answer = engine.answer(&ImageGroup { images: &own_pixels, requests: &[request()] })?;
+    let answer = engine.answer(&ImageGroup { images: &own.images, requests: &[request()] })?;
     let generated: &[u32] = match answer.answers.first() {
         Some(Ok(generation)) => &generation.token_ids,
         _ => &[],
@@ -190,6 +220,7 @@ fn verify_case(
         pixels_within_one_level: within_one_level(&own_stack, &reference_pixels, package.manifest.image.std),
         features: fixture.difference(index, "features", trace.features.view(), features.view())?,
         image_embeds: fixture.difference(index, "image_embeds", trace.image_embeds.view(), image_embeds.view())?,
+        image_rows,
         logits: fixture.difference(index, "logits", trace.logits.view(), logits.view())?,
         prompt_tokens_equal: own_ids == reference_ids,
         tokens: reference_tokens.len(),
@@ -242,6 +273,10 @@ impl<'a> Fixture<'a> {
     fn bytes(&self, case: usize, name: &str) -> Result<&[u8], RunError> {
         let key = format!("case.{case}.{name}");
         self.file.bytes(&key, "U8").map(|(_, bytes)| bytes).map_err(|error| self.broken(error.to_string()))
+    }
+
+    fn has(&self, case: usize, name: &str) -> bool {
+        self.file.contains(&format!("case.{case}.{name}"))
     }
 
     fn integers(&self, case: usize, name: &str) -> Result<Vec<i64>, RunError> {

@@ -21,6 +21,13 @@ class ReferenceFails(Exception):
     """The reference itself cannot take this input."""
 
 
+class ImagesOnly(LlavaOnevisionProcessor):
+    """Without the part for videos, which needs torchvision."""
+
+    def check_argument_for_proper_class(self, name, argument):
+        return None if argument is None else super().check_argument_for_proper_class(name, argument)
+
+
 def judged(ids, logits, tokens, end):
     """One case: what was generated, and how far the best logits were from the next best."""
     best = logits.topk(2).values
@@ -47,7 +54,7 @@ class HuggingFace:
         settings = json.loads((folder / "processor_config.json").read_text())
         keys = ("patch_size", "num_additional_image_tokens", "vision_feature_select_strategy")
         if config.model == "onevision":
-            keys, source, kind = keys[2:] + ("num_image_tokens", "vision_aspect_ratio"), LlavaOnevisionImageProcessorPil, LlavaOnevisionProcessor
+            keys, source, kind = keys[2:] + ("num_image_tokens", "vision_aspect_ratio"), LlavaOnevisionImageProcessorPil, ImagesOnly
         elif config.model == "next":
             source, kind = LlavaNextImageProcessorPil, LlavaNextProcessor
         else:
