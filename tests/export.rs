@@ -233,13 +233,7 @@ fn unsupported_configurations_are_named() {
         ),
         (hf, "config.json", &["text_config", "num_hidden_layers"], json!(0), &["text_config.num_hidden_layers is 0"]),
         (hf, "config.json", &["text_config"], json!(7), &["text_config is 7, expected an object"]),
-        (
-            hf,
-            "config.json",
-            &["vision_config", "model_type"],
-            json!("dinov2"),
-            &["vision_config.model_type = \"dinov2\""],
-        ),
+        (hf, "config.json", &["vision_config", "model_type"], json!("dinov2"), &["vision_config.model_type = \"dinov2\""]),
         (
             hf,
             "config.json",
@@ -288,7 +282,13 @@ fn unsupported_configurations_are_named() {
         ("original-linear", "config.json", &["mm_projector_type"], json!("mlp0x_gelu"), &["mm_projector_type = \"mlp0x_gelu\""]),
         ("original-linear", "config.json", &["mm_projector_type"], json!("identity"), &["hidden_size is 16, expected 8"]),
         ("original-linear", "config.json", &["mm_resampler_type"], json!("qformer"), &["mm_resampler_type = \"qformer\""]),
-        ("original-linear", "config.json", &["image_aspect_ratio"], json!("highres"), &["image_aspect_ratio = \"highres\"", "pad"]),
+        (
+            "original-linear",
+            "config.json",
+            &["image_aspect_ratio"],
+            json!("highres"),
+            &["image_aspect_ratio = \"highres\"", "pad"],
+        ),
         ("original-linear", "config.json", &["image_aspect_ratio"], json!("anyres"), &["image_grid_pinpoints is absent"]),
         ("original-linear", "config.json", &["mm_vision_select_feature"], json!("cls"), &["mm_vision_select_feature = \"cls\""]),
         (

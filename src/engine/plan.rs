@@ -213,7 +213,7 @@ mod tests {
         ) {
             // Own rows after the prefix, each some foreign rows further on.
             let mut columns: Vec<usize> = (0..prefix).collect();
-            let mut visible = vec![0..prefix];
+            let mut visible: Vec<Range<usize>> = std::iter::once(0..prefix).collect();
             let mut next = prefix;
             for gap in gaps {
                 next += gap;

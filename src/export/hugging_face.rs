@@ -55,18 +55,7 @@ pub(super) fn read(
     let format = SourceFormat::HuggingFace;
     let tensors = CheckpointTensors::read(root, format)?;
     let root = root.to_path_buf();
-    Ok(Checkpoint {
-        root,
-        format,
-        model_type,
-        version,
-        config,
-        text_config,
-        architecture,
-        tiling,
-        tensors,
-        vision_tower: None,
-    })
+    Ok(Checkpoint { root, format, model_type, version, config, text_config, architecture, tiling, tensors, vision_tower: None })
 }
 
 fn vision(config: &Config, class: Class) -> Result<VisionArchitecture, ExportError> {

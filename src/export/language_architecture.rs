@@ -134,15 +134,6 @@ impl LlamaArchitecture {
         }
         Ok(llm)
     }
-
-    /// The family by its name in tables and messages.
-    pub fn family_name(&self) -> &'static str {
-        match self.family {
-            LanguageFamily::Llama => "LLaMA",
-            LanguageFamily::Mistral => "Mistral",
-            LanguageFamily::Qwen2 => "Qwen2",
-        }
-    }
 }
 
 /// The window that all layers share. Layers of two kinds would need two attention biases.
@@ -181,7 +172,10 @@ fn sliding_window(config: &Config, family: LanguageFamily, layers: usize) -> Res
             match (sliding, window) {
                 (0, _) => Ok(None),
                 (count, Some(window)) if count == layers => Ok(Some(window)),
-                _ => Err(config.unsupported("use_sliding_window", "false, or the same window in all layers (max_window_layers = 0)")),
+                _ => {
+                    Err(config
+                        .unsupported("use_sliding_window", "false, or the same window in all layers (max_window_layers = 0)"))
+                }
             }
         }
     }

@@ -74,9 +74,10 @@ fn pinpoint_range(text: &str, tile: u32) -> Option<Vec<[u32; 2]>> {
     };
     let mut pairs = text.split(',').filter_map(pair);
     let [first, second] = pairs.next()?;
-    let [last_first, last_second] = pairs.last().unwrap_or([first, second]);
+    let [last_first, last_second] = pairs.next_back().unwrap_or([first, second]);
     let count = |from: u32, to: u32| u64::from(to.saturating_sub(from)) + 1;
-    if last_first < first || last_second < second || count(first, last_first) * count(second, last_second) > PINPOINT_LIMIT as u64 {
+    if last_first < first || last_second < second || count(first, last_first) * count(second, last_second) > PINPOINT_LIMIT as u64
+    {
         return None;
     }
     let grid = (first..=last_first).flat_map(|one| (second..=last_second).map(move |two| [one, two]));
@@ -91,8 +92,9 @@ pub(super) fn check_pinpoints(config: &Config, key: &str, pinpoints: &[[u32; 2]]
         whole && u64::from(height / tile) * u64::from(width / tile) <= u64::from(TILE_LIMIT)
     };
     if pinpoints.is_empty() || pinpoints.len() > PINPOINT_LIMIT || !pinpoints.iter().all(fits) {
-        let expected =
-            format!("1 to {PINPOINT_LIMIT} sizes of whole tiles of {tile} pixels, the tower's image_size, at most {TILE_LIMIT} each");
+        let expected = format!(
+            "1 to {PINPOINT_LIMIT} sizes of whole tiles of {tile} pixels, the tower's image_size, at most {TILE_LIMIT} each"
+        );
         return Err(config.invalid(key, &expected));
     }
     Ok(())

@@ -180,8 +180,7 @@ mod tests {
     fn absent_keys_have_the_defaults_of_transformers() {
         let empty = Config::empty(Path::new("config.json"), "");
         let read = |defaults, layer| {
-            let selection =
-                FeatureSelection { config: &empty, key: "vision_feature_layer", layer, keeps_class_token: false };
+            let selection = FeatureSelection { config: &empty, key: "vision_feature_layer", layer, keeps_class_token: false };
             VisionArchitecture::read(&empty, defaults, &selection)
         };
         let vision = read(VisionDefaults::ClipLarge(336), -2).unwrap();

@@ -162,9 +162,8 @@ impl Conversation {
     }
 
     fn render_llama_3(&self, messages: impl Iterator<Item = (Role, String)>) -> String {
-        let turn = |role: &str, text: &str| {
-            format!("<|start_header_id|>{role}<|end_header_id|>\n\n{}{}", text.trim(), self.separator)
-        };
+        let turn =
+            |role: &str, text: &str| format!("<|start_header_id|>{role}<|end_header_id|>\n\n{}{}", text.trim(), self.separator);
         let mut prompt = format!("<|begin_of_text|>{}", turn("system", self.system));
         for (role, text) in messages.filter(|(_, text)| !text.is_empty()) {
             prompt.push_str(&turn(role.as_str(), &text));

@@ -41,7 +41,16 @@ const PLAIN: Conversation = Conversation {
 };
 
 const fn single(name: &'static str, system: &'static str, examples: &'static [&'static str]) -> Conversation {
-    Conversation { name, style: Style::Single, system, user: "Human", assistant: "Assistant", separator: "###", examples, ..PLAIN }
+    Conversation {
+        name,
+        style: Style::Single,
+        system,
+        user: "Human",
+        assistant: "Assistant",
+        separator: "###",
+        examples,
+        ..PLAIN
+    }
 }
 
 /// As the first release's scripts ask: the image after the question, and no role for the answer.
@@ -120,12 +129,7 @@ pub(super) static CONVERSATIONS: [Conversation; 31] = [
     llama_2("llava_llama_2_mmtag", SIMPLE_MMTAG_SYSTEM, "<s>"),
     llama_2("llava_mistral_instruct", "", ""),
     mpt("mistral_orca", ORCA_SYSTEM),
-    Conversation {
-        user: "<|user|>\n",
-        assistant: "<|assistant|>\n",
-        separator: "</s>",
-        ..mpt("mistral_zephyr", ZEPHYR_SYSTEM)
-    },
+    Conversation { user: "<|user|>\n", assistant: "<|assistant|>\n", separator: "</s>", ..mpt("mistral_zephyr", ZEPHYR_SYSTEM) },
     Conversation {
         style: Style::Llama3,
         user: "user",

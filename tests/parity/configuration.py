@@ -46,6 +46,7 @@ class Configuration:
     merge: str | None = None  # mm_patch_merge_type
     images: int = 1  # in each prompt
     start_end: bool = False  # mm_use_im_start_end
+    loaded_from: str | None = None  # _name_or_path of original checkpoints
     style: str = "vicuna"  # how prompts look: a key of STYLES
     conversation: str | None = None  # the template that the export must choose
     tower: str = "separate"  # separate, inside, beside: where an original checkpoint has its vision tower

@@ -119,6 +119,15 @@ ORIGINAL = [
     Configuration("original-inside", family="original", tower="inside", dtype="fp16", feature_layer=-1, strategy="full"),
     Configuration("original-beside", family="original", tower="beside", tied=True, vision_activation="gelu", pad=True),
     Configuration("original-v0", family="original", projector="linear", start_end=True, style="v0", conversation="simple"),
+    Configuration(
+        "original-med-v1.0", family="original", projector="linear", start_end=True, style="v0", loaded_from="llava-med-7b-delta",
+        conversation="llava_med_simple", feature_layer=-1,
+    ),
+    Configuration(
+        "original-med-v1.5", family="original", pad=True, loaded_from="microsoft/llava-med-v1.5-mistral-7b", **MISTRAL,
+        conversation="mistral_instruct",
+    ),
+    Configuration("original-llama-2", family="original", loaded_from="./llava-llama-2-7b", conversation="llava_llama_2"),
     Configuration("original-mlp1x", family="original", projector="mlp1x_gelu", pad=True),
     Configuration("original-mlp3x", family="original", projector="mlp3x_gelu", pad=True, tower="beside"),
     Configuration("original-identity", family="original", projector="identity", vision_hidden=64),
@@ -126,7 +135,7 @@ ORIGINAL = [
     Configuration("original-several-images", family="original", pad=True, images=2, tower="inside"),
     Configuration("original-siglip-qwen2", family="original", pad=True, **SIGLIP, **QWEN2, conversation="qwen_1_5"),
     Configuration("original-siglip-inside", family="original", tower="inside", images=2, pad=True, **SIGLIP, **QWEN2 | {"tied": True}),
-]
+]  # fmt: skip
 
 # Sizes are (width, height) here.
 ORIGINAL_NEXT_BASE = {

@@ -123,7 +123,8 @@ def write_hf(folder, config, model, tokenizer):
     if config.model == "onevision":
         del processor["patch_size"], processor["num_additional_image_tokens"]
         processor |= {
-            "num_image_tokens": (config.image_size // config.patch_size) ** 2,
+            # Of which the processor takes one off with the strategy "default".
+            "num_image_tokens": (config.image_size // config.patch_size) ** 2 + (config.strategy == "default"),
             "vision_aspect_ratio": config.ratio or "anyres_max_9",
         }
         pixels |= {"do_pad": True, "image_processor_type": "LlavaOnevisionImageProcessor"}
@@ -217,6 +218,8 @@ def write_original(folder, config, model, tokenizer):
         del settings["mm_use_im_patch_token"]
     if config.projector != "linear":
         settings["mm_projector_type"] = config.projector
+    if config.loaded_from:
+        settings["_name_or_path"] = config.loaded_from
     if config.pad:
         settings["image_aspect_ratio"] = "pad"
     if config.ratio:

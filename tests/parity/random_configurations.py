@@ -34,7 +34,7 @@ from PIL import Image, ImageDraw
 from references import NEW_TOKENS, ReferenceFails, reference
 
 MARGIN = 0.05
-PROMPTS = 8
+PROMPTS = 10
 LOGPROB_TOLERANCE = 2e-3  # rounding of a few dozen fp32 sums; a wrong weight, position or pixel moves logits by tenths
 
 # Width and height. The first three are those of the oldest records. The others: 1.9 to 1, tall, odd, tiny, flat, large,
