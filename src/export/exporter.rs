@@ -64,7 +64,7 @@ pub struct ExportOptions {
     pub vision_tower: Option<PathBuf>,
     /// Name of the package; the output folder's name when absent.
     pub name: Option<String>,
-    /// Overrides how images that are not square are fitted.
+    /// Overrides how images that are not square are fitted, and with it any tiling.
     pub image_aspect: Option<AspectMode>,
     /// Overrides the prompt template by a conversation template of LLaVA's own, one of
     /// [`CONVERSATIONS`](crate::package::CONVERSATIONS).

@@ -24,7 +24,7 @@ pub(super) struct Checkpoint {
     /// Any-res tiling as the model's configuration says.
     pub tiling: Option<Tiling>,
     pub tensors: CheckpointTensors,
-    /// Folder of the separate vision tower, if there is one.
+    /// Folder of the vision tower, if it has one of its own; its weights may stand in the checkpoint all the same.
     pub vision_tower: Option<PathBuf>,
 }
 

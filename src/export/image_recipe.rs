@@ -84,13 +84,14 @@ impl Processor {
 
 /// Derives the recipe; `aspect` overrides how images that are not square are fitted, and with it any tiling.
 pub(super) fn image_recipe(checkpoint: &Checkpoint, aspect: Option<AspectMode>) -> Result<ImageRecipe, ExportError> {
-    let folder = match (checkpoint.format, &checkpoint.vision_tower) {
-        (SourceFormat::Original, Some(tower)) => tower,
-        _ => &checkpoint.root,
-    };
     let image_size = checkpoint.architecture.vision.image_size;
     let fixed = checkpoint.format == SourceFormat::Original && checkpoint.architecture.vision.family == VisionFamily::Siglip;
-    let (config, mut origin) = match processor_config(folder)?.filter(|_| !fixed) {
+    let own = match &checkpoint.vision_tower {
+        Some(tower) => processor_config(tower)?,
+        None => None,
+    };
+    let found = if own.is_some() { own } else { processor_config(&checkpoint.root)? };
+    let (config, mut origin) = match found.filter(|_| !fixed) {
         Some((config, origin)) => (config, origin),
         None if fixed => (Config::empty(checkpoint.config.file(), ""), "SigLipImageProcessor of LLaVA-NeXT".to_owned()),
         None => (Config::empty(checkpoint.config.file(), ""), "defaults of CLIP at the tower's image size".to_owned()),

@@ -44,7 +44,7 @@ pub(super) fn read(
     };
     // Weights inside the checkpoint were trained with it and stand for the tower; beside them, the folder only gives the
     // tower's configuration.
-    let separate = folder.filter(|_| !tensors.has_vision_tower());
+    let separate = folder.clone().filter(|_| !tensors.has_vision_tower());
     if let (Some(tower), None) = (tower, &separate)
         && tower.join("model.safetensors").exists()
     {
@@ -59,7 +59,13 @@ pub(super) fn read(
         tensors.add_vision_tower(folder)?;
     }
     let vision = vision(&config, &vision_config, defaults, is_v0(&config, kind)?)?;
-    let tiling = original_tiling(&config, vision.image_size)?;
+    // The scripts of LLaVA and LLaVA-Med give images of one tile as one tensor, those of LLaVA-NeXT, which alone has Qwen,
+    // as a list.
+    let tiling = original_tiling(&config, vision.image_size, family == LanguageFamily::Qwen2)?;
+    if vision.keeps_class_token && tiling.is_some() {
+        let supported = "patch, as a class token has no place in a grid of tiles";
+        return Err(config.unsupported("mm_vision_select_feature", supported));
+    }
     let tied = config.flag("tie_word_embeddings")?.unwrap_or(false);
     let newline = tiling.as_ref().is_some_and(|tiling| tiling.merge.newline);
     let version = version(&config, family, kind, &vision, tiling.as_ref().map(|tiling| tiling.only_single_images))?;
@@ -73,18 +79,7 @@ pub(super) fn read(
         return Err(config.invalid("hidden_size", &expected));
     }
     let (text_config, root) = (config.clone(), root.to_path_buf());
-    Ok(Checkpoint {
-        root,
-        format,
-        model_type,
-        version,
-        config,
-        text_config,
-        architecture,
-        tiling,
-        tensors,
-        vision_tower: separate,
-    })
+    Ok(Checkpoint { root, format, model_type, version, config, text_config, architecture, tiling, tensors, vision_tower: folder })
 }
 
 /// `mm_projector_type`: `linear`, `mlpNx_gelu` or `identity`.
@@ -125,12 +120,7 @@ fn vision(config: &Config, tower: &Config, defaults: VisionDefaults, v0: bool) -
     }
     let select = config.one_of("mm_vision_select_feature", "patch", &["patch", "cls_patch"])?;
     let keeps_class_token = select == "cls_patch";
-    let vision = VisionArchitecture::read(tower, defaults, &FeatureSelection { config, key, layer, keeps_class_token })?;
-    if keeps_class_token && original_tiling(config, vision.image_size)?.is_some() {
-        let supported = "patch, as a class token has no place in a grid of tiles";
-        return Err(config.unsupported("mm_vision_select_feature", supported));
-    }
-    Ok(vision)
+    VisionArchitecture::read(tower, defaults, &FeatureSelection { config, key, layer, keeps_class_token })
 }
 
 fn version(

@@ -76,7 +76,9 @@ fn pinpoint_range(text: &str, tile: u32) -> Option<Vec<[u32; 2]>> {
     let [first, second] = pairs.next()?;
     let [last_first, last_second] = pairs.next_back().unwrap_or([first, second]);
     let count = |from: u32, to: u32| u64::from(to.saturating_sub(from)) + 1;
-    if last_first < first || last_second < second || count(first, last_first) * count(second, last_second) > PINPOINT_LIMIT as u64
+    if last_first < first
+        || last_second < second
+        || count(first, last_first).saturating_mul(count(second, last_second)) > PINPOINT_LIMIT as u64
     {
         return None;
     }
@@ -101,8 +103,9 @@ pub(super) fn check_pinpoints(config: &Config, key: &str, pinpoints: &[[u32; 2]]
 }
 
 /// The tiling of an original checkpoint (`llava_arch.py` and `mm_utils.py` of LLaVA and LLaVA-NeXT); `None` where images
-/// are not tiled. `tile` is the tower's input in pixels.
-pub(super) fn original_tiling(config: &Config, tile: usize) -> Result<Option<Tiling>, ExportError> {
+/// are not tiled. `tile` is the tower's input in pixels; `newline_alone` says that the scripts of this model hand images over
+/// as a list, where a newline follows even an image of one tile.
+pub(super) fn original_tiling(config: &Config, tile: usize, newline_alone: bool) -> Result<Option<Tiling>, ExportError> {
     let merge_key = "mm_patch_merge_type";
     let merge_type = config.text(merge_key)?.unwrap_or("flat");
     let supported = "flat, spatial, spatial_unpad, and either with nobase; spatial_maxpool2x2";
@@ -127,8 +130,7 @@ pub(super) fn original_tiling(config: &Config, tile: usize) -> Result<Option<Til
     }
     let ratio = ratio_of(config, "image_aspect_ratio", "square")?;
     let maximum = match ratio {
-        Ratio::Square | Ratio::Pad if unpad => {
-            // Whether the newline follows an image of one tile depends on the script that runs the model.
+        Ratio::Square | Ratio::Pad if unpad && newline_alone => {
             return Err(config.unsupported(merge_key, "a merge type without unpad where image_aspect_ratio is not anyres"));
         }
         Ratio::Square | Ratio::Pad => return Ok(None),
@@ -163,7 +165,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::fs::write(&path, keys.to_string()).unwrap();
-        original_tiling(&Config::read(&path).unwrap(), 336)
+        original_tiling(&Config::read(&path).unwrap(), 336, true)
     }
 
     #[test]
