@@ -168,6 +168,7 @@ fn what_tiles_cannot_be_is_named() {
         if *path == ["use_sliding_window"] {
             scratch.set(file, &["max_window_layers"], json!(1));
             scratch.set(file, &["sliding_window"], json!(64));
+            scratch.set(file, &["layer_types"], json!("absent"));
         }
         let message = scratch.refusal();
         for part in *parts {
