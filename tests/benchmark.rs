@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use llava_gauge::benchmark::predictions::{self, Prediction};
-use llava_gauge::benchmark::{Benchmark, BenchmarkError, BenchmarkSpec, DataFormat, PixelBox, Reference, samples_sha256};
+use llava_gauge::benchmark::{
+    Benchmark, BenchmarkError, BenchmarkSpec, Conversation, DataFormat, Exchange, PixelBox, Reference, Sample, samples_sha256,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -344,6 +346,76 @@ fn refcoco_boxes_become_corners_and_the_image_loses_its_reference_number() {
         let message = folder.error();
         assert!(message.contains("refcoco_val.json, row 1") && message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn llava_conversations_keep_earlier_turns_and_places_of_images() {
+    let folder = Folder::of("llava_conversations");
+    let benchmark = folder.load().unwrap();
+    let [plain, pair, turns, late, text] = &benchmark.samples[..] else { panic!("{}", benchmark.samples.len()) };
+    assert_eq!((plain.key.as_str(), plain.cluster.as_str(), &plain.conversation), ("1", "a.png", &Conversation::default()));
+    assert_eq!(plain.prompt, "What is this?\nAnswer the question using a single word or phrase.");
+    assert_eq!(plain.reference, Reference::Answers { answers: vec!["A cat.".to_owned(); 10] });
+    assert_eq!((pair.images.len(), pair.cluster.as_str(), pair.category.as_deref()), (2, "a.png b.png", Some("pairs")));
+    assert!(pair.conversation.images_at_marks && pair.conversation.earlier.is_empty());
+    assert!(pair.images[1].ends_with("pictures/b.png"), "{:?}", pair.images);
+    assert_eq!(pair.question, "<image>\nIs it like <image>?");
+    let exchange = Exchange { question: "<image>\nWhat is this?".to_owned(), answer: "A dog.".to_owned() };
+    assert_eq!(turns.conversation, Conversation { earlier: vec![exchange], images_at_marks: true });
+    assert_eq!((turns.question.as_str(), turns.images.len()), ("Is it red?", 1));
+    assert!(late.conversation.images_at_marks && late.conversation.earlier.len() == 1);
+    assert_eq!((text.images.len(), text.cluster.as_str()), (0, "text"));
+    // One of ten equal annotators: right is 1, all else 0.
+    let score =
+        |sample: &Sample, answer: &str| llava_gauge::score::score(&benchmark.spec.scorer, &sample.reference, answer).value;
+    assert_eq!((score(turns, "Yes."), score(turns, "no")), (1.0, 0.0));
+    // JSON Lines are the same.
+    let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(folder.path("questions.json")).unwrap()).unwrap();
+    folder.write("questions.json", lines(&rows));
+    assert_eq!(folder.load().unwrap().samples, benchmark.samples);
+    // Whoever answers can hand answers in under the ids.
+    let answers: Vec<Value> =
+        benchmark.samples.iter().map(|sample| json!({"question_id": sample.key, "prompt": "", "text": "yes"})).collect();
+    assert_eq!(folder.predictions(lines(&answers)).unwrap().found.len(), 5);
+    // An earlier turn is part of what is asked.
+    let sum = benchmark.samples_sha256();
+    folder.replace("questions.json", "A dog.", "A hog.");
+    assert_ne!(folder.load().unwrap().samples_sha256(), sum);
+}
+
+#[test]
+fn what_is_wrong_in_llava_conversations_is_said() {
+    let cases: [(&str, &str, &str); 9] = [
+        (r#""id": 1"#, r#""id": "two""#, "questions.json, row 2, field `id`: expected each conversation once, found two again"),
+        (r#""a.png", "conv"#, r#""../a.png", "conv"#, "row 1, field `image`: expected an image below the data folder"),
+        (r#""image": "a.png""#, r#""image": 7"#, "row 1, field `image`: expected"),
+        (
+            "like <image>",
+            "like it",
+            "row 2, field `conversations`: expected <image> once for each of the 2 images, or nowhere, found 1",
+        ),
+        ("A cat.\"", "<image>\"", "row 1, field `conversations`: expected no <image> in an answer"),
+        (
+            r#""gpt", "value": "A cat."}]"#,
+            r#""human", "value": "A"}]"#,
+            "row 1, field `conversations`: expected turns of human and gpt",
+        ),
+        (r#", {"from": "gpt", "value": "A cat."}]"#, "]", "the last of gpt, found otherwise from turn 1"),
+        (r#"[{"from": "human", "value": "What is this?"}, {"from": "gpt", "value": "A cat."}]"#, "[]", "found no turn"),
+        (r#""from": "human""#, r#""from": "system""#, "row 1, field `conversations`: expected"),
+    ];
+    for (from, to, expected) in cases {
+        let folder = Folder::of("llava_conversations");
+        folder.replace("questions.json", from, to);
+        let error = folder.error();
+        assert!(error.contains(expected), "{expected:?} is not in {error:?}");
+    }
+    let folder = Folder::of("llava_conversations");
+    folder.replace("benchmark.toml", "questions = \"questions.json\"", "annotations = \"questions.json\"");
+    assert!(folder.error().contains("`annotations` has no use with the format `llava-conversations`"), "{}", folder.error());
+    let folder = Folder::of("llava_conversations");
+    folder.replace("benchmark.toml", "kind = \"vqa\"\nvariant = \"m4c\"", "kind = \"pope\"");
+    assert!(folder.error().contains("cannot score data of this format"));
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn tilings_that_do_not_fit_the_vision_tower_are_refused() {
         (&|_, tiling| tiling.pinpoints.clear(), "image.tiling.pinpoints is a list of 0"),
         (&|_, tiling| tiling.pinpoints.push([tile, tile + 1]), "image.tiling.pinpoints is ["),
         (&|_, tiling| tiling.pinpoints.push([0, tile]), "image.tiling.pinpoints is [0, "),
-        (&|_, tiling| tiling.pinpoints.push([128 * tile, tile]), "that make at most 127 tiles"),
+        (&|_, tiling| tiling.pinpoints.push([145 * tile, tile]), "that make at most 144 tiles"),
         (&|_, tiling| tiling.pinpoints = vec![[tile, tile]; 5000], "a list of 5000, expected 1 to 4096"),
         (&|_, tiling| tiling.merge.maximum_tiles = Some(0), "image.tiling.merge.maximum_tiles is 0"),
         (&|_, tiling| tiling.merge.order = TileOrder::Flat, "image.tiling.merge.newline is true"),

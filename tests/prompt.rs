@@ -193,6 +193,58 @@ fn chat_templates_render_as_in_transformers() {
     assert!(prompters.len() >= 6);
 }
 
+/// Images at marks in the text and in later turns. `tests/fixtures/prompt/make_marks.py` made the fixtures.
+#[test]
+fn images_stand_where_the_question_places_them() {
+    let mut chats: BTreeMap<String, Prompter> = BTreeMap::new();
+    let mut refused = 0;
+    for golden in read::<Vec<ChatGolden>>("chat_marks.json") {
+        let prompter = chats.entry(golden.template.clone()).or_insert_with(|| chat_prompter(&golden.template));
+        let images: usize = golden.turns.iter().map(|turn| turn.images).sum();
+        let found = prompter.render_conversation(&golden.turns);
+        if golden.prompt.matches("<image>").count() == images {
+            assert_eq!(found.unwrap(), golden.prompt, "{} on {:?}", golden.template, golden.turns);
+        } else {
+            // A template that spells its messages out and not their images.
+            assert!(found.unwrap_err().to_string().contains("image marks"), "{} on {:?}", golden.template, golden.turns);
+            refused += 1;
+        }
+    }
+    assert!(chats.len() >= 10 && refused <= 7, "{refused}");
+    let goldens: Vec<ChatGolden> = read("conversation_marks.json");
+    for golden in &goldens {
+        let prompt = prompter(conversation_recipe(&golden.template)).render_conversation(&golden.turns).unwrap();
+        assert_eq!(prompt, golden.prompt, "{} on {:?}", golden.template, golden.turns);
+    }
+    assert!(goldens.len() >= 40);
+}
+
+#[test]
+fn marks_in_a_question_count_its_images() {
+    let mut recipe = conversation_recipe("vicuna_v1");
+    recipe.image_mark = "<pic>".to_owned();
+    recipe.image_start_end = true;
+    let prompter = prompter(recipe);
+    // People write `<image>`, whatever the package's own mark is.
+    let turn = prompter.user_turn("Is <image> like <image>?", 2).unwrap();
+    assert_eq!(turn, Turn::user_at_marks("Is <pic> like <pic>?", 2));
+    let prompt = prompter.render_conversation(&[turn]).unwrap();
+    assert!(prompt.ends_with("USER: Is <im_start><pic><im_end> like <im_start><pic><im_end>? ASSISTANT:"), "{prompt}");
+    assert_eq!(prompter.tokenize(&prompt).unwrap().image_count(), 2);
+    assert_eq!(prompter.user_turn("Compare.", 2).unwrap(), Turn::user("Compare.", 2));
+    for images in [0, 1, 3] {
+        let error = prompter.user_turn("Is <image> like <image>?", images).unwrap_err().to_string();
+        assert!(error.contains(&format!("has 2 image marks \"<image>\" for {images} images")), "{error}");
+        let error = prompter.render_conversation(&[Turn::user_at_marks("Is <pic> like <pic>?", images)]).unwrap_err();
+        assert!(matches!(error, PromptError::ImageMarks { marks: 2, .. }), "{error}");
+    }
+    // A text that is only shown must not place images.
+    let shown = [Turn::user("What does <pic> mean?", 1)];
+    assert!(matches!(prompter.render_conversation(&shown), Err(PromptError::ImageMarkInText { .. })));
+    let answer = [Turn::user("a", 1), Turn { images: 1, ..Turn::assistant("b") }, Turn::user("c", 0)];
+    assert!(prompter.render_conversation(&answer).unwrap_err().to_string().contains("cannot show images"));
+}
+
 #[derive(Deserialize)]
 struct CheckpointGolden {
     checkpoint: String,

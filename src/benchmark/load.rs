@@ -8,7 +8,7 @@ use super::error::BenchmarkError;
 use super::readers;
 use super::spec::BenchmarkSpec;
 use super::spec_file::BUILT_IN;
-use super::types::Sample;
+use super::types::{Conversation, Sample};
 use crate::guard::files::read_text_capped;
 
 /// The largest TOML file that is read.
@@ -44,8 +44,8 @@ impl Benchmark {
     }
 }
 
-/// SHA-256, hexadecimal, over key, question, prompt and reference of each sample in order. Two runs answer the same
-/// questions exactly if it is equal. Every part is preceded by its length in bytes, so that parts cannot run together.
+/// SHA-256, hexadecimal, over key, question, prompt, reference and earlier turns of each sample in order. Two runs answer the
+/// same questions exactly if it is equal. Every part is preceded by its length in bytes, so that parts cannot run together.
 pub fn samples_sha256<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> String {
     let mut hasher = Sha256::new();
     for sample in samples {
@@ -54,6 +54,12 @@ pub fn samples_sha256<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Stri
         for part in [&sample.key, &sample.question, &sample.prompt, &reference] {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
+        }
+        // Not for questions of their own, whose sums are older than conversations.
+        if sample.conversation != Conversation::default() {
+            let conversation = serde_json::to_string(&sample.conversation).unwrap_or_default();
+            hasher.update((conversation.len() as u64).to_le_bytes());
+            hasher.update(conversation.as_bytes());
         }
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -18,4 +18,4 @@ pub use pattern::{ImagePattern, PromptTemplate};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
-pub use types::{Contribution, Contributions, MetricSpec, PixelBox, Reference, Sample};
+pub use types::{Contribution, Contributions, Conversation, Exchange, IMAGE_MARK, MetricSpec, PixelBox, Reference, Sample};

@@ -5,7 +5,7 @@
 //! | form | rows | join |
 //! | --- | --- | --- |
 //! | VQA results | JSON array of `{"question_id", "answer"}` | question id |
-//! | LLaVA answers | JSON Lines of `{"question_id", "prompt", "text", …}` | VQAv2: question id; TextVQA: image id and question; POPE: position; RefCOCO: key or row number from 0 |
+//! | LLaVA answers | JSON Lines of `{"question_id", "prompt", "text", …}` | VQAv2 and LLaVA conversations: question id; TextVQA: image id and question; POPE: position; RefCOCO: key or row number from 0 |
 //! | POPE answers | JSON Lines of `{"question", "answer"}` | position |
 //! | plain | JSON Lines of `{"key", "text"}` | sample key |
 //! | our sample log | JSON Lines of `{"record": {"key", "text", …}, "crc32"}` | sample key; failed samples count as missing |
@@ -106,7 +106,9 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
         let texts = match benchmark.spec.data.format {
             DataFormat::Textvqa { .. } => join_by_image_and_question(path, benchmark, &rows)?,
             DataFormat::RefcocoMinigpt4 { .. } => join_by_row_number(path, benchmark, &rows)?,
-            DataFormat::Vqav2 { .. } | DataFormat::Pope { .. } => join_by_id(path, benchmark, &rows, "text")?,
+            DataFormat::Vqav2 { .. } | DataFormat::Pope { .. } | DataFormat::LlavaConversations { .. } => {
+                join_by_id(path, benchmark, &rows, "text")?
+            }
         };
         Ok((texts, "LLaVA answers"))
     } else {
@@ -136,7 +138,7 @@ impl<'a> Join<'a> {
     }
 }
 
-/// VQAv2: the sample key is the question id.
+/// VQAv2 and LLaVA conversations: the sample key is the question id.
 fn join_by_id<'a>(
     path: &Path,
     benchmark: &'a Benchmark,

@@ -64,6 +64,15 @@ pub enum DataFormat {
         /// Permitted numbers of rows; empty permits any.
         rows: Vec<usize>,
     },
+    /// `[{"id", "image": "…" or ["…", …], "conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …],
+    /// "category"?}]`, as one JSON array or as JSON Lines: LLaVA's own data format. The last answer is the reference, what is
+    /// before it is asked. Hole: `image`.
+    LlavaConversations {
+        /// The file.
+        questions: String,
+        /// Permitted numbers of rows; empty permits any.
+        rows: Vec<usize>,
+    },
     /// `[{"img_id": "<image>_<reference>", "sents", "bbox": [x, y, width, height], "height", "width"}]`, boxes in pixels, one
     /// file a split (MiniGPT-4). Hole: `image`.
     RefcocoMinigpt4 {

@@ -60,6 +60,7 @@ enum FormatName {
     Textvqa,
     #[serde(rename = "refcoco-minigpt4")]
     RefcocoMinigpt4,
+    LlavaConversations,
 }
 
 #[derive(Deserialize)]
@@ -165,7 +166,7 @@ impl BenchmarkSpec {
         let format = file.data.get_ref().format;
         let (hole, allowed): (&str, &[&str]) = match format {
             FormatName::Vqav2 => ("image_id", &["question"]),
-            FormatName::Pope | FormatName::RefcocoMinigpt4 => ("image", &["question"]),
+            FormatName::Pope | FormatName::RefcocoMinigpt4 | FormatName::LlavaConversations => ("image", &["question"]),
             FormatName::Textvqa => ("image_id", &["question", "ocr_tokens"]),
         };
         let prompt = PromptTemplate::parse(file.prompt.template.get_ref(), allowed)
@@ -213,6 +214,7 @@ fn data(place: &Place<'_>, hole: &str, table: Spanned<DataTable>) -> Result<Data
         FormatName::Pope => "the format `pope`",
         FormatName::Textvqa => "the format `textvqa`",
         FormatName::RefcocoMinigpt4 => "the format `refcoco-minigpt4`",
+        FormatName::LlavaConversations => "the format `llava-conversations`",
     };
     if matches!(format, FormatName::Pope | FormatName::RefcocoMinigpt4) {
         place.unused(&annotations, "annotations", owner)?;
@@ -220,8 +222,11 @@ fn data(place: &Place<'_>, hole: &str, table: Spanned<DataTable>) -> Result<Data
     } else {
         place.unused(&splits, "splits", owner)?;
     }
-    if format != FormatName::Vqav2 {
+    if !matches!(format, FormatName::Vqav2 | FormatName::LlavaConversations) {
         place.unused(&questions, "questions", owner)?;
+    }
+    if format == FormatName::LlavaConversations {
+        place.unused(&annotations, "annotations", owner)?;
     }
     if format != FormatName::Textvqa {
         place.unused(&ocr, "ocr", owner)?;
@@ -238,6 +243,9 @@ fn data(place: &Place<'_>, hole: &str, table: Spanned<DataTable>) -> Result<Data
             ocr: ocr.map(Spanned::into_inner),
             rows,
         },
+        FormatName::LlavaConversations => {
+            DataFormat::LlavaConversations { questions: place.needed(questions, "questions", owner, &span)?, rows }
+        }
         FormatName::Pope => DataFormat::Pope { splits: split_files(place, splits, owner, &span)? },
         FormatName::RefcocoMinigpt4 => DataFormat::RefcocoMinigpt4 { splits: split_files(place, splits, owner, &span)? },
     };
@@ -277,7 +285,9 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::Grounding => "the scorer `grounding`",
     };
     let fits = match format {
-        FormatName::Vqav2 | FormatName::Textvqa => matches!(kind.get_ref(), ScorerKind::Vqa | ScorerKind::Textvqa),
+        FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
+            matches!(kind.get_ref(), ScorerKind::Vqa | ScorerKind::Textvqa)
+        }
         FormatName::Pope => *kind.get_ref() == ScorerKind::Pope,
         FormatName::RefcocoMinigpt4 => *kind.get_ref() == ScorerKind::Grounding,
     };

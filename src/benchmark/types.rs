@@ -43,6 +43,29 @@ pub enum Reference {
     },
 }
 
+/// What stands for an image in a data file's texts, as LLaVA writes it.
+pub const IMAGE_MARK: &str = "<image>";
+
+/// An earlier question of a conversation and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// The question; with image marks only where they place images.
+    pub question: String,
+    /// The answer that the model is told to have given.
+    pub answer: String,
+}
+
+/// What comes before a sample's question, and where its images stand. The default is a question of its own, whose images
+/// stand before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Conversation {
+    /// Earlier turns, the oldest first.
+    pub earlier: Vec<Exchange>,
+    /// Whether each [`IMAGE_MARK`] in the earlier questions and the prompt is the place of the next image, there being as many
+    /// marks as images. Otherwise all images stand before the first question, and a mark is only text.
+    pub images_at_marks: bool,
+}
+
 /// One question of a benchmark.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -54,8 +77,10 @@ pub struct Sample {
     pub images: Vec<PathBuf>,
     /// The question as the data file gives it.
     pub question: String,
-    /// The user's turn without image marks: the question in the benchmark's prompt text.
+    /// The user's turn: the question in the benchmark's prompt text.
     pub prompt: String,
+    /// Earlier turns, and whether marks place the images.
+    pub conversation: Conversation,
     /// What a right answer is.
     pub reference: Reference,
     /// Group for by-category tables (question type, POPE split, …).

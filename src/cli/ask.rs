@@ -22,7 +22,8 @@ pub struct AskArguments {
     /// Image file; repeat for several images
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// The question; `<image>` in it places the images, as many marks as images; without marks they stand before it
+    /// The question; `<image>` in it places the images, as many marks as images (a chat template may still gather them);
+    /// without marks they stand before it
     #[arg(long, required_unless_present = "conversation")]
     prompt: Option<String>,
     /// Earlier turns: a JSON file `[{"role": "user", "text": "…", "images": ["file", …]}, {"role": "assistant", "text": "…"}]`

@@ -86,7 +86,7 @@ impl<'a> TileRows<'a> {
         Ok(())
     }
 
-    /// Pushes the row between four rows, in the order of operations of PyTorch's kernel: along the line first.
+    /// Pushes the row between four rows: along the lines first, then between them.
     fn push_between(
         &self,
         grid: &GridLayout,
@@ -143,8 +143,9 @@ mod tests {
     use super::*;
     use crate::package::{Manifest, TileMerge, TileOrder, Tiling, UnpadRounding};
 
-    /// Rounding of three sums of two products in another order or with fused operations, on values below 1.
-    const SCALED_TOLERANCE: f32 = 5e-7;
+    /// A few units in the last place of values below 0.5: PyTorch's kernels differ in these by processor, as they fuse
+    /// products and sums where they can. All else must be equal to the bit.
+    const SCALED_TOLERANCE: f32 = 2e-7;
 
     #[derive(Deserialize)]
     struct Configuration {

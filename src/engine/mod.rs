@@ -1,8 +1,9 @@
 //! The engine room: the only room that knows ONNX Runtime.
 //!
-//! Owns finding and loading the runtime library, sessions, the three stages, merging the rows of an image's tiles, the key-value cache, packing the questions
-//! of an image into one tree, and decoding; also a mock engine that answers from a script. It must not know benchmarks,
-//! scorers, tokenizers or image files: it takes pixel tensors and token segments, and gives token ids and timings.
+//! Owns finding and loading the runtime library, sessions, the three stages, merging the rows of an image's tiles, the
+//! key-value cache, packing the questions of an image into one tree, and decoding; also a mock engine that answers from a
+//! script. It must not know benchmarks, scorers, tokenizers or image files: it takes pixel tensors and token segments, and
+//! gives token ids and timings.
 
 mod decoder;
 mod embedding;

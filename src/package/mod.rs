@@ -1,8 +1,8 @@
 //! The package room: what a model package is.
 //!
 //! Owns the manifest (`package.toml`), the recipes that travel with a package (image preprocessing and prompt),
-//! opening a package folder, its identity hash, and the geometry of tiled images, which is arithmetic on a recipe. It must not know ONNX Runtime, images or tokenizers: other rooms
-//! read the recipes and act on them.
+//! opening a package folder, its identity hash, and the geometry of tiled images, which is arithmetic on a recipe. It must
+//! not know ONNX Runtime, pixels or tokenizers: other rooms read the recipes and act on them.
 
 mod error;
 mod manifest;

@@ -94,10 +94,12 @@ pub struct TileMerge {
     pub base_view: bool,
     /// Whether the learned row `image_newline` ends each line of the grid, and an image of one tile.
     pub newline: bool,
-    /// `anyres_max_N`: a grid of more than about N tiles' rows is scaled down to as many, bilinearly.
+    /// `anyres_max_N`: a grid of more than about N tiles' rows is scaled down to as many, bilinearly. Only for
+    /// [`TileOrder::SpatialUnpad`], as in both references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum_tiles: Option<u32>,
-    /// `maxpool2x2`: the largest of each two by two rows stands for the four.
+    /// `maxpool2x2`: the largest of each two by two rows stands for the four. LLaVA-NeXT then leaves padding where it is and
+    /// ends no line of a grid with a newline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub max_pool: bool,
     /// How the size of the picture within the grid is rounded.

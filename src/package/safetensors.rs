@@ -180,11 +180,6 @@ impl TensorFile {
         &self.header.metadata
     }
 
-    /// Whether the file has a tensor of this name.
-    pub fn contains(&self, key: &str) -> bool {
-        self.header.tensors.iter().any(|entry| entry.key == key)
-    }
-
     /// Shape and bytes of a tensor that must have this type, as safetensors names it.
     pub fn bytes(&self, key: &str, dtype: &str) -> Result<(&[usize], &[u8]), SafetensorsError> {
         let wrong =

@@ -11,7 +11,7 @@ use super::manifest::Manifest;
 use super::recipe::{ImageRecipe, TileMerge, TileOrder, Tiling, UnpadRounding};
 
 /// Most tiles that one image may be cut into, the view of the whole picture included. Released checkpoints have at most 37.
-pub const MAXIMUM_TILES: usize = 128;
+pub const MAXIMUM_TILES: usize = 145;
 /// Most pinpoints of a checkpoint; OneVision has 36.
 const MAXIMUM_PINPOINTS: usize = 4096;
 /// A grid is scaled down only if its side is more than this factor too long (`anyres_max_N`).

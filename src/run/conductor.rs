@@ -8,10 +8,10 @@ use super::error::RunError;
 use super::loader::{self, LoadedGroup};
 use super::plan::{Plan, PlannedGroup};
 use super::record::{self, GroupFacts, PreparedPrompt};
-use crate::benchmark::Benchmark;
+use crate::benchmark::{Benchmark, IMAGE_MARK, Sample};
 use crate::engine::{Engine, GroupAnswer, ImageGroup, Request, Segment, StageTimings, StopReason, StopRule};
 use crate::package::Manifest;
-use crate::prompt::{Finish, Piece, Prompter};
+use crate::prompt::{Finish, Piece, PromptError, Prompter, Turn};
 use crate::store::{RunWriter, SampleRecord};
 
 /// What a run has done so far.
@@ -148,7 +148,7 @@ impl Conductor<'_> {
         let mut prompts = Vec::with_capacity(group.samples.len());
         for &index in &group.samples {
             let sample = &self.benchmark.samples[index];
-            match self.prepare(&sample.prompt, &rows) {
+            match self.prepare(sample, &rows) {
                 Ok((prepared, segments)) => {
                     requests.push(Request { segments, max_new_tokens: self.max_new_tokens, stop: &stop });
                     prompts.push(Ok(prepared));
@@ -165,8 +165,9 @@ impl Conductor<'_> {
     }
 
     /// Renders and tokenises a prompt with images of so many rows.
-    fn prepare(&self, user_text: &str, rows: &[usize]) -> Result<(PreparedPrompt, Vec<Segment>), String> {
-        let text = self.prompter.render(user_text, rows.len()).map_err(|error| error.to_string())?;
+    fn prepare(&self, sample: &Sample, rows: &[usize]) -> Result<(PreparedPrompt, Vec<Segment>), String> {
+        let turns = turns(self.prompter, sample).map_err(|error| error.to_string())?;
+        let text = self.prompter.render_conversation(&turns).map_err(|error| error.to_string())?;
         let tokenized = self.prompter.tokenize(&text).map_err(|error| error.to_string())?;
         let segments: Vec<Segment> = segments(&tokenized.pieces);
         let tokens = segments
@@ -229,6 +230,25 @@ fn count(state: &mut ProgressUpdate, record: &SampleRecord) {
         }
         None => state.failed += 1,
     }
+}
+
+/// The turns of a sample: the earlier ones, then its question.
+fn turns(prompter: &Prompter, sample: &Sample) -> Result<Vec<Turn>, PromptError> {
+    let conversation = &sample.conversation;
+    let mut first_images = sample.images.len();
+    let mut question = |text: &str| {
+        if conversation.images_at_marks {
+            return prompter.user_turn(text, text.matches(IMAGE_MARK).count());
+        }
+        Ok(Turn::user(text, std::mem::take(&mut first_images)))
+    };
+    let mut turns = Vec::with_capacity(2 * conversation.earlier.len() + 1);
+    for exchange in &conversation.earlier {
+        turns.push(question(&exchange.question)?);
+        turns.push(Turn::assistant(&exchange.answer));
+    }
+    turns.push(question(&sample.prompt)?);
+    Ok(turns)
 }
 
 /// Pieces of a prompt as the engine wants them.

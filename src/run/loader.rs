@@ -19,6 +19,8 @@ pub(super) struct LoadedGroup {
 
 /// Groups that may wait decoded: enough to keep the engine fed, few enough to bound memory.
 const GROUPS_AHEAD: usize = 8;
+/// As many where images are tiled: one may be 37 tiles and 65 MB, which also keep the engine busy for longer.
+const TILED_GROUPS_AHEAD: usize = 2;
 
 /// Starts loading. The receiver yields one `LoadedGroup` per entry of `groups`, in order; dropping it stops the loader.
 pub(super) fn load_ahead<'scope>(
@@ -26,9 +28,10 @@ pub(super) fn load_ahead<'scope>(
     groups: Vec<Vec<PathBuf>>,
     manifest: &'scope Manifest,
 ) -> Receiver<LoadedGroup> {
-    let (sender, receiver) = sync_channel(GROUPS_AHEAD);
+    let ahead = if manifest.image.tiling.is_some() { TILED_GROUPS_AHEAD } else { GROUPS_AHEAD };
+    let (sender, receiver) = sync_channel(ahead);
     scope.spawn(move || {
-        for batch in groups.chunks(GROUPS_AHEAD) {
+        for batch in groups.chunks(ahead) {
             let loaded: Vec<LoadedGroup> = batch.par_iter().map(|images| load_group(images, manifest)).collect();
             for group in loaded {
                 if sender.send(group).is_err() {

@@ -270,6 +270,7 @@ fn groups_keep_the_order_of_the_data_file() {
         images: vec![image.into()],
         question: String::new(),
         prompt: String::new(),
+        conversation: Default::default(),
         reference: crate::benchmark::Reference::YesNo { yes: true },
         category: None,
     };

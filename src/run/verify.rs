@@ -11,8 +11,8 @@
 //! | `image_file.{i}` | u8 | bytes of image file `i` |
 //! | `pixel_values` | f32 | `[tiles, 3, side, side]`, the tiles of all images in order, each image's whole view first |
 //! | `features` | f32 | `[tiles, tokens_per_image, hidden_size]`, the vision tower's selected rows |
-//! | `image_embeds` | f32 | `[tiles, tokens_per_image, output_size]`, the projector's rows before any merging |
-//! | `image_rows` | f32 | `[rows, output_size]`, the rows of all images as they stand in the prompt; needed where tiles are merged |
+//! | `image_embeds` | f32 | `[tiles, tokens_per_image, output_size]`, the projector's rows; of a package that tiles its images |
+//! | | | `[1, rows, output_size]`, the rows of all images as they stand in the prompt, merged and with newline rows |
 //! | `input_ids` | i64 | the prompt, image rows included |
 //! | `logits` | f32 | `[steps, vocabulary_size]` |
 //! | `token_ids` | i64 | the greedy answer, a final end-of-sequence token included |
@@ -59,11 +59,8 @@ pub struct CaseReport {
     pub pixels_within_one_level: f64,
     /// Vision features from the reference's pixels.
     pub features: StageDifference,
-    /// Projected rows from the reference's pixels.
+    /// Projected rows from the reference's pixels, merged where images are tiled.
     pub image_embeds: StageDifference,
-    /// Merged rows of all images from the reference's pixels; `None` where the fixture has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_rows: Option<StageDifference>,
     /// Logits of every step, the reference's tokens given.
     pub logits: StageDifference,
     /// Whether the prompt's token ids are the reference's.
@@ -192,13 +189,9 @@ fn verify_case(
     let trace = engine.trace_single(&given, &request(), Some(&reference_tokens))?;
     let features: Array3<f32> = fixture.floats(index, "features")?;
     let image_embeds: Array3<f32> = fixture.floats(index, "image_embeds")?;
-    let image_rows = if fixture.has(index, "image_rows") {
-        let rows: Array2<f32> = fixture.floats(index, "image_rows")?;
-        Some(fixture.difference(index, "image_rows", trace.image_rows.view(), rows.view())?)
-    } else if package.manifest.image.tiling.is_some() {
-        return Err(fixture.broken(format!("case {index}: `image_rows` is missing, the merged rows of its tiles")));
-    } else {
-        None
+    let own_embeds = match package.manifest.image.tiling {
+        Some(_) => trace.image_rows.view().insert_axis(ndarray::Axis(0)),
+        None => trace.image_embeds.view(),
     };
     let logits: Array2<f32> = fixture.floats(index, "logits")?;
 
@@ -219,8 +212,7 @@ fn verify_case(
         pixels,
         pixels_within_one_level: within_one_level(&own_stack, &reference_pixels, package.manifest.image.std),
         features: fixture.difference(index, "features", trace.features.view(), features.view())?,
-        image_embeds: fixture.difference(index, "image_embeds", trace.image_embeds.view(), image_embeds.view())?,
-        image_rows,
+        image_embeds: fixture.difference(index, "image_embeds", own_embeds, image_embeds.view())?,
         logits: fixture.difference(index, "logits", trace.logits.view(), logits.view())?,
         prompt_tokens_equal: own_ids == reference_ids,
         tokens: reference_tokens.len(),
@@ -273,10 +265,6 @@ impl<'a> Fixture<'a> {
     fn bytes(&self, case: usize, name: &str) -> Result<&[u8], RunError> {
         let key = format!("case.{case}.{name}");
         self.file.bytes(&key, "U8").map(|(_, bytes)| bytes).map_err(|error| self.broken(error.to_string()))
-    }
-
-    fn has(&self, case: usize, name: &str) -> bool {
-        self.file.contains(&format!("case.{case}.{name}"))
     }
 
     fn integers(&self, case: usize, name: &str) -> Result<Vec<i64>, RunError> {

@@ -1,6 +1,7 @@
 //! Readers of official data formats. Each gives samples in file order and refuses, with file, row and field, whatever would
 //! make a score mean something else.
 
+mod llava_conversations;
 mod pope;
 mod refcoco;
 mod rows;
@@ -24,6 +25,7 @@ pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<Vec<Sample>, Ben
         DataFormat::Vqav2 { questions, annotations, rows } => vqav2::read(&mut context, questions, annotations, rows),
         DataFormat::Pope { splits } => pope::read(&mut context, splits),
         DataFormat::Textvqa { annotations, ocr, rows } => textvqa::read(&mut context, annotations, ocr.as_deref(), rows),
+        DataFormat::LlavaConversations { questions, rows } => llava_conversations::read(&mut context, questions, rows),
         DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(&mut context, splits),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::error::BenchmarkError;
 use super::super::spec::SplitFile;
-use super::super::types::{Reference, Sample};
+use super::super::types::{Conversation, Reference, Sample};
 use super::Context;
 use super::rows::{Id, RowPlace, json_lines, read_data_file};
 
@@ -35,6 +35,7 @@ pub(super) fn read(context: &mut Context<'_>, splits: &[SplitFile]) -> Result<Ve
                 images: vec![context.image(&place, "image", &image)?],
                 cluster: image,
                 prompt: context.spec.prompt.render(&question, &[]),
+                conversation: Conversation::default(),
                 question,
                 reference: Reference::YesNo { yes },
                 category: Some(split.name.clone()),

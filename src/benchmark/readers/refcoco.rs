@@ -2,7 +2,7 @@
 
 use super::super::error::BenchmarkError;
 use super::super::spec::SplitFile;
-use super::super::types::{PixelBox, Reference, Sample};
+use super::super::types::{Conversation, PixelBox, Reference, Sample};
 use super::Context;
 use super::rows::{RowPlace, json_array, read_data_file};
 
@@ -33,6 +33,7 @@ pub(super) fn read(context: &mut Context<'_>, splits: &[SplitFile]) -> Result<Ve
                 images: vec![context.image(&place, "img_id", image)?],
                 cluster: image.to_owned(),
                 prompt: context.spec.prompt.render(&sentence, &[]),
+                conversation: Conversation::default(),
                 question: sentence,
                 reference: Reference::Region { region, width, height },
                 category: Some(split.name.clone()),

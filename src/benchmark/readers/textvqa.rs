@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::error::BenchmarkError;
-use super::super::types::{Reference, Sample};
+use super::super::types::{Conversation, Reference, Sample};
 use super::Context;
 use super::rows::{Id, RowPlace, json_member, read_data_file};
 
@@ -54,6 +54,7 @@ pub(super) fn read(
             key,
             cluster: image_id.0,
             prompt: context.spec.prompt.render(&question, &tokens),
+            conversation: Conversation::default(),
             question,
             reference: Reference::Answers { answers },
             category: None,

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use serde::Deserialize;
 
 use super::super::error::BenchmarkError;
-use super::super::types::{Reference, Sample};
+use super::super::types::{Conversation, Reference, Sample};
 use super::rows::{Id, RowPlace, json_member, read_data_file};
 use super::{Context, textvqa::ANNOTATORS};
 
@@ -83,6 +83,7 @@ pub(super) fn read(
             key,
             cluster: image_id.0,
             prompt: context.spec.prompt.render(&question, &[]),
+            conversation: Conversation::default(),
             question,
             reference: Reference::Answers { answers: annotation.answers.into_iter().map(|answer| answer.answer).collect() },
             category: Some(annotation.answer_type),
