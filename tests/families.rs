@@ -194,3 +194,54 @@ fn a_newline_that_is_missing_or_of_another_width_is_named() {
         assert!(message.contains(&format!("tensor \"{key}\" has shape [16], expected [32]")), "{message}");
     }
 }
+
+/// Every key of every configuration file, replaced by values that it should not have, a few of them each: an error or a
+/// package, never a panic.
+#[test]
+fn no_value_of_any_key_panics() {
+    let values = [
+        json!(null),
+        json!(-1),
+        json!(0),
+        json!(1),
+        json!(1e300),
+        json!(u64::MAX),
+        json!(""),
+        json!("anyres_max_9"),
+        json!([]),
+        json!([[0, 0], [4294967295_u64, 1]]),
+        json!({"type": "yarn", "rope_type": "longrope", "factor": 1e-300}),
+    ];
+    let mut exports = 0;
+    for checkpoint in ["recorded-next", "recorded-onevision", "recorded-original-next", "recorded-original-onevision"] {
+        let scratch = Scratch::recorded(checkpoint);
+        for file in ["config.json", "processor_config.json", "generation_config.json", "tokenizer_config.json"] {
+            let path = scratch.checkpoint.join(file);
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let original: Value = serde_json::from_str(&text).unwrap();
+            let mut pointers = Vec::new();
+            keys_of(&original, "", &mut pointers);
+            for (index, pointer) in pointers.into_iter().enumerate() {
+                for value in values.iter().cycle().skip(2 * index).take(2) {
+                    let mut changed = original.clone();
+                    *changed.pointer_mut(&pointer).unwrap() = value.clone();
+                    std::fs::write(&path, changed.to_string()).unwrap();
+                    let mut options = scratch.options();
+                    options.force = true;
+                    exports += usize::from(export(&options).is_ok());
+                }
+            }
+            std::fs::write(&path, text).unwrap();
+        }
+    }
+    assert!(exports > 50, "many keys do not matter, found {exports} packages");
+}
+
+/// JSON pointers of all keys of nested objects.
+fn keys_of(value: &Value, prefix: &str, found: &mut Vec<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let pointer = format!("{prefix}/{key}");
+        keys_of(value, &pointer, found);
+        found.push(pointer);
+    }
+}

@@ -74,6 +74,9 @@ pub(super) struct LlamaArchitecture {
 /// ONNX Runtime's GroupQueryAttention applies rotary embeddings in blocks of this many numbers of a head.
 const HEAD_SIZE_MULTIPLE: usize = 16;
 
+/// Most positions, each a row of the rotary tables; those of the longest published models are about as many.
+const POSITION_LIMIT: usize = 1 << 20;
+
 impl LlamaArchitecture {
     /// Reads a `LlamaConfig`, `MistralConfig` or `Qwen2Config`, whose defaults hold where keys are absent.
     pub fn read(config: &Config, family: LanguageFamily, tied: bool) -> Result<Self, ExportError> {
@@ -128,6 +131,9 @@ impl LlamaArchitecture {
             let supported = format!("heads whose size (here {found}) is a multiple of {HEAD_SIZE_MULTIPLE}, for ONNX Runtime");
             let key = if config.get("head_dim").is_some() { "head_dim" } else { "num_attention_heads" };
             return Err(config.unsupported(key, &supported));
+        }
+        if llm.maximum_positions > POSITION_LIMIT {
+            return Err(config.invalid("max_position_embeddings", &format!("1 to {POSITION_LIMIT}")));
         }
         if llm.layers > 1024 {
             return Err(config.invalid("num_hidden_layers", "1 to 1024"));

@@ -22,7 +22,6 @@ mod rotary;
 mod rotary_scaling;
 mod supported;
 mod tiling;
-mod tokenizer;
 mod vision;
 mod vision_architecture;
 mod weights;
