@@ -202,24 +202,24 @@ fn unsupported_configurations_are_named() {
     /// Checkpoint, file, path of the key, value, parts of the message.
     type Case<'a> = (&'a str, &'a str, &'a [&'a str], Value, &'a [&'a str]);
     let cases: &[Case<'_>] = &[
-        (hf, "config.json", &["model_type"], json!("llava_next"), &["config.json: model_type = \"llava_next\"", "llava"]),
+        (hf, "config.json", &["model_type"], json!("video_llava"), &["config.json: model_type = \"video_llava\"", "llava_next"]),
         (
             hf,
             "config.json",
             &["architectures"],
-            json!(["LlavaMistralForCausalLM"]),
-            &["architectures", "LlavaMistralForCausalLM"],
+            json!(["LlavaMptForCausalLM"]),
+            &["architectures", "LlavaMptForCausalLM", "LlavaMistralForCausalLM"],
         ),
         (hf, "config.json", &["quantization_config"], json!({"bits": 4}), &["quantization_config"]),
-        (hf, "config.json", &["text_config", "model_type"], json!("qwen2"), &["text_config.model_type = \"qwen2\"", "llama"]),
+        (hf, "config.json", &["text_config", "model_type"], json!("gemma"), &["text_config.model_type = \"gemma\"", "llama"]),
         (hf, "config.json", &["text_config", "hidden_act"], json!("gelu"), &["text_config.hidden_act = \"gelu\"", "silu"]),
         (hf, "config.json", &["text_config", "sliding_window"], json!(4096), &["text_config.sliding_window = 4096"]),
         (
             hf,
             "config.json",
             &["text_config", "rope_scaling"],
-            json!({"type": "yarn", "factor": 2.0}),
-            &["rope_scaling.type = \"yarn\"", "linear"],
+            json!({"type": "dynamic", "factor": 2.0}),
+            &["rope_scaling.type = \"dynamic\"", "linear"],
         ),
         (hf, "config.json", &["text_config", "rope_scaling"], json!({"type": "linear"}), &["rope_scaling.factor is absent"]),
         (hf, "config.json", &["text_config", "head_dim"], json!(24), &["text_config.head_dim = 24", "multiple of 16"]),
@@ -233,13 +233,15 @@ fn unsupported_configurations_are_named() {
         ),
         (hf, "config.json", &["text_config", "num_hidden_layers"], json!(0), &["text_config.num_hidden_layers is 0"]),
         (hf, "config.json", &["text_config"], json!(7), &["text_config is 7, expected an object"]),
+        (hf, "config.json", &["vision_config", "model_type"], json!("dinov2"), &["vision_config.model_type = \"dinov2\""]),
         (
             hf,
             "config.json",
             &["vision_config", "model_type"],
             json!("siglip_vision_model"),
-            &["vision_config.model_type = \"siglip_vision_model\""],
+            &["vision_feature_select_strategy = \"default\"", "no class token"],
         ),
+        (hf, "config.json", &["text_config", "partial_rotary_factor"], json!(0.5), &["text_config.partial_rotary_factor = 0.5"]),
         (
             hf,
             "config.json",
@@ -262,8 +264,8 @@ fn unsupported_configurations_are_named() {
             hf,
             "preprocessor_config.json",
             &["image_processor_type"],
-            json!("SiglipImageProcessor"),
-            &["SiglipImageProcessor", "CLIPImageProcessor"],
+            json!("LlavaNextImageProcessorFast"),
+            &["image_processor_type = \"LlavaNextImageProcessorFast\"", "CLIPImageProcessor"],
         ),
         (hf, "preprocessor_config.json", &["do_center_crop"], json!(false), &["size", "8 x 8"]),
         (hf, "preprocessor_config.json", &["do_pad"], json!(true), &["do_pad = true", "LlavaImageProcessor"]),
@@ -272,10 +274,22 @@ fn unsupported_configurations_are_named() {
             "original-linear",
             "config.json",
             &["mm_projector_type"],
-            json!("identity"),
-            &["mm_projector_type = \"identity\"", "mlp2x_gelu"],
+            json!("mlp2x_res2x_gelu"),
+            &["mm_projector_type = \"mlp2x_res2x_gelu\"", "mlp2x_gelu"],
         ),
-        ("original-linear", "config.json", &["image_aspect_ratio"], json!("anyres"), &["image_aspect_ratio = \"anyres\"", "pad"]),
+        ("original-linear", "config.json", &["mm_projector_type"], json!("pooler"), &["mm_projector_type = \"pooler\""]),
+        ("original-linear", "config.json", &["mm_projector_type"], json!("ldpnet"), &["mm_projector_type = \"ldpnet\""]),
+        ("original-linear", "config.json", &["mm_projector_type"], json!("mlp0x_gelu"), &["mm_projector_type = \"mlp0x_gelu\""]),
+        ("original-linear", "config.json", &["mm_projector_type"], json!("identity"), &["hidden_size is 16, expected 8"]),
+        ("original-linear", "config.json", &["mm_resampler_type"], json!("qformer"), &["mm_resampler_type = \"qformer\""]),
+        (
+            "original-linear",
+            "config.json",
+            &["image_aspect_ratio"],
+            json!("highres"),
+            &["image_aspect_ratio = \"highres\"", "pad"],
+        ),
+        ("original-linear", "config.json", &["image_aspect_ratio"], json!("anyres"), &["image_grid_pinpoints is absent"]),
         ("original-linear", "config.json", &["mm_vision_select_feature"], json!("cls"), &["mm_vision_select_feature = \"cls\""]),
         (
             "original-linear",
@@ -289,8 +303,8 @@ fn unsupported_configurations_are_named() {
             "original-linear",
             "vision-tower/config.json",
             &["model_type"],
-            json!("siglip"),
-            &["vision-tower", "model_type = \"siglip\""],
+            json!("dinov2"),
+            &["vision-tower", "model_type = \"dinov2\""],
         ),
     ];
     for (checkpoint, file, path, value, parts) in cases {
@@ -471,9 +485,9 @@ fn recipes_follow_the_checkpoint_and_the_options() {
     options.name = Some("../elsewhere".to_owned());
     let message = export(&options).unwrap_err().to_string();
     assert!(message.contains("../elsewhere") && message.contains("--name"), "{message}");
-    options.conversation = Some("mistral_instruct".to_owned());
+    options.conversation = Some("vicuna_v9".to_owned());
     let message = export(&options).unwrap_err().to_string();
-    assert!(message.contains("mistral_instruct") && message.contains("vicuna_v1"), "{message}");
+    assert!(message.contains("vicuna_v9") && message.contains("vicuna_v1"), "{message}");
 
     // No processor says how: the tower's own size, as CLIP would.
     let bare = Scratch::of("transformers4-fp32");

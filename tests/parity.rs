@@ -29,7 +29,7 @@ fn export(name: &str, folder: &Path) -> PathBuf {
     package
 }
 
-fn asks_like_transformers(name: &str) {
+fn answers_like_the_reference(name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let package = export(name, folder.path());
     let record: Value = serde_json::from_slice(&std::fs::read(recorded().join(format!("{name}.json"))).unwrap()).unwrap();
@@ -37,9 +37,11 @@ fn asks_like_transformers(name: &str) {
     let cases = record["cases"].as_array().unwrap();
     assert!(cases.len() >= 8, "8 prompts each, found {}", cases.len());
     for case in cases {
-        let image = recorded().join(case["image"].as_str().unwrap());
+        let images = case["images"].as_array().unwrap().iter();
+        let images: Vec<PathBuf> = images.map(|name| recorded().join(name.as_str().unwrap())).collect();
         let prompt = case["prompt"].as_str().unwrap();
-        let mut arguments = vec!["ask", text(&package), "--image", text(&image), "--prompt", prompt];
+        let mut arguments = vec!["ask", text(&package), "--prompt", prompt];
+        arguments.extend(images.iter().flat_map(|image| ["--image", text(image)]));
         arguments.extend(["--raw-prompt", "--max-new-tokens", &limit, "--json"]);
         let answer = gauge_json(&arguments);
         assert_eq!(answer["prompt_token_ids"], case["prompt_token_ids"], "{name}: {prompt:?}");
@@ -53,12 +55,49 @@ fn asks_like_transformers(name: &str) {
 
 #[test]
 fn a_hugging_face_checkpoint_in_shards_answers_like_transformers() {
-    asks_like_transformers("recorded-hf");
+    answers_like_the_reference("recorded-hf");
 }
 
 #[test]
 fn an_original_checkpoint_with_its_own_tower_folder_answers_like_its_reference() {
-    asks_like_transformers("recorded-original");
+    answers_like_the_reference("recorded-original");
+}
+
+#[test]
+fn a_window_smaller_than_the_prompt_answers_like_transformers() {
+    answers_like_the_reference("recorded-mistral-window");
+}
+
+#[test]
+fn scaled_rotary_tables_answer_like_transformers() {
+    answers_like_the_reference("recorded-yarn");
+}
+
+#[test]
+fn two_images_before_siglip_and_qwen2_answer_like_transformers() {
+    answers_like_the_reference("recorded-interleave");
+}
+
+#[test]
+fn tiles_of_llava_next_answer_like_transformers() {
+    answers_like_the_reference("recorded-next");
+}
+
+#[test]
+fn tiles_and_several_images_of_one_vision_answer_like_transformers() {
+    answers_like_the_reference("recorded-onevision");
+    answers_like_the_reference("recorded-onevision-images");
+}
+
+#[test]
+fn tiles_in_the_original_formats_answer_like_llava() {
+    answers_like_the_reference("recorded-original-next");
+    answers_like_the_reference("recorded-original-onevision");
+}
+
+#[test]
+fn the_first_release_answers_like_llava() {
+    answers_like_the_reference("recorded-original-v0");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use llava_gauge::package::{PromptRecipe, PromptTemplate, TokenizationMode};
+use llava_gauge::package::{CONVERSATIONS, PromptRecipe, PromptTemplate, TokenizationMode};
 use llava_gauge::prompt::{Finish, Piece, PromptError, Prompter, Turn, conversation_names};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -77,6 +77,7 @@ fn conversation_templates_are_byte_exact() {
     let mut names: Vec<_> = conversation_names().collect();
     names.sort_unstable();
     assert_eq!(names, goldens.keys().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(names, CONVERSATIONS, "recipes may name all templates and no others");
     for (name, golden) in goldens {
         let prompter = prompter(conversation_recipe(&name));
         assert_eq!(prompter.template_name(), name);
@@ -88,6 +89,20 @@ fn conversation_templates_are_byte_exact() {
             None => assert!(matches!(prompter.render_conversation(&turns), Err(PromptError::Conversation(_))), "{name}"),
         }
     }
+}
+
+#[test]
+fn the_first_release_shows_images_after_the_question_and_writes_its_own_role() {
+    let mut recipe = conversation_recipe("simple");
+    recipe.image_start_end = true;
+    let simple = prompter(recipe);
+    let prompt = simple.render("What is this?", 1).unwrap();
+    assert!(prompt.ends_with("###Human: What is this?\n<im_start><image><im_end>###"), "{prompt}");
+    assert_eq!(simple.trim_answer("Assistant: Response: A cat.###Human"), "A cat.");
+    assert_eq!(simple.trim_answer(" ### Assistant:\nAssistant: A cat.\n"), "A cat.");
+    assert_eq!(simple.trim_answer("It says Assistant: hello"), "It says Assistant: hello");
+    // LLaVA-Med v1.0 leaves the role in the answers to this template.
+    assert_eq!(prompter(conversation_recipe("llava_med_simple")).trim_answer("Assistant: Yes###"), "Assistant: Yes");
 }
 
 #[test]

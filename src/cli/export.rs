@@ -20,7 +20,7 @@ pub struct ExportArguments {
     /// Package folder; may be the checkpoint folder itself
     #[arg(short, long, value_name = "PACKAGE")]
     output: PathBuf,
-    /// CLIP checkpoint folder, for original checkpoints without their tower
+    /// CLIP or SigLIP checkpoint folder, for original checkpoints without their tower
     #[arg(long, value_name = "DIR")]
     vision_tower: Option<PathBuf>,
     /// Name shown in tables [default: the package folder's name]
@@ -29,7 +29,7 @@ pub struct ExportArguments {
     /// Override how images that are not square are fitted
     #[arg(long, value_enum, value_name = "MODE")]
     image_aspect: Option<AspectArgument>,
-    /// Override the prompt template by conversation name: plain, llava_v0, llava_v1 or vicuna_v1
+    /// Override the prompt template by a name of LLaVA's conversation.py, such as vicuna_v1 or qwen_1_5
     #[arg(long, value_name = "NAME")]
     conversation: Option<String>,
     /// Replace a different package in the output folder

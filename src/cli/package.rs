@@ -78,7 +78,8 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
         format!("{}  ({})", clean(&manifest.name), package.root.display()),
         format!("identity   {}", package.identity),
         format!(
-            "source     {} {:?}, tensors {}",
+            "source     {}{} {:?}, tensors {}",
+            manifest.source.version.as_deref().map(|version| format!("LLaVA {}, ", clean(version))).unwrap_or_default(),
             clean(&manifest.source.model_type),
             manifest.source.format,
             clean(&manifest.source.checkpoint_dtype)
@@ -94,20 +95,22 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
             clean(&manifest.vision.feature_select)
         ),
         format!(
-            "projector  {} {} → {}",
+            "projector  {} {} → {}{}",
             clean(&manifest.projector.kind),
             manifest.projector.input_size,
-            manifest.projector.output_size
+            manifest.projector.output_size,
+            if manifest.projector.image_newline.is_some() { ", with a newline row" } else { "" }
         ),
         format!(
-            "llm        {} layers × {}, {} heads ({} kv) × {}, vocabulary {}, up to {} positions",
+            "llm        {} layers × {}, {} heads ({} kv) × {}, vocabulary {}, up to {} positions{}",
             manifest.llm.layers,
             manifest.llm.hidden_size,
             manifest.llm.attention_heads,
             manifest.llm.key_value_heads,
             manifest.llm.head_size,
             manifest.llm.vocabulary_size,
-            manifest.llm.maximum_positions
+            manifest.llm.maximum_positions,
+            manifest.llm.sliding_window.map(|window| format!(", window of {window}")).unwrap_or_default()
         ),
         format!("image      {} — {}", clean(&identity.image_recipe), clean(&manifest.image.origin)),
         format!("prompt     {}, eos {:?}", clean(&identity.template), manifest.prompt.eos_token_ids),

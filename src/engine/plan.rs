@@ -119,6 +119,23 @@ pub(super) fn write_bias(row: &mut [f32], visible: &[Range<usize>]) {
     }
 }
 
+/// As [`write_bias`], with at most the newest `window` of the visible positions. The ranges must be those of one sequence in
+/// order, ending in the row itself: the n-th visible position then has position n, so that leaving out the oldest hides
+/// just those whose distance is `window` or more, wherever they stand in the cache.
+pub(super) fn write_windowed_bias(row: &mut [f32], visible: &[Range<usize>], window: Option<usize>) {
+    write_bias(row, visible);
+    let Some(window) = window else { return };
+    let seen: usize = visible.iter().map(Range::len).sum();
+    let mut too_old = seen.saturating_sub(window);
+    for range in visible {
+        let hidden = too_old.min(range.len());
+        if let Some(columns) = row.get_mut(range.start..range.start + hidden) {
+            columns.fill(HIDDEN);
+        }
+        too_old -= hidden;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -172,7 +189,48 @@ mod tests {
         assert_eq!(row, [0.0, 0.0, HIDDEN, HIDDEN, 0.0, HIDDEN]);
     }
 
+    #[test]
+    fn a_window_hides_the_oldest_visible_positions() {
+        let (mut row, visible) = ([7.0; 9], [0..3, 4..6, 8..9]);
+        let mut with = |window| {
+            write_windowed_bias(&mut row, &visible, window);
+            (0..9).filter(|&column| row[column] == 0.0).collect::<Vec<_>>()
+        };
+        assert_eq!(with(None), [0, 1, 2, 4, 5, 8]);
+        assert_eq!(with(Some(6)), [0, 1, 2, 4, 5, 8]);
+        assert_eq!(with(Some(5)), [1, 2, 4, 5, 8]);
+        assert_eq!(with(Some(2)), [5, 8]);
+        assert_eq!(with(Some(1)), [8], "a row always sees itself");
+    }
+
     proptest! {
+        /// Whatever the packing, a row sees exactly the positions p of its own sequence with q - p < window.
+        #[test]
+        fn a_window_counts_positions_and_not_columns(
+            prefix in 0_usize..12,
+            gaps in prop::collection::vec(0_usize..4, 1..12),
+            window in 1_usize..20,
+        ) {
+            // Own rows after the prefix, each some foreign rows further on.
+            let mut columns: Vec<usize> = (0..prefix).collect();
+            let mut visible: Vec<Range<usize>> = std::iter::once(0..prefix).collect();
+            let mut next = prefix;
+            for gap in gaps {
+                next += gap;
+                columns.push(next);
+                visible.push(next..next + 1);
+                next += 1;
+            }
+            let mut row = vec![1.0; next];
+            write_windowed_bias(&mut row, &visible, Some(window));
+            let newest = columns.len() - 1;
+            for (column, bias) in row.iter().enumerate() {
+                let position = columns.iter().position(|&own| own == column);
+                let seen = position.is_some_and(|position| newest - position < window);
+                prop_assert_eq!(*bias, if seen { 0.0 } else { HIDDEN });
+            }
+        }
+
         #[test]
         fn packs_keep_every_question_in_order_and_within_limits(
             sizes in prop::collection::vec((1_usize..60, 1_usize..40), 0..40),

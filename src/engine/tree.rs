@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::decoder::LanguageModel;
 use super::embedding::EmbeddingTable;
-use super::plan::{Row, write_bias};
+use super::plan::{Row, write_windowed_bias};
 use super::sampling::{self, Choice};
 use super::types::{EngineError, Generation, RequestFailure, StageTimings, StopReason, StopRule};
 use super::vision::{EncodedImage, milliseconds};
@@ -47,7 +47,8 @@ pub(super) struct Tree<'a> {
 /// A question while it is being answered.
 struct Growing<'a> {
     member: Member<'a>,
-    /// Cache rows that its own rows may see: the prefix, its suffix, and one range per run of adjacent tokens.
+    /// Cache rows that its own rows may see, in the order of their positions: the prefix, its suffix, and one range per run of
+    /// adjacent tokens.
     visible: Vec<Range<usize>>,
     token_ids: Vec<u32>,
     log_probabilities: Vec<f32>,
@@ -135,7 +136,7 @@ impl<'a> Tree<'a> {
     fn fill_suffixes(&mut self, members: &[Member<'a>]) -> Result<Vec<Growing<'a>>, EngineError> {
         let rows = members.iter().map(|member| member.suffix.len()).sum();
         let total = self.prefix + rows;
-        let width = self.model.stage().hidden_size;
+        let (width, window) = (self.model.stage().hidden_size, self.model.stage().sliding_window);
         let inputs = self.model.prepare(self.prefix, rows, members.len())?;
         let mut embeddings = inputs.embeddings.chunks_exact_mut(width.max(1));
         let mut bias = inputs.attention_bias.chunks_exact_mut(total.max(1));
@@ -148,7 +149,7 @@ impl<'a> Tree<'a> {
             // `zip` asks its left side first, so that the rows must lead or one place would be lost per member.
             for ((index, row), ((embedding, bias), position)) in member.suffix.iter().enumerate().zip(places) {
                 embed(self.embedding, self.images, *row, embedding)?;
-                write_bias(bias, &[0..self.prefix, start..start + index + 1]);
+                write_windowed_bias(bias, &[0..self.prefix, start..start + index + 1], window);
                 *position = (self.prefix + index) as i64;
             }
             let end = start + member.suffix.len();
@@ -172,7 +173,7 @@ impl<'a> Tree<'a> {
     /// Prepares one decode step: the newest token of each active question, in new cache rows after `length`.
     fn fill_step(&mut self, growing: &mut [Growing<'a>], active: &[usize], length: usize) -> Result<(), EngineError> {
         let total = length + active.len();
-        let width = self.model.stage().hidden_size;
+        let (width, window) = (self.model.stage().hidden_size, self.model.stage().sliding_window);
         let inputs = self.model.prepare(length, active.len(), active.len())?;
         let places = inputs.embeddings.chunks_exact_mut(width.max(1)).zip(inputs.attention_bias.chunks_exact_mut(total.max(1)));
         let places = places.zip(inputs.position_ids).zip(inputs.logit_rows);
@@ -181,7 +182,7 @@ impl<'a> Tree<'a> {
             let token = question.token_ids.last().copied().unwrap_or(0);
             embed(self.embedding, self.images, Row::Token(token), embedding)?;
             question.see(length + slot);
-            write_bias(bias, &question.visible);
+            write_windowed_bias(bias, &question.visible, window);
             *position = (self.prefix + question.member.suffix.len() + question.token_ids.len()) as i64 - 1;
             *logit_row = slot as i64;
         }
@@ -256,13 +257,13 @@ pub(super) fn fill(
     past: usize,
     rows: &[Row],
 ) -> Result<(), EngineError> {
-    let width = model.stage().hidden_size;
+    let (width, window) = (model.stage().hidden_size, model.stage().sliding_window);
     let total = past + rows.len();
     let inputs = model.prepare(past, rows.len(), 1)?;
     let places = inputs.embeddings.chunks_exact_mut(width.max(1)).zip(inputs.attention_bias.chunks_exact_mut(total.max(1)));
     for (index, (row, ((target, bias), position))) in rows.iter().zip(places.zip(inputs.position_ids)).enumerate() {
         embed(embedding, images, *row, target)?;
-        write_bias(bias, std::slice::from_ref(&(0..past + index + 1)));
+        write_windowed_bias(bias, std::slice::from_ref(&(0..past + index + 1)), window);
         *position = (past + index) as i64;
     }
     if let Some(logit_row) = inputs.logit_rows.first_mut() {
@@ -316,14 +317,42 @@ mod tests {
     }
 
     fn tiny() -> (LanguageModel, EmbeddingTable) {
+        tiny_with_window(None)
+    }
+
+    fn tiny_with_window(sliding_window: Option<usize>) -> (LanguageModel, EmbeddingTable) {
         let package = Package::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine/tiny")).unwrap();
         let loaded = runtime::load(&Default::default(), &mut |_| {}).unwrap();
         let stage = &package.manifest.llm;
         let graph = Graph::load(loaded, &package.root, &stage.graph, &EngineOptions::default(), false).unwrap();
         let embedding = EmbeddingTable::open(&package.root, &stage.embedding, &graph.path).unwrap();
-        let mut model = LanguageModel::new(graph, stage).unwrap();
+        let stage = crate::package::LanguageModelStage { sliding_window, ..stage.clone() };
+        let mut model = LanguageModel::new(graph, &stage).unwrap();
         model.reserve(64).unwrap();
         (model, embedding)
+    }
+
+    /// Answers of questions that share a prefix, from one pack, or each on its own from its whole prompt.
+    fn answers(
+        (model, embedding): &mut (LanguageModel, EmbeddingTable),
+        prefix: &[u32],
+        questions: &[Vec<u32>],
+        packed: bool,
+    ) -> Vec<Generation> {
+        let mut answers = Vec::new();
+        let suffixes: Vec<Vec<Row>> =
+            questions.iter().map(|question| rows(&if packed { question.clone() } else { [prefix, question].concat() })).collect();
+        let member = |(request, suffix)| Member { request, suffix, max_new_tokens: 6, stop: &Never };
+        let members: Vec<Member<'_>> = suffixes.iter().map(Vec::as_slice).enumerate().map(member).collect();
+        for pack in members.chunks(if packed { members.len() } else { 1 }) {
+            let mut timings = StageTimings::default();
+            let mut tree = Tree::new(model, embedding, &[], Instant::now(), &mut timings);
+            if packed {
+                tree.prefill_prefix(&rows(prefix)).unwrap();
+            }
+            answers.extend(tree.answer_pack(pack).unwrap().into_iter().map(|(_, outcome)| outcome.unwrap()));
+        }
+        answers
     }
 
     fn rows(tokens: &[u32]) -> Vec<Row> {
@@ -376,6 +405,38 @@ mod tests {
             let one = logit_bits(&[side(&before, true), mine.clone(), side(&after, true)], &[fed.0, 7, fed.1], 1);
             let other = logit_bits(&[side(&before, false), mine, side(&after, false)], &[fed.1, 7, fed.2], 1);
             prop_assert_eq!(one, other);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// With a window far smaller than the prompts, a pack answers as each question alone does: the window follows
+        /// positions, which a pack's cache rows are not. Without the window the answers' probabilities are others.
+        #[test]
+        fn a_window_slides_in_a_pack_as_it_does_alone(
+            prefix in prop::collection::vec(0_u32..95, 4..9),
+            questions in prop::collection::vec(prop::collection::vec(0_u32..95, 1..7), 2..4),
+            window in 1_usize..6,
+        ) {
+            thread_local! {
+                static MODELS: RefCell<Vec<(LanguageModel, EmbeddingTable)>> =
+                    RefCell::new((0..6).map(|window| tiny_with_window((window > 0).then_some(window))).collect());
+            }
+            MODELS.with_borrow_mut(|models| {
+                let packed = answers(&mut models[window], &prefix, &questions, true);
+                let alone = answers(&mut models[window], &prefix, &questions, false);
+                let unlimited = answers(&mut models[0], &prefix, &questions, false);
+                for ((packed, alone), unlimited) in packed.iter().zip(&alone).zip(&unlimited) {
+                    prop_assert_eq!(&packed.token_ids, &alone.token_ids);
+                    for (one, other) in packed.log_probabilities.iter().zip(&alone.log_probabilities) {
+                        // Sums of the same few numbers in runs of other lengths.
+                        prop_assert!((one - other).abs() < 1e-4, "{one} {other}");
+                    }
+                    prop_assert!(unlimited.log_probabilities != alone.log_probabilities);
+                }
+                Ok(())
+            })?;
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
-use super::architecture::{EMBEDDING, LlavaArchitecture, OUTPUT_HEAD};
+use super::architecture::{EMBEDDING, IMAGE_NEWLINE, LlavaArchitecture, OUTPUT_HEAD};
 use super::config::Config;
 use super::weights::slice_of;
 use crate::guard::files::{contained, map_file};
@@ -120,7 +120,9 @@ impl CheckpointTensors {
         let unused_layers: BTreeSet<String> = (vision.used_layers..vision.layers).map(|layer| layer.to_string()).collect();
         let ignorable = |name: &str| {
             let layer = name.strip_prefix("vision.encoder.layers.").and_then(|rest| rest.split('.').next());
-            name.starts_with("vision.post_layernorm.") || layer.is_some_and(|layer| unused_layers.contains(layer))
+            // The pooling head of SigLIP, and a newline row that no kind of merging here uses.
+            let unused = name.starts_with("vision.post_layernorm.") || name.starts_with("vision.head.") || name == IMAGE_NEWLINE;
+            unused || layer.is_some_and(|layer| unused_layers.contains(layer))
         };
         if let Some(head) = self.tensors.remove(OUTPUT_HEAD) {
             // The configuration says that the head is the embedding table, but the checkpoint has a head of its own:
@@ -191,6 +193,7 @@ impl CheckpointTensors {
                     Some(("vision", rest)) => {
                         format!("\"vision_tower.vision_model.{rest}\" (or \"model.vision_tower.{rest}\")")
                     }
+                    Some(("projector", "image_newline")) => "\"image_newline\" (or \"model.image_newline\")".to_owned(),
                     Some((_, rest)) => format!("\"multi_modal_projector.{rest}\""),
                     None => format!("{name:?}"),
                 },
@@ -207,6 +210,7 @@ impl CheckpointTensors {
                         ": the checkpoint holds no vision tower; give it with --vision-tower"
                     },
                 ),
+                Some(("projector", "image_newline")) => ("\"model.image_newline\"".to_owned(), ""),
                 _ => (format!("\"model.mm_projector\" ({name})"), ""),
             },
         };
@@ -291,7 +295,7 @@ fn hugging_face_role(key: &str) -> Role {
     }
     let rest = key.strip_prefix("model.").unwrap_or(key);
     if rest == "image_newline" {
-        return Role::Ignored;
+        return Role::Weight(IMAGE_NEWLINE.to_owned());
     }
     if key == "lm_head.weight" || rest == "language_model.lm_head.weight" {
         return Role::Weight(OUTPUT_HEAD.to_owned());
@@ -310,8 +314,11 @@ fn hugging_face_role(key: &str) -> Role {
 
 /// Names of the original LLaVA repository.
 fn original_role(key: &str) -> Role {
-    if is_buffer(key) || key == "model.image_newline" {
+    if is_buffer(key) {
         return Role::Ignored;
+    }
+    if key == "model.image_newline" {
+        return Role::Weight(IMAGE_NEWLINE.to_owned());
     }
     if key == "lm_head.weight" {
         return Role::Weight(OUTPUT_HEAD.to_owned());
@@ -321,22 +328,24 @@ fn original_role(key: &str) -> Role {
         return Role::Weight(format!("vision.{}", rest.strip_prefix("vision_model.").unwrap_or(rest)));
     }
     if let Some(rest) = rest.strip_prefix("mm_projector.") {
-        let (layer, part) = match rest.split_once('.') {
-            Some(("0", part)) => ("linear_1", part),
-            Some(("2", part)) => ("linear_2", part),
-            Some(_) => return Role::Unknown,
-            None => ("linear_1", rest),
+        // Linear layers have the even places of a sequence, activations the odd ones.
+        let (place, part) = match rest.split_once('.') {
+            Some((place, part)) => (place.parse::<u32>().ok(), part),
+            None => (Some(0), rest),
         };
-        return Role::Weight(format!("projector.{layer}.{part}"));
+        return match place {
+            Some(place) if place % 2 == 0 => Role::Weight(format!("projector.linear_{}.{part}", place / 2 + 1)),
+            _ => Role::Unknown,
+        };
     }
     Role::Weight(format!("llm.{rest}"))
 }
 
-/// Names of a CLIP checkpoint, whole or vision part only, of every version of transformers.
+/// Names of a CLIP or SigLIP checkpoint, whole or vision part only, of every version of transformers.
 fn clip_role(key: &str) -> Role {
-    const VISION: [&str; 4] = ["embeddings.", "pre_layrnorm.", "encoder.", "post_layernorm."];
+    const VISION: [&str; 5] = ["embeddings.", "pre_layrnorm.", "encoder.", "post_layernorm.", "head."];
     let elsewhere = ["text_model.", "text_projection.", "visual_projection."].iter().any(|prefix| key.starts_with(prefix));
-    if is_buffer(key) || elsewhere || key == "logit_scale" {
+    if is_buffer(key) || elsewhere || key == "logit_scale" || key == "logit_bias" {
         return Role::Ignored;
     }
     match key.strip_prefix("vision_model.") {

@@ -56,6 +56,11 @@ impl Config {
         self.values.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether a key is there with the value `null`, which some keys tell from an absent one.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(Value::is_null)
+    }
+
     /// A nested object.
     pub fn object(&self, key: &str) -> Result<Option<Self>, ExportError> {
         match self.get(key) {

@@ -60,14 +60,14 @@ pub struct ExportOptions {
     pub checkpoint: PathBuf,
     /// Package folder; may be the checkpoint itself.
     pub output: PathBuf,
-    /// CLIP checkpoint folder, for original LLaVA checkpoints that hold no vision tower.
+    /// CLIP or SigLIP checkpoint folder, for original LLaVA checkpoints that hold no vision tower.
     pub vision_tower: Option<PathBuf>,
     /// Name of the package; the output folder's name when absent.
     pub name: Option<String>,
-    /// Overrides how images that are not square are fitted.
+    /// Overrides how images that are not square are fitted, and with it any tiling.
     pub image_aspect: Option<AspectMode>,
-    /// Overrides the prompt template by a conversation template of LLaVA's own: `plain`, `llava_v0`, `llava_v1`,
-    /// `vicuna_v1`.
+    /// Overrides the prompt template by a conversation template of LLaVA's own, one of
+    /// [`CONVERSATIONS`](crate::package::CONVERSATIONS).
     pub conversation: Option<String>,
     /// Replaces another package in the output folder.
     pub force: bool,
@@ -91,8 +91,8 @@ impl ExportOptions {
     }
 }
 
-/// Writes a package for a LLaVA checkpoint of transformers (`LlavaForConditionalGeneration`) or of the original
-/// repository (`LlavaLlamaForCausalLM`), and opens it. The checkpoint is never changed; the same checkpoint always gives
+/// Writes a package for a LLaVA checkpoint of transformers (`LlavaForConditionalGeneration`, `LlavaNext…`,
+/// `LlavaOnevision…`) or of the original repositories (`LlavaLlamaForCausalLM`, `LlavaMistral…`, `LlavaQwen…`), and opens it. The checkpoint is never changed; the same checkpoint always gives
 /// the same bytes.
 pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     let report = |progress| {
@@ -119,7 +119,12 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
         (LLM_GRAPH, llm_graph(llm, &plan)?),
     ];
 
-    let source = Source { format: checkpoint.format, model_type: checkpoint.model_type.clone(), checkpoint_dtype };
+    let source = Source {
+        format: checkpoint.format,
+        model_type: checkpoint.model_type.clone(),
+        version: Some(checkpoint.version.name().to_owned()),
+        checkpoint_dtype,
+    };
     let mut manifest = Manifest {
         format: FORMAT,
         name: package_name(options)?,
@@ -127,7 +132,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
         source,
         precision: StagePrecision { vision: Precision::Fp32, projector: Precision::Fp32, llm: Precision::Fp32 },
         vision: vision_stage(&checkpoint),
-        projector: projector_stage(&checkpoint),
+        projector: projector_stage(&checkpoint, &plan),
         llm: llm_stage(&checkpoint, &plan)?,
         image,
         prompt,
@@ -224,18 +229,18 @@ fn vision_stage(checkpoint: &Checkpoint) -> VisionStage {
         hidden_size: vision.hidden_size,
         tokens_per_image: vision.tokens(),
         feature_layer: vision.feature_layer,
-        feature_select: if vision.keeps_class_token { "cls_patch" } else { "patch" }.to_owned(),
+        feature_select: vision.feature_select().to_owned(),
     }
 }
 
-fn projector_stage(checkpoint: &Checkpoint) -> ProjectorStage {
+fn projector_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> ProjectorStage {
     let architecture = &checkpoint.architecture;
     ProjectorStage {
         graph: PROJECTOR_GRAPH.to_owned(),
-        kind: if architecture.projector.two_layers { "mlp2x_gelu" } else { "linear" }.to_owned(),
+        kind: architecture.projector.kind.name(),
         input_size: architecture.vision.hidden_size,
         output_size: architecture.llm.hidden_size,
-        image_newline: None,
+        image_newline: plan.place(super::architecture::IMAGE_NEWLINE).cloned(),
     }
 }
 
@@ -258,7 +263,7 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModel
         head_size: llm.head_size,
         vocabulary_size: llm.vocabulary_size,
         maximum_positions: llm.maximum_positions,
-        sliding_window: None,
+        sliding_window: llm.sliding_window,
         embedding,
     })
 }

@@ -1,172 +1,121 @@
-//! Reading the configuration of the two families of LLaVA checkpoints.
+//! A checkpoint whose configuration was understood: which class of which repository it is.
 
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
-use super::architecture::{ClipArchitecture, ClipDefaults, LlamaArchitecture, LlavaArchitecture, ProjectorArchitecture};
+use super::architecture::LlavaArchitecture;
 use super::checkpoint::CheckpointTensors;
 use super::config::Config;
-use crate::guard::files::contained;
-use crate::package::SourceFormat;
+use super::language_architecture::LanguageFamily;
+use super::{hugging_face, original};
+use crate::package::{SourceFormat, Tiling};
 
 /// A checkpoint whose configuration was understood.
 pub(super) struct Checkpoint {
     pub root: PathBuf,
     pub format: SourceFormat,
     pub model_type: String,
+    /// Version of LLaVA, as far as the configuration tells it.
+    pub version: Version,
     pub config: Config,
     /// Configuration of the language model: a nested object, or `config` itself.
     pub text_config: Config,
     pub architecture: LlavaArchitecture,
+    /// Any-res tiling as the model's configuration says.
+    pub tiling: Option<Tiling>,
     pub tensors: CheckpointTensors,
-    /// Folder of the separate vision tower, if there is one.
+    /// Folder of the vision tower, if it has one of its own; its weights may stand in the checkpoint all the same.
     pub vision_tower: Option<PathBuf>,
 }
 
-const ARCHITECTURES: &str = "LlavaForConditionalGeneration (transformers), LlavaLlamaForCausalLM (original LLaVA)";
+/// Versions of LLaVA, as far as they differ in what a runner must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// April 2023: the image follows the question.
+    V0,
+    V1,
+    V1_5,
+    /// LLaVA-1.6.
+    Next,
+    OneVision,
+    Interleave,
+    MedV1_0,
+    MedV1_5,
+}
+
+impl Version {
+    /// The name in manifests and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V0 => "v0",
+            Self::V1 => "v1",
+            Self::V1_5 => "1.5",
+            Self::Next => "NeXT",
+            Self::OneVision => "OneVision",
+            Self::Interleave => "Interleave",
+            Self::MedV1_0 => "Med v1.0",
+            Self::MedV1_5 => "Med v1.5",
+        }
+    }
+}
+
+/// Class of a checkpoint, by the name that `architectures` gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// `LlavaForConditionalGeneration`.
+    Llava,
+    /// `LlavaNextForConditionalGeneration`.
+    Next,
+    /// `LlavaOnevisionForConditionalGeneration`.
+    OneVision,
+    /// `LlavaLlamaForCausalLM` and its siblings of the original repositories.
+    Original(LanguageFamily),
+}
+
+const MODEL_TYPES: [&str; 6] = ["llava", "llava_llama", "llava_mistral", "llava_qwen", "llava_next", "llava_onevision"];
+const CLASSES: [(&str, Class); 6] = [
+    ("LlavaForConditionalGeneration", Class::Llava),
+    ("LlavaNextForConditionalGeneration", Class::Next),
+    ("LlavaOnevisionForConditionalGeneration", Class::OneVision),
+    ("LlavaLlamaForCausalLM", Class::Original(LanguageFamily::Llama)),
+    ("LlavaMistralForCausalLM", Class::Original(LanguageFamily::Mistral)),
+    ("LlavaQwenForCausalLM", Class::Original(LanguageFamily::Qwen2)),
+];
 
 impl Checkpoint {
-    /// Reads configuration and tensor headers; `vision_tower` is a CLIP checkpoint for those that hold none.
+    /// Reads configuration and tensor headers; `vision_tower` is a CLIP or SigLIP checkpoint for those that hold none.
     pub fn read(root: &Path, vision_tower: Option<&Path>) -> Result<Self, ExportError> {
         let Some(config) = Config::read_if_present(root, "config.json")? else {
             let hint = ": a checkpoint is a folder with config.json and safetensors files".to_owned();
             return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: "config.json".to_owned(), hint });
         };
         config.refuse_present("quantization_config", "weights that are not quantised")?;
-        let model_type = config.one_of("model_type", "absent", &["llava", "llava_llama"])?;
-        let architecture = match config.get("architectures") {
-            None => None,
-            Some(list) => {
-                let first = list.as_array().and_then(|list| list.first()).and_then(|name| name.as_str());
-                Some(first.ok_or_else(|| config.invalid("architectures", "a list of names"))?.to_owned())
-            }
-        };
-        // `llava` is the model type of both families.
-        let nested = config.get("text_config").is_some() || config.get("vision_config").is_some();
-        let format = match architecture.as_deref() {
-            Some("LlavaForConditionalGeneration") => SourceFormat::HuggingFace,
-            Some("LlavaLlamaForCausalLM") => SourceFormat::Original,
-            Some(_) => return Err(config.unsupported("architectures", ARCHITECTURES)),
-            None if nested => SourceFormat::HuggingFace,
-            None => SourceFormat::Original,
-        };
-        match format {
-            SourceFormat::HuggingFace => Self::hugging_face(root, config, model_type, vision_tower),
-            SourceFormat::Original => Self::original(root, config, model_type, vision_tower),
+        let model_type = config.one_of("model_type", "absent", &MODEL_TYPES)?;
+        let class = class_of(&config, &model_type)?;
+        match class {
+            Class::Original(family) => original::read(root, config, model_type, family, vision_tower),
+            _ => hugging_face::read(root, config, model_type, class, vision_tower),
         }
-    }
-
-    fn hugging_face(root: &Path, config: Config, model_type: String, tower: Option<&Path>) -> Result<Self, ExportError> {
-        if let Some(tower) = tower {
-            return Err(ExportError::Unsupported {
-                file: config.file().to_path_buf(),
-                key: "--vision-tower".to_owned(),
-                found: tower.display().to_string(),
-                supported: "a separate vision tower only for original LLaVA checkpoints; this one holds its own".to_owned(),
-            });
-        }
-        let text_config = config.object("text_config")?.unwrap_or_else(|| Config::empty(config.file(), "text_config."));
-        text_config.one_of("model_type", "llama", &["llama"])?;
-        let flag = |config: &Config| config.flag("tie_word_embeddings").map(|tied| tied.unwrap_or(false));
-        let tied = flag(&config)? || flag(&text_config)?;
-        config.one_of("projector_hidden_act", "gelu", &["gelu"])?;
-        let strategy = config.one_of("vision_feature_select_strategy", "default", &["default", "full"])?;
-        let layer_key = "vision_feature_layer";
-        if config.get(layer_key).is_some_and(serde_json::Value::is_array) {
-            return Err(config.unsupported(layer_key, "one layer, not a list"));
-        }
-        let layer = config.integer(layer_key)?.unwrap_or(-2);
-        let (vision_config, defaults) = match config.object("vision_config")? {
-            Some(vision) => (vision, ClipDefaults::Base),
-            None => (Config::empty(config.file(), "vision_config."), ClipDefaults::Large336),
-        };
-        let vision = ClipArchitecture::read(&vision_config, defaults, &config, layer_key, layer, strategy == "full")?;
-        let bias = config.flag("multimodal_projector_bias")?.unwrap_or(true);
-        let architecture = LlavaArchitecture {
-            vision,
-            projector: ProjectorArchitecture { two_layers: true, bias },
-            llm: LlamaArchitecture::read(&text_config, tied)?,
-        };
-        let (format, root) = (SourceFormat::HuggingFace, root.to_path_buf());
-        let tensors = CheckpointTensors::read(&root, format)?;
-        Ok(Self { root, format, model_type, config, text_config, architecture, tensors, vision_tower: None })
-    }
-
-    fn original(root: &Path, config: Config, model_type: String, tower: Option<&Path>) -> Result<Self, ExportError> {
-        let kind = config.one_of("mm_projector_type", "linear", &["linear", "mlp2x_gelu"])?;
-        let select = config.one_of("mm_vision_select_feature", "patch", &["patch", "cls_patch"])?;
-        let layer_key = "mm_vision_select_layer";
-        let layer = config.integer(layer_key)?.unwrap_or(-2);
-        if config.flag("s2")?.unwrap_or(false) {
-            return Err(config.unsupported("s2", "false"));
-        }
-        let format = SourceFormat::Original;
-        let mut tensors = CheckpointTensors::read(root, format)?;
-        let folder = match tower {
-            Some(folder) => Some(folder.to_path_buf()),
-            None => tower_beside(root, &config)?,
-        };
-        let (vision_config, defaults) = match &folder {
-            Some(folder) => (tower_config(folder)?, ClipDefaults::Base),
-            None => known_tower(&config)?,
-        };
-        // Weights inside the checkpoint were trained with it and stand for the tower; beside them, the folder only
-        // gives the tower's configuration.
-        let separate = folder.filter(|_| !tensors.has_vision_tower());
-        if let (Some(tower), None) = (tower, &separate)
-            && tower.join("model.safetensors").exists()
-        {
-            return Err(ExportError::Unsupported {
-                file: config.file().to_path_buf(),
-                key: "--vision-tower".to_owned(),
-                found: tower.display().to_string(),
-                supported: "no other vision tower, as this checkpoint holds its own weights for it".to_owned(),
-            });
-        }
-        if let Some(folder) = &separate {
-            tensors.add_vision_tower(folder)?;
-        }
-        let keeps_class = select == "cls_patch";
-        let vision = ClipArchitecture::read(&vision_config, defaults, &config, layer_key, layer, keeps_class)?;
-        let tied = config.flag("tie_word_embeddings")?.unwrap_or(false);
-        let architecture = LlavaArchitecture {
-            vision,
-            projector: ProjectorArchitecture { two_layers: kind == "mlp2x_gelu", bias: true },
-            llm: LlamaArchitecture::read(&config, tied)?,
-        };
-        let (text_config, root) = (config.clone(), root.to_path_buf());
-        Ok(Self { root, format, model_type, config, text_config, architecture, tensors, vision_tower: separate })
     }
 }
 
-/// The folder that `mm_vision_tower` names, if it stands inside the checkpoint.
-fn tower_beside(root: &Path, config: &Config) -> Result<Option<PathBuf>, ExportError> {
-    let key = if config.get("mm_vision_tower").is_some() { "mm_vision_tower" } else { "vision_tower" };
-    let Some(name) = config.text(key)? else { return Ok(None) };
-    let Ok(folder) = contained(root, name) else { return Ok(None) };
-    Ok(folder.join("config.json").is_file().then_some(folder))
-}
-
-/// The vision part of a CLIP checkpoint's configuration.
-fn tower_config(folder: &Path) -> Result<Config, ExportError> {
-    let Some(config) = Config::read_if_present(folder, "config.json")? else {
-        let hint = ": a vision tower is a CLIP checkpoint of transformers".to_owned();
-        return Err(ExportError::MissingFile { folder: folder.to_path_buf(), name: "config.json".to_owned(), hint });
-    };
-    if config.one_of("model_type", "clip_vision_model", &["clip_vision_model", "clip"])? == "clip_vision_model" {
-        return Ok(config);
+/// The class that `architectures` names, or that the model type implies without it.
+fn class_of(config: &Config, model_type: &str) -> Result<Class, ExportError> {
+    if let Some(list) = config.get("architectures") {
+        let first = list.as_array().and_then(|list| list.first()).and_then(|name| name.as_str());
+        let first = first.ok_or_else(|| config.invalid("architectures", "a list of names"))?;
+        let known = CLASSES.iter().find(|(name, _)| *name == first);
+        let names = || CLASSES.map(|(name, _)| name).join(", ");
+        return known.map(|(_, class)| *class).ok_or_else(|| config.unsupported("architectures", &names()));
     }
-    Ok(config.object("vision_config")?.unwrap_or_else(|| Config::empty(config.file(), "vision_config.")))
-}
-
-/// The tower of every LLaVA release, whose sizes are known; others must be given.
-fn known_tower(config: &Config) -> Result<(Config, ClipDefaults), ExportError> {
-    let key = "mm_vision_tower";
-    match config.text(key)? {
-        Some("openai/clip-vit-large-patch14-336") => Ok((Config::empty(config.file(), "vision_config."), ClipDefaults::Large336)),
-        _ => Err(config.unsupported(
-            key,
-            "openai/clip-vit-large-patch14-336, a CLIP folder inside the checkpoint, or a CLIP folder given with --vision-tower",
-        )),
-    }
+    // `llava` is the model type of both repositories.
+    let nested = config.get("text_config").is_some() || config.get("vision_config").is_some();
+    Ok(match model_type {
+        "llava_next" => Class::Next,
+        "llava_onevision" => Class::OneVision,
+        "llava_mistral" => Class::Original(LanguageFamily::Mistral),
+        "llava_qwen" => Class::Original(LanguageFamily::Qwen2),
+        _ if nested => Class::Llava,
+        _ => Class::Original(LanguageFamily::Llama),
+    })
 }

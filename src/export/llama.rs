@@ -1,8 +1,11 @@
-//! The language model graph (`transformers/models/llama/modeling_llama.py`), one row of packed tokens.
+//! The language model graph (`modeling_llama.py`, `modeling_mistral.py` and `modeling_qwen2.py` of transformers, which differ
+//! in biases and defaults), one row of packed tokens. A sliding window is not in the graph: the engine writes it into the
+//! attention bias.
 
 use super::ExportError;
-use super::architecture::{EMBEDDING, LlamaArchitecture, OUTPUT_HEAD};
+use super::architecture::{EMBEDDING, OUTPUT_HEAD};
 use super::graphs::{StageBuilder, signed};
+use super::language_architecture::LlamaArchitecture;
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType, GraphBuilder, Value};
 
@@ -81,7 +84,8 @@ fn decoder_layer(
 ) -> (Value, Value) {
     let (node, weight) = (format!("layers.{layer}"), format!("llm.layers.{layer}"));
     let mut heads = |part: &str, count: usize| {
-        let flat = stage.linear(&format!("{node}/{part}"), normed, &format!("{weight}.self_attn.{part}"), llm.attention_bias);
+        let bias = llm.query_key_value_bias;
+        let flat = stage.linear(&format!("{node}/{part}"), normed, &format!("{weight}.self_attn.{part}"), bias);
         let width = signed(count * llm.head_size);
         stage.reshape(&format!("{node}/{part}/row"), &flat, &format!("shape/row_{width}"), &[1, -1, width])
     };
@@ -122,7 +126,8 @@ fn decoder_layer(
         attended = gather("attended_rows", &attended);
         residual = gather("residual_rows", &residual);
     }
-    let attended = stage.linear(&format!("{node}/o_proj"), &attended, &format!("{weight}.self_attn.o_proj"), llm.attention_bias);
+    let bias = llm.attention_output_bias;
+    let attended = stage.linear(&format!("{node}/o_proj"), &attended, &format!("{weight}.self_attn.o_proj"), bias);
     let norm = format!("{weight}.post_attention_layernorm.weight");
     let (normed, residual) = add_and_norm(stage, llm, &format!("{node}/post_attention_layernorm"), &attended, &residual, &norm);
     let mut wide =

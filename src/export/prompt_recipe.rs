@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::ExportError;
 use super::config::Config;
-use super::families::Checkpoint;
+use super::families::{Checkpoint, Version};
+use super::language_architecture::LanguageFamily;
+use super::original::name_contains;
 use crate::guard::files::{read_capped, read_text_capped};
-use crate::package::{PromptRecipe, PromptTemplate, SourceFormat, TokenizationMode};
+use crate::package::{CONVERSATIONS, PromptRecipe, PromptTemplate, SourceFormat, TokenizationMode};
 
-/// Conversation templates of LLaVA's `conversation.py` that the program renders.
-const CONVERSATIONS: [&str; 4] = ["plain", "llava_v0", "llava_v1", "vicuna_v1"];
 /// File of the package for a template that the checkpoint keeps inside another file.
 const TEMPLATE_FILE: &str = "prompt_template.jinja";
 /// Largest tokenizer file that is read.
@@ -36,7 +36,7 @@ pub(super) fn prompt_recipe(checkpoint: &Checkpoint, conversation: Option<&str>)
                 Some(mark) => mark.to_owned(),
                 None => "<image>".to_owned(),
             };
-            let id = image_token_id(&checkpoint.config)?;
+            let id = image_token_id(checkpoint)?;
             tokenizer.check_image_mark(&mark, id)?;
             (TokenizationMode::WholeString, mark, Some(id))
         }
@@ -73,10 +73,32 @@ pub(super) fn prompt_recipe(checkpoint: &Checkpoint, conversation: Option<&str>)
 }
 
 /// `image_token_index`, which newer versions call `image_token_id`.
-fn image_token_id(config: &Config) -> Result<u32, ExportError> {
+fn image_token_id(checkpoint: &Checkpoint) -> Result<u32, ExportError> {
+    let config = &checkpoint.config;
     let key = if config.get("image_token_id").is_some() { "image_token_id" } else { "image_token_index" };
-    let id = config.size(key)?.unwrap_or(32000);
+    let default = if checkpoint.version == Version::OneVision { 151_646 } else { 32000 };
+    let id = config.size(key)?.unwrap_or(default);
     u32::try_from(id).map_err(|_| config.invalid(key, "a token id"))
+}
+
+/// The conversation template that the original repositories' scripts use for a checkpoint, of which transformers has those of
+/// a model without a template of its own. They go by the name of its
+/// folder; here its own configuration and tokenizer decide, so that a renamed folder is the same checkpoint.
+fn original_conversation(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Result<&'static str, ExportError> {
+    let has = |token: &str| tokenizer.id(token).is_some();
+    Ok(match (checkpoint.architecture.llm.family, checkpoint.version) {
+        (LanguageFamily::Qwen2, _) => "qwen_1_5",
+        (LanguageFamily::Mistral, _) => "mistral_instruct",
+        (LanguageFamily::Llama, Version::V0) => "simple",
+        (LanguageFamily::Llama, Version::MedV1_0) => "llava_med_simple",
+        (LanguageFamily::Llama, _) if has("<|start_header_id|>") && has("<|eot_id|>") => "llava_llama_3",
+        // Yi-34B as Nous Hermes.
+        (LanguageFamily::Llama, _) if has("<|im_start|>") && has("<|im_end|>") => "chatml_direct",
+        (LanguageFamily::Llama, _) if name_contains(&checkpoint.config, "llama-2")? => "llava_llama_2",
+        // The linear projector is that of LLaVA v1; its demos and evaluations then used this system prompt.
+        (LanguageFamily::Llama, Version::V1) => "llava_v1",
+        (LanguageFamily::Llama, _) => "vicuna_v1",
+    })
 }
 
 fn template(
@@ -98,8 +120,7 @@ fn template(
         });
     }
     if checkpoint.format == SourceFormat::Original {
-        // The linear projector is that of LLaVA v1; its demos and evaluations then used this system prompt.
-        return named(if checkpoint.architecture.projector.two_layers { "vicuna_v1" } else { "llava_v1" });
+        return named(original_conversation(checkpoint, tokenizer)?);
     }
     let chat = |text: &str| {
         let template = PromptTemplate::ChatTemplate(TEMPLATE_FILE.to_owned());
@@ -121,7 +142,7 @@ fn template(
     }
     match tokenizer.chat_template()? {
         Some(text) => chat(&text),
-        None => named("vicuna_v1"),
+        None => named(original_conversation(checkpoint, tokenizer)?),
     }
 }
 

@@ -32,9 +32,10 @@ pub struct StagePrecision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceFormat {
-    /// `LlavaForConditionalGeneration` of transformers.
+    /// `LlavaForConditionalGeneration`, `LlavaNextForConditionalGeneration` or `LlavaOnevisionForConditionalGeneration` of
+    /// transformers.
     HuggingFace,
-    /// `LlavaLlamaForCausalLM` of the original LLaVA repository.
+    /// `LlavaLlamaForCausalLM` and its siblings of the original LLaVA and LLaVA-NeXT repositories.
     Original,
 }
 
@@ -46,6 +47,10 @@ pub struct Source {
     pub format: SourceFormat,
     /// `model_type` of the checkpoint's `config.json`.
     pub model_type: String,
+    /// Version of LLaVA as far as the checkpoint tells it: `v0`, `v1`, `1.5`, `NeXT`, `OneVision`, `Interleave`, `Med v1.0` or
+    /// `Med v1.5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Number type of the checkpoint's own tensors, as safetensors names it (`F32`, `F16`, `BF16`), the commonest one.
     pub checkpoint_dtype: String,
 }
@@ -95,7 +100,7 @@ pub struct VisionStage {
     pub tokens_per_image: usize,
     /// `vision_feature_layer` / `mm_vision_select_layer` of the checkpoint.
     pub feature_layer: i64,
-    /// `patch` (class token dropped) or `cls_patch` (kept).
+    /// `patch` (class token dropped), `cls_patch` (kept) or `full` (the tower has none).
     pub feature_select: String,
 }
 
@@ -106,7 +111,7 @@ pub struct VisionStage {
 pub struct ProjectorStage {
     /// Graph file name inside the package.
     pub graph: String,
-    /// `linear` or `mlp2x_gelu`.
+    /// `linear`, `mlpNx_gelu` (N linear layers with GELU between them) or `identity`.
     pub kind: String,
     /// Width of its input rows.
     pub input_size: usize,

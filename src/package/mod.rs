@@ -18,8 +18,8 @@ pub use manifest::{
 };
 pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};
 pub use recipe::{
-    AspectMode, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TileMerge, TileOrder, Tiling, TokenizationMode,
-    UnpadRounding,
+    AspectMode, CONVERSATIONS, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TileMerge, TileOrder, Tiling,
+    TokenizationMode, UnpadRounding,
 };
 pub use safetensors::TensorFile;
 pub use tiling::{GridLayout, MAXIMUM_TILES, RowLayout, TilePlacement, TilingError};

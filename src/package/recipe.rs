@@ -183,11 +183,47 @@ impl ImageRecipe {
     }
 }
 
+/// Names of the conversation templates that a recipe can name: those of `conv_templates` in LLaVA and LLaVA-NeXT, `simple`
+/// of LLaVA's first release, and two of LLaVA-Med under names of their own, as their texts differ from LLaVA's.
+pub const CONVERSATIONS: [&str; 31] = [
+    "chatml_direct",
+    "default",
+    "gemma_instruct",
+    "llama_2",
+    "llava_llama_2",
+    "llava_llama_2_mmtag",
+    "llava_llama_2_simple",
+    "llava_llama_3",
+    "llava_med_simple",
+    "llava_med_vicuna_v1",
+    "llava_mistral_instruct",
+    "llava_v0",
+    "llava_v0_mmtag",
+    "llava_v1",
+    "llava_v1_mmtag",
+    "mistral_direct",
+    "mistral_instruct",
+    "mistral_orca",
+    "mistral_zephyr",
+    "mpt",
+    "plain",
+    "qwen_1_5",
+    "qwen_2",
+    "qwen_2_5",
+    "simple",
+    "v0",
+    "v0_mmtag",
+    "v0_plain",
+    "v1",
+    "v1_mmtag",
+    "vicuna_v1",
+];
+
 /// Which text wraps a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PromptTemplate {
-    /// A conversation template of LLaVA's `conversation.py`, by its name there: `plain`, `llava_v0`, `llava_v1`, `vicuna_v1`.
+    /// A conversation template of LLaVA's `conversation.py`, one of [`CONVERSATIONS`].
     Conversation(String),
     /// A Hugging Face chat template (Jinja), by its file name inside the package.
     ChatTemplate(String),

@@ -6,6 +6,7 @@
 
 mod chat_template;
 mod conversation;
+mod conversation_templates;
 mod error;
 mod json;
 mod pieces;

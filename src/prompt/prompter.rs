@@ -201,6 +201,10 @@ impl Prompter {
 
     /// A decoded answer, cut before the first stop string and stripped of white space.
     pub fn trim_answer(&self, text: &str) -> String {
+        let text = match &self.template {
+            Template::Conversation(conversation) => conversation.strip_prefixes(text),
+            Template::Chat(_) => text,
+        };
         self.stop.trim(text).to_owned()
     }
 

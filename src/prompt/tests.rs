@@ -7,6 +7,7 @@ use super::chat_template::{ChatTemplate, ContentForm};
 use super::tokenizer_file::load;
 use super::turn::Turn;
 use super::{PromptError, Role, conversation_names, conversation_stop_strings};
+use crate::package::CONVERSATIONS;
 
 fn template(source: &str) -> Result<ChatTemplate, PromptError> {
     let tokens = vec![("bos_token", "<s>".to_owned()), ("eos_token", "</s>".to_owned())];
@@ -173,10 +174,18 @@ fn tokenizers_that_amplify_text_or_are_random_are_refused() {
 
 #[test]
 fn each_conversation_template_knows_its_stop_strings() {
-    assert_eq!(conversation_names().count(), 16);
-    for (name, stops) in
-        [("llava_v0", vec!["###"]), ("vicuna_v1", vec![]), ("plain", vec![]), ("mpt", vec!["<|im_end|>"]), ("llama_2", vec![])]
-    {
+    assert_eq!(conversation_names().count(), CONVERSATIONS.len());
+    for (name, stops) in [
+        ("llava_v0", vec!["###"]),
+        ("simple", vec!["###"]),
+        ("vicuna_v1", vec![]),
+        ("plain", vec![]),
+        ("mpt", vec!["<|im_end|>"]),
+        ("qwen_1_5", vec!["<|im_end|>"]),
+        ("llava_llama_3", vec!["<|eot_id|>"]),
+        ("gemma_instruct", vec!["<end_of_turn>"]),
+        ("llama_2", vec![]),
+    ] {
         assert_eq!(conversation_stop_strings(name), Some(stops), "{name}");
     }
     assert_eq!(conversation_stop_strings("nobody"), None);

@@ -38,10 +38,20 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Of a folder of `tests/fixtures/export`.
     pub fn of(name: &str) -> Self {
+        Self::copy_of(&fixture(name))
+    }
+
+    /// Of a folder of `tests/parity/recorded`.
+    pub fn recorded(name: &str) -> Self {
+        Self::copy_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/recorded").join(name))
+    }
+
+    fn copy_of(source: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = folder.path().join("checkpoint");
-        copy_folder(&fixture(name), &checkpoint);
+        copy_folder(source, &checkpoint);
         Self { checkpoint, package: folder.path().join("package"), _folder: folder }
     }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import torch
-from transformers import LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 BIG = np.float32(-1e9)
 
@@ -51,6 +51,10 @@ class Package:
         return {name: ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32)) for name in names}
 
     def run_llm(self, cache, embeds, positions, bias, total, rows):
+        if window := self.llm.get("sliding_window"):
+            # What a row sees is one sequence in order, so that its newest columns are the nearest positions.
+            for row in bias:
+                row[np.flatnonzero(row == 0)[:-window]] = BIG
         binding = self.sessions["llm"].io_binding()
         feeds = {
             "inputs_embeds": embeds.astype(np.float32),
@@ -85,7 +89,8 @@ def causal(tokens, past):
 def compare(checkpoint, package, tokens):
     """Largest differences by name, in standard deviations of the reference where those exceed 1."""
     torch.set_num_threads(1)
-    model = LlavaForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
+    options = {"dtype": torch.float32, "attn_implementation": "eager"}
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, **options).eval()
     return compare_model(model, package, tokens)
 
 
