@@ -20,6 +20,9 @@ pub struct ExportArguments {
     /// Package folder; may be the checkpoint folder itself
     #[arg(short, long, value_name = "PACKAGE")]
     output: PathBuf,
+    /// Base model folder, for a delta, a LoRA adapter or a projector alone
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
     /// CLIP checkpoint folder, for original checkpoints without their tower
     #[arg(long, value_name = "DIR")]
     vision_tower: Option<PathBuf>,
@@ -55,6 +58,7 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
     let package = export(&ExportOptions {
         checkpoint: arguments.checkpoint,
         output: arguments.output,
+        base: arguments.base,
         vision_tower: arguments.vision_tower,
         name: arguments.name,
         image_aspect: arguments.image_aspect.map(|mode| match mode {

@@ -6,12 +6,16 @@ use super::ExportError;
 use super::architecture::{ClipArchitecture, ClipDefaults, LlamaArchitecture, LlavaArchitecture, ProjectorArchitecture};
 use super::checkpoint::CheckpointTensors;
 use super::config::Config;
+use super::files::CheckpointFiles;
+use super::weight_files::holds_weights;
 use crate::guard::files::contained;
 use crate::package::SourceFormat;
 
 /// A checkpoint whose configuration was understood.
 pub(super) struct Checkpoint {
     pub root: PathBuf,
+    /// Kind and folders; `root` is where its configuration stands.
+    pub files: CheckpointFiles,
     pub format: SourceFormat,
     pub model_type: String,
     pub config: Config,
@@ -27,7 +31,8 @@ const ARCHITECTURES: &str = "LlavaForConditionalGeneration (transformers), Llava
 
 impl Checkpoint {
     /// Reads configuration and tensor headers; `vision_tower` is a CLIP checkpoint for those that hold none.
-    pub fn read(root: &Path, vision_tower: Option<&Path>) -> Result<Self, ExportError> {
+    pub fn read(files: &CheckpointFiles, vision_tower: Option<&Path>) -> Result<Self, ExportError> {
+        let root = files.config_folder();
         let Some(config) = Config::read_if_present(root, "config.json")? else {
             let hint = ": a checkpoint is a folder with config.json and safetensors files".to_owned();
             return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: "config.json".to_owned(), hint });
@@ -51,12 +56,17 @@ impl Checkpoint {
             None => SourceFormat::Original,
         };
         match format {
-            SourceFormat::HuggingFace => Self::hugging_face(root, config, model_type, vision_tower),
-            SourceFormat::Original => Self::original(root, config, model_type, vision_tower),
+            SourceFormat::HuggingFace => Self::hugging_face(files, config, model_type, vision_tower),
+            SourceFormat::Original => Self::original(files, config, model_type, vision_tower),
         }
     }
 
-    fn hugging_face(root: &Path, config: Config, model_type: String, tower: Option<&Path>) -> Result<Self, ExportError> {
+    fn hugging_face(
+        files: &CheckpointFiles,
+        config: Config,
+        model_type: String,
+        tower: Option<&Path>,
+    ) -> Result<Self, ExportError> {
         if let Some(tower) = tower {
             return Err(ExportError::Unsupported {
                 file: config.file().to_path_buf(),
@@ -87,12 +97,19 @@ impl Checkpoint {
             projector: ProjectorArchitecture { two_layers: true, bias },
             llm: LlamaArchitecture::read(&text_config, tied)?,
         };
-        let (format, root) = (SourceFormat::HuggingFace, root.to_path_buf());
-        let tensors = CheckpointTensors::read(&root, format)?;
-        Ok(Self { root, format, model_type, config, text_config, architecture, tensors, vision_tower: None })
+        let (format, root) = (SourceFormat::HuggingFace, files.config_folder().to_path_buf());
+        let tensors = CheckpointTensors::read(files, format)?;
+        let files = files.clone();
+        Ok(Self { root, files, format, model_type, config, text_config, architecture, tensors, vision_tower: None })
     }
 
-    fn original(root: &Path, config: Config, model_type: String, tower: Option<&Path>) -> Result<Self, ExportError> {
+    fn original(
+        files: &CheckpointFiles,
+        config: Config,
+        model_type: String,
+        tower: Option<&Path>,
+    ) -> Result<Self, ExportError> {
+        let root = files.config_folder();
         let kind = config.one_of("mm_projector_type", "linear", &["linear", "mlp2x_gelu"])?;
         let select = config.one_of("mm_vision_select_feature", "patch", &["patch", "cls_patch"])?;
         let layer_key = "mm_vision_select_layer";
@@ -101,7 +118,7 @@ impl Checkpoint {
             return Err(config.unsupported("s2", "false"));
         }
         let format = SourceFormat::Original;
-        let mut tensors = CheckpointTensors::read(root, format)?;
+        let mut tensors = CheckpointTensors::read(files, format)?;
         let folder = match tower {
             Some(folder) => Some(folder.to_path_buf()),
             None => tower_beside(root, &config)?,
@@ -114,7 +131,7 @@ impl Checkpoint {
         // gives the tower's configuration.
         let separate = folder.filter(|_| !tensors.has_vision_tower());
         if let (Some(tower), None) = (tower, &separate)
-            && tower.join("model.safetensors").exists()
+            && holds_weights(tower)
         {
             return Err(ExportError::Unsupported {
                 file: config.file().to_path_buf(),
@@ -134,8 +151,8 @@ impl Checkpoint {
             projector: ProjectorArchitecture { two_layers: kind == "mlp2x_gelu", bias: true },
             llm: LlamaArchitecture::read(&config, tied)?,
         };
-        let (text_config, root) = (config.clone(), root.to_path_buf());
-        Ok(Self { root, format, model_type, config, text_config, architecture, tensors, vision_tower: separate })
+        let (text_config, root, files) = (config.clone(), root.to_path_buf(), files.clone());
+        Ok(Self { root, files, format, model_type, config, text_config, architecture, tensors, vision_tower: separate })
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn prompt_recipe(checkpoint: &Checkpoint, conversation: Option<&str>)
             (TokenizationMode::WholeString, mark, Some(id))
         }
     };
-    let generation = Config::read_if_present(&checkpoint.root, "generation_config.json")?;
+    let generation = Config::read_if_present(checkpoint.files.language_folder(), "generation_config.json")?;
     let mut stop_strings = match &template {
         PromptTemplate::Conversation(name) if name == "llava_v0" => vec!["###".to_owned()],
         PromptTemplate::Conversation(name) if name == "plain" => vec!["\n".to_owned()],
@@ -160,7 +160,7 @@ struct Tokenizer {
 
 impl Tokenizer {
     fn read(checkpoint: &Checkpoint) -> Result<Self, ExportError> {
-        let (root, name) = (&checkpoint.root, "tokenizer.json");
+        let (root, name) = (checkpoint.files.language_folder(), "tokenizer.json");
         let file = root.join(name);
         if !file.is_file() {
             let hint = if root.join("tokenizer.model").is_file() {
@@ -169,7 +169,7 @@ impl Tokenizer {
             } else {
                 ""
             };
-            return Err(ExportError::MissingFile { folder: root.clone(), name: name.to_owned(), hint: hint.to_owned() });
+            return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: name.to_owned(), hint: hint.to_owned() });
         }
         let bytes = read_capped(&file, TOKENIZER_LIMIT_BYTES)?;
         let json = serde_json::from_slice(&bytes)
