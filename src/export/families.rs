@@ -103,12 +103,7 @@ impl Checkpoint {
         Ok(Self { root, files, format, model_type, config, text_config, architecture, tensors, vision_tower: None })
     }
 
-    fn original(
-        files: &CheckpointFiles,
-        config: Config,
-        model_type: String,
-        tower: Option<&Path>,
-    ) -> Result<Self, ExportError> {
+    fn original(files: &CheckpointFiles, config: Config, model_type: String, tower: Option<&Path>) -> Result<Self, ExportError> {
         let root = files.config_folder();
         let kind = config.one_of("mm_projector_type", "linear", &["linear", "mlp2x_gelu"])?;
         let select = config.one_of("mm_vision_select_feature", "patch", &["patch", "cls_patch"])?;

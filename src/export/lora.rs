@@ -175,7 +175,10 @@ mod tests {
         let wrapped = ["base_model.model.model.mm_projector.0.weight", "base_model.model.model.mm_projector.0.bias"];
         assert_eq!(plain(&wrapped), ["model.mm_projector.0.bias", "model.mm_projector.0.weight"]);
         assert_eq!(plain(&["model.mm_projector.weight"]), ["model.mm_projector.weight"]);
-        assert_eq!(plain(&["base_model.model.lm_head.weight", "base_model.model.model.norm.weight"]), ["lm_head.weight", "model.norm.weight"]);
+        assert_eq!(
+            plain(&["base_model.model.lm_head.weight", "base_model.model.model.norm.weight"]),
+            ["lm_head.weight", "model.norm.weight"]
+        );
     }
 
     #[test]

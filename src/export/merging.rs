@@ -130,7 +130,8 @@ impl CheckpointTensors {
             }
         };
         if found.entry.shape != [outputs, inputs] {
-            let problem = format!("makes a change of shape [{outputs}, {inputs}], the weight of the base has {:?}", found.entry.shape);
+            let problem =
+                format!("makes a change of shape [{outputs}, {inputs}], the weight of the base has {:?}", found.entry.shape);
             return Err(self.unlike(&up, problem));
         }
         self.check_floating(found)?;

@@ -118,7 +118,8 @@ fn read_shards(folder: &Path, index: &Config) -> Result<Vec<WeightFile>, ExportE
 /// A weight file of a format that is not read.
 fn foreign_weights(folder: &Path) -> Option<String> {
     const ENDINGS: [&str; 8] = [".gguf", ".ggml", ".pth", ".pt", ".ckpt", ".h5", ".msgpack", ".npz"];
-    let names = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names =
+        std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending))).min()
 }
 

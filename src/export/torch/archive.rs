@@ -45,7 +45,9 @@ pub(super) fn read(path: &Path) -> Result<Archive, TorchError> {
         let name = entry.name().map_err(zip)?.into_owned();
         let (bytes, start) = (entry.size(), entry.data_start());
         if entry.compression() != CompressionMethod::Stored || entry.encrypted() || bytes != entry.compressed_size() {
-            return Err(malformed(format!("zip archive: entry {name:?} is compressed or encrypted, which torch.save never does")));
+            return Err(malformed(format!(
+                "zip archive: entry {name:?} is compressed or encrypted, which torch.save never does"
+            )));
         }
         let Some((folder, rest)) = name.split_once('/') else {
             return Err(malformed(format!("zip archive: entry {name:?} is not in a folder")));

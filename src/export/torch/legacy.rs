@@ -23,9 +23,7 @@ pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<Vec<TorchTensor>, TorchE
     machine.run(&mut cursor)?;
     machine.run(&mut cursor)?;
     let system = machine.run(&mut cursor)?;
-    let little = |&(key, value): &(usize, usize)| {
-        matches!((machine.value(key), machine.value(value)), (Value::Text(key), Value::Bool(true)) if key == "little_endian")
-    };
+    let little = |&(key, value): &(usize, usize)| matches!((machine.value(key), machine.value(value)), (Value::Text(key), Value::Bool(true)) if key == "little_endian");
     if !matches!(machine.value(system), Value::Dict(entries) if entries.iter().any(little)) {
         return Err(malformed("its numbers are not said to be little endian".to_owned()));
     }

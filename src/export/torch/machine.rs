@@ -387,7 +387,13 @@ impl<'a> Machine<'a> {
         let Value::Tuple(items) = self.value(id) else { return Err(odd(self)) };
         let parts: Vec<&Value> = items.iter().take(7).map(|&item| self.value(item)).collect();
         let storage = match parts.as_slice() {
-            [Value::Text(kind), Value::Global(Global::Storage(element)), Value::Text(key), Value::Text(_), Value::Integer(count)]
+            [
+                Value::Text(kind),
+                Value::Global(Global::Storage(element)),
+                Value::Text(key),
+                Value::Text(_),
+                Value::Integer(count),
+            ]
             | [
                 Value::Text(kind),
                 Value::Global(Global::Storage(element)),
@@ -434,7 +440,8 @@ impl<'a> Machine<'a> {
                     }
                     _ => None,
                 };
-                let tensor = tensor.ok_or_else(|| self.malformed("a tensor's storage, offset, sizes or strides are unreadable"))?;
+                let tensor =
+                    tensor.ok_or_else(|| self.malformed("a tensor's storage, offset, sizes or strides are unreadable"))?;
                 self.push(Value::Tensor(tensor))
             }
             (Global::RebuildParameter, [tensor, ..]) if matches!(self.value(*tensor), Value::Tensor(_)) => {

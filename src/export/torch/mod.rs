@@ -11,6 +11,8 @@ mod globals;
 mod legacy;
 mod machine;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 pub use error::TorchError;
 pub(super) use file::{TorchFile, TorchTensor};

@@ -50,9 +50,11 @@ fn placed(key: &str, raw: &RawTensor, storages: &BTreeMap<String, (u64, u64)>) -
     let overflow = || format!("its sizes {:?} and strides {:?} overflow", raw.shape, raw.strides);
     let count = raw.shape.iter().try_fold(1_u64, |count, &size| count.checked_mul(size)).ok_or_else(overflow)?;
     if count > 0 {
-        let steps = raw.shape.iter().zip(&raw.strides).try_fold(raw.offset, |last, (&size, &stride)| {
-            last.checked_add((size.checked_sub(1)?).checked_mul(stride)?)
-        });
+        let steps = raw
+            .shape
+            .iter()
+            .zip(&raw.strides)
+            .try_fold(raw.offset, |last, (&size, &stride)| last.checked_add((size.checked_sub(1)?).checked_mul(stride)?));
         let last = steps.ok_or_else(overflow)?;
         if last >= storage.count {
             return Err(format!(
