@@ -361,7 +361,9 @@ fn broken_checkpoints_are_named() {
 
     let tokenizer = scratch();
     fs::rename(tokenizer.checkpoint.join("tokenizer.json"), tokenizer.checkpoint.join("tokenizer.model")).unwrap();
-    refused(&tokenizer, &["has no tokenizer.json", "save_pretrained"]);
+    refused(&tokenizer, &["tokenizer.model", "SentencePiece"]);
+    fs::remove_file(tokenizer.checkpoint.join("tokenizer.model")).unwrap();
+    refused(&tokenizer, &["has no tokenizer.json or tokenizer.model"]);
 
     let config = scratch();
     fs::write(config.checkpoint.join("config.json"), "{").unwrap();

@@ -119,7 +119,8 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     let architecture = checkpoint.architecture.clone();
     let checked = checkpoint.tensors.clone().check(&architecture)?;
     let image = image_recipe(&checkpoint, options.image_aspect)?;
-    let DerivedPrompt { recipe: prompt, template_file } = prompt_recipe(&checkpoint, options.conversation.as_deref())?;
+    let DerivedPrompt { recipe: prompt, template_file, tokenizer_file } =
+        prompt_recipe(&checkpoint, options.conversation.as_deref())?;
     let checkpoint_dtype = checked.commonest_dtype();
     refuse_own_files(&checked, &options.checkpoint)?;
     let llm = &architecture.llm;
@@ -156,6 +157,9 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     if let Some((name, text)) = &template_file {
         output.write(name, |out| Ok(out.write_all(text.as_bytes())))?;
     }
+    if let Some(bytes) = &tokenizer_file {
+        output.write("tokenizer.json", |out| Ok(out.write_all(bytes)))?;
+    }
     let total_bytes = plan.written_bytes();
     output
         .write(WEIGHTS_FILE, |out| plan.write(out, &|done_bytes| report(ExportProgress::Writing { done_bytes, total_bytes })))?;
@@ -166,7 +170,8 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     for name in COPIED_FILES {
         let language = LANGUAGE_FILES.contains(&name);
         let path = if language { checkpoint.files.language_folder() } else { checkpoint.root.as_path() }.join(name);
-        if path.is_file() {
+        let written = name == "tokenizer.json" && tokenizer_file.is_some();
+        if path.is_file() && !written {
             output.place(name, &path, false)?;
         }
     }

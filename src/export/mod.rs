@@ -20,6 +20,7 @@ mod output;
 mod projector;
 mod prompt_recipe;
 mod rotary;
+mod sentencepiece;
 mod torch;
 mod vision;
 mod weight_files;

@@ -18,7 +18,7 @@ use crate::package::{TensorDtype, TensorLocation};
 pub(super) const WEIGHTS_FILE: &str = "weights.safetensors";
 /// Numbers that are converted at a time; 16 MiB as 32-bit numbers.
 const BATCH: usize = 4 << 20;
-/// Numbers that a graph uses in place must stand at a multiple of their width.
+/// Numbers of a torch file that a graph uses in place stand at a multiple of their width; in safetensors they mostly do.
 const ALIGNMENT_BYTES: u64 = 4;
 /// Numbers that one thread converts at a time.
 const PIECE: usize = 64 << 10;
@@ -63,7 +63,7 @@ impl WeightPlan {
         for required in architecture.required_tensors() {
             let Some(found) = checked.tensors.get(&required.name) else { continue };
             let (name, shape, entry) = (required.name, required.shape, &found.entry);
-            if entry.dtype == "F32" && found.is_plain() && entry.offset.is_multiple_of(ALIGNMENT_BYTES) {
+            if entry.dtype == "F32" && found.is_plain() && plan.is_aligned(found) {
                 plan.in_place.insert(found.shard);
                 let file = plan.shards.get(found.shard).map(|shard| shard.package_name.clone()).unwrap_or_default();
                 let place = TensorLocation { file, offset: entry.offset, bytes: entry.bytes, dtype: TensorDtype::F32, shape };
@@ -88,6 +88,11 @@ impl WeightPlan {
         plan.written.extend(copied);
         plan.lay_out();
         plan
+    }
+
+    fn is_aligned(&self, found: &FoundTensor) -> bool {
+        let torch = self.shards.get(found.shard).is_some_and(|shard| shard.package_name.ends_with(".bin"));
+        !torch || found.entry.offset.is_multiple_of(ALIGNMENT_BYTES)
     }
 
     /// Writes the header and derives the places in `weights.safetensors` from it.
