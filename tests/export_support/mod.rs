@@ -218,3 +218,8 @@ pub fn torch_file(tensors: &[Tensor]) -> Vec<u8> {
         tensors.iter().zip(&names).map(|(tensor, name)| (name.as_str(), &tensor.data[..])).collect();
     torch_archive(&pickle, &storages)
 }
+
+/// A folder of `tests/fixtures`.
+pub fn root_fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}

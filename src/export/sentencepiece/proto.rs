@@ -137,7 +137,7 @@ pub(super) fn read(path: &Path) -> Result<Model, ExportError> {
     };
     let model = match Model::decode(bytes.as_slice()) {
         Ok(model) if !model.pieces.is_empty() => model,
-        _ if !bytes.is_empty() && bytes.iter().all(u8::is_ascii) => {
+        _ if !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => {
             return Err(unsupported("format", "text (tiktoken?)", "a SentencePiece model, or a tokenizer.json beside it"));
         }
         Ok(_) => return Err(invalid("pieces", "none".to_owned(), "a SentencePiece model")),
