@@ -180,6 +180,7 @@ impl Tokenizer {
         };
         let json = serde_json::from_slice(&bytes)
             .map_err(|error| ExportError::Json { path: file.clone(), reason: error.to_string() })?;
+        let file = if written.is_some() { root.join(sentencepiece::MODEL_FILE) } else { file };
         let config = Config::read_if_present(root, "tokenizer_config.json")?;
         let special_tokens = Config::read_if_present(root, "special_tokens_map.json")?;
         let tokenizer = Self { file, json, config, special_tokens, written };

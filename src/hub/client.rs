@@ -162,7 +162,9 @@ impl Remote {
             match (status, text(answer.headers(), "location")) {
                 (300..400, Some(target)) => {
                     let next = if target.starts_with('/') { format!("{}{target}", origin(&url)) } else { target.to_owned() };
-                    if !next.starts_with("https://") && !(next.starts_with("http://") && url.starts_with("http://")) {
+                    let secret = next.starts_with("https://");
+                    let open = next.starts_with("http://") && url.starts_with("http://");
+                    if !secret && !open {
                         let reason = "it is redirected to an address without https".to_owned();
                         return Err(HubError::Answer { what: what.to_owned(), reason });
                     }

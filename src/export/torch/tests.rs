@@ -15,8 +15,11 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints").join(name)
 }
 
+/// Number type, shape, and the numbers of a floating-point tensor.
+type Contents = (String, Vec<usize>, Option<Vec<f32>>);
+
 /// Every number of every floating-point tensor, in 32 bits.
-fn contents(path: &Path) -> BTreeMap<String, (String, Vec<usize>, Option<Vec<f32>>)> {
+fn contents(path: &Path) -> BTreeMap<String, Contents> {
     let shards = [Shard { path: path.to_path_buf(), package_name: "x".to_owned() }];
     let mut tensors = BTreeMap::new();
     for tensor in TorchFile::open(path).unwrap().tensors {
@@ -39,7 +42,7 @@ fn contents(path: &Path) -> BTreeMap<String, (String, Vec<usize>, Option<Vec<f32
     tensors
 }
 
-fn check(file: &str, expected: &str) -> BTreeMap<String, (String, Vec<usize>, Option<Vec<f32>>)> {
+fn check(file: &str, expected: &str) -> BTreeMap<String, Contents> {
     let expected: BTreeMap<String, Value> = serde_json::from_slice(&std::fs::read(fixture(expected)).unwrap()).unwrap();
     let found = contents(&fixture(file));
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{file}");
@@ -102,7 +105,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(tail in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = read(&[&super::legacy::BEGINNING[..], &[b'.'], &tail].concat());
+        let _ = read(&[&super::legacy::BEGINNING[..], b".", &tail].concat());
         let _ = read(&[&[0x80, 2], &tail[..]].concat());
     }
 }
