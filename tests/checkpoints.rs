@@ -219,3 +219,46 @@ fn a_base_is_asked_for_and_refused_where_it_has_no_use() {
     (options.checkpoint, options.output) = (renamed, folder.path().join("r"));
     assert_eq!(weights(&export(&options).unwrap()), direct);
 }
+
+/// A prompt's chunks get the ids that transformers' slow tokenizer gave them.
+#[test]
+fn a_sentencepiece_model_tokenises_prompts_as_the_slow_tokenizer() {
+    let recorded: serde_json::Value =
+        serde_json::from_slice(&fs::read(export_support::root_fixture("sentencepiece/recorded.json")).unwrap()).unwrap();
+    let chunks = ["A chat between a curious user and an assistant. USER: ", "\nDescribe the image in detail. ASSISTANT:"];
+    for case in ["llama-legacy", "llama-new"] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("checkpoint");
+        copy_folder(&fixture("original-mlp"), &source);
+        fs::remove_file(source.join("tokenizer.json")).unwrap();
+        fs::copy(export_support::root_fixture("sentencepiece/llama.model"), source.join("tokenizer.model")).unwrap();
+        fs::write(source.join("tokenizer_config.json"), recorded[case]["files"]["tokenizer_config.json"].to_string()).unwrap();
+        export_support::edit_json(&source.join("config.json"), |config| drop(config.insert("vocab_size".to_owned(), json!(560))));
+        let weights = source.join("model.safetensors");
+        let mut tensors = read_tensors(&weights);
+        for tensor in tensors.iter_mut().filter(|tensor| tensor.shape == [16, 16] && !tensor.name.contains("layers")) {
+            if !tensor.name.contains("projector") {
+                tensor.shape[0] = 560;
+                tensor.data.resize(560 * 16 * 2, 0);
+            }
+        }
+        write_tensors(&weights, &tensors);
+        // Into the checkpoint's own folder, twice: the written tokenizer.json is then the checkpoint's.
+        let mut options = ExportOptions::new(&source, &source);
+        options.vision_tower = Some(fixture("original-mlp-tower"));
+        options.name = Some("package".to_owned());
+        let package = export(&options).unwrap();
+        assert_eq!(export(&options).unwrap().identity, package.identity);
+        let image = root().join("tests/parity/recorded/image-1.png");
+        let prompt = chunks.join("<image>");
+        let arguments = ["ask", text(&source), "--image", text(&image), "--raw-prompt", "--prompt", &prompt];
+        let answer = gauge_json(&[&arguments[..], &["--max-new-tokens", "1", "--json"]].concat());
+        let ids = |text: &str| {
+            let texts = recorded[case]["texts"].as_array().unwrap();
+            texts.iter().find(|entry| entry["text"] == text).unwrap()["ids"].as_array().unwrap().clone()
+        };
+        let [first, second] = chunks.map(ids);
+        let rows = vec![json!(-200); 4];
+        assert_eq!(answer["prompt_token_ids"], json!([&first[..], &rows, &second[1..]].concat()), "{case}");
+    }
+}

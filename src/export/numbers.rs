@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -127,12 +128,26 @@ impl StoredDtype {
         }
     }
 
-    /// The nearest number of this type, ties to even, as PyTorch rounds.
-    fn round(self, value: f32) -> f32 {
+    /// Numbers that stand one after another; half precision by the processor's own instructions where it has them.
+    fn read_all(self, bytes: &[u8], values: &mut [f32]) {
+        if self == Self::F16 && bytes.len() == 2 * values.len() {
+            let halves = bytes.chunks_exact(2).map(|pair| pair.try_into().map(f16::from_le_bytes).unwrap_or_default());
+            halves.collect::<Vec<f16>>().convert_to_f32_slice(values);
+        } else {
+            values.iter_mut().zip(bytes.chunks_exact(self.width())).for_each(|(value, bytes)| *value = self.read(bytes));
+        }
+    }
+
+    /// Each number becomes the nearest of this type, ties to even, as PyTorch rounds.
+    fn round(self, values: &mut [f32]) {
         match self {
-            Self::F32 => value,
-            Self::F16 => f16::from_f32(value).to_f32(),
-            Self::Bf16 => bf16::from_f32(value).to_f32(),
+            Self::F32 => {}
+            Self::F16 => {
+                let mut halves = vec![f16::ZERO; values.len()];
+                halves.convert_from_f32_slice(values);
+                halves.convert_to_f32_slice(values);
+            }
+            Self::Bf16 => values.iter_mut().for_each(|value| *value = bf16::from_f32(*value).to_f32()),
         }
     }
 }
@@ -161,7 +176,7 @@ impl Stored<'_> {
         let width = self.dtype.width();
         let Some(strides) = &self.strides else {
             let bytes = self.bytes.get(start * width..(start + values.len()) * width).unwrap_or_default();
-            values.iter_mut().zip(bytes.chunks_exact(width)).for_each(|(value, bytes)| *value = self.dtype.read(bytes));
+            self.dtype.read_all(bytes, values);
             return;
         };
         for (value, index) in values.iter_mut().zip(start..) {
@@ -217,17 +232,20 @@ impl Numbers<'_> {
         self.stored.read(start, values);
         match &self.change {
             Step::None => {}
-            Step::Rounded => values.iter_mut().for_each(|value| *value = self.dtype.round(*value)),
+            Step::Rounded => self.dtype.round(values),
             Step::Sum(base) => {
                 // Rows of the base come first; the delta may have more (its added tokens).
                 let shared = base.count().saturating_sub(start).min(values.len());
                 let mut bases = vec![0.0; shared];
                 base.read(start, &mut bases);
                 // `apply_delta.py` loads both in half precision and adds there.
-                for (value, base) in values.iter_mut().zip(bases.into_iter().map(Some).chain(std::iter::repeat(None))) {
-                    let own = self.dtype.round(*value);
-                    *value = base.map_or(own, |base| self.dtype.round(own + self.dtype.round(base)));
+                for (stored, values) in [(self.stored.dtype, &mut *values), (base.dtype, &mut bases)] {
+                    if stored != self.dtype {
+                        self.dtype.round(values);
+                    }
                 }
+                values.iter_mut().zip(bases).for_each(|(value, base)| *value += base);
+                self.dtype.round(values);
             }
             Step::Product { up, down, rank, columns, scaling } => {
                 let (mut index, mut rest) = (start, values);
@@ -239,8 +257,8 @@ impl Numbers<'_> {
                         let line = line.get(column..column + now.len()).unwrap_or_default();
                         sums.iter_mut().zip(line).for_each(|(sum, value)| *sum += factor * value);
                     }
-                    let add = |(value, sum): (&mut f32, f32)| *value = self.dtype.round(*value + sum * scaling);
-                    now.iter_mut().zip(sums).for_each(add);
+                    now.iter_mut().zip(sums).for_each(|(value, sum)| *value += sum * scaling);
+                    self.dtype.round(now);
                     index += now.len();
                     rest = later;
                 }
