@@ -10,6 +10,7 @@ pub mod compare;
 pub mod engine;
 pub mod export;
 pub mod guard;
+pub mod hub;
 pub mod image;
 pub mod onnx;
 pub mod package;

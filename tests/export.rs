@@ -371,11 +371,13 @@ fn broken_checkpoints_are_named() {
     let absent = scratch();
     fs::remove_file(weights(&absent)).unwrap();
     fs::write(absent.checkpoint.join("pytorch_model.bin"), b"pickle").unwrap();
-    refused(&absent, &["has no model.safetensors", "pickle"]);
+    refused(&absent, &["pytorch_model.bin is not a file of torch.save"]);
 
     let tokenizer = scratch();
     fs::rename(tokenizer.checkpoint.join("tokenizer.json"), tokenizer.checkpoint.join("tokenizer.model")).unwrap();
-    refused(&tokenizer, &["has no tokenizer.json", "save_pretrained"]);
+    refused(&tokenizer, &["tokenizer.model", "SentencePiece"]);
+    fs::remove_file(tokenizer.checkpoint.join("tokenizer.model")).unwrap();
+    refused(&tokenizer, &["has no tokenizer.json or tokenizer.model"]);
 
     let config = scratch();
     fs::write(config.checkpoint.join("config.json"), "{").unwrap();

@@ -22,6 +22,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("compare", &["store", "stats", "benchmark"]),
         ("report", &["guard", "compare", "store", "stats", "benchmark"]),
         ("guard", &[]),
+        ("hub", &["guard"]),
     ])
 }
 

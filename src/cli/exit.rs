@@ -12,7 +12,7 @@ pub enum Exit {
     Internal = 1,
     /// Nothing was selected to run.
     NothingSelected = 4,
-    /// The environment is refused: ONNX Runtime missing or too old.
+    /// The environment is refused: ONNX Runtime missing or too old, a hub that cannot be reached or refuses.
     Environment = 92,
     /// Wrong setup: an unknown benchmark, a bad suite file, an option that does not fit.
     Setup = 96,
@@ -37,8 +37,8 @@ pub const HELP: &str = "Exit codes:
     0  done
     2  wrong usage
     4  nothing was selected to run
-   92  environment refused: ONNX Runtime missing or unusable
-   96  wrong setup: unknown benchmark, bad suite file
+   92  environment refused: ONNX Runtime missing or unusable, or a hub not reached
+   96  wrong setup: unknown benchmark, bad suite file, checkpoint not in the cache
   101  too many samples failed, or a verification failed
   102  package, checkpoint or data rejected
   104  runs are not comparable
@@ -108,6 +108,7 @@ exit_for! {
     crate::engine::EngineError => engine_exit,
     crate::export::ExportError => |_| Exit::Rejected,
     crate::guard::files::GuardError => |_| Exit::Rejected,
+    crate::hub::HubError => hub_exit,
     crate::image::ImageError => |_| Exit::Rejected,
     crate::package::PackageError => |_| Exit::Rejected,
     crate::prompt::PromptError => |_| Exit::Rejected,
@@ -119,6 +120,21 @@ exit_for! {
         _ => Exit::Internal,
     },
     crate::store::StoreError => |_| Exit::IncompleteRun,
+}
+
+fn hub_exit(error: &crate::hub::HubError) -> Exit {
+    use crate::hub::HubError;
+    match error {
+        HubError::Name { .. }
+        | HubError::NotCached { .. }
+        | HubError::NoCache
+        | HubError::NoEndpoint
+        | HubError::Endpoint { .. }
+        | HubError::Offline => Exit::Setup,
+        HubError::Status { .. } | HubError::Transport { .. } => Exit::Environment,
+        HubError::Io { .. } => Exit::Output,
+        _ => Exit::Rejected,
+    }
 }
 
 fn engine_exit(error: &crate::engine::EngineError) -> Exit {

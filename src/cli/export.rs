@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::exit::Exit;
+use super::models::Models;
 use super::{Globals, VerbResult, terminal};
 use crate::export::{ExportOptions, ExportProgress, export};
 use crate::package::AspectMode;
@@ -15,14 +16,20 @@ use crate::package::AspectMode;
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// Checkpoint folder, Hugging Face or original LLaVA format
+    /// Checkpoint folder, Hugging Face or original LLaVA format; or hf://org/name[@revision] of the local cache
     checkpoint: PathBuf,
     /// Package folder; may be the checkpoint folder itself
     #[arg(short, long, value_name = "PACKAGE")]
     output: PathBuf,
-    /// CLIP or SigLIP checkpoint folder, for original checkpoints without their tower
-    #[arg(long, value_name = "DIR")]
+    /// Base model, for a delta, a LoRA adapter or a projector alone; a folder or hf:// name
+    #[arg(long, value_name = "MODEL")]
+    base: Option<PathBuf>,
+    /// CLIP or SigLIP checkpoint, for original checkpoints without their tower; a folder or hf:// name
+    #[arg(long, value_name = "MODEL")]
     vision_tower: Option<PathBuf>,
+    /// Fetch what the cache lacks of hf:// names from the hub that HF_ENDPOINT names
+    #[arg(long)]
+    download: bool,
     /// Name shown in tables [default: the package folder's name]
     #[arg(long)]
     name: Option<String>,
@@ -51,11 +58,15 @@ enum AspectArgument {
 /// Runs the verb.
 pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
     let started = Instant::now();
+    let named = [Some(&arguments.checkpoint), arguments.base.as_ref(), arguments.vision_tower.as_ref()];
+    let models = Models::new(named.into_iter().flatten().map(PathBuf::as_path), arguments.download, globals.no_progress)?;
+    let folder = |model: Option<PathBuf>| model.map(|model| models.folder(&model)).transpose();
     let progress = (!globals.no_progress).then(export_reporter);
     let package = export(&ExportOptions {
-        checkpoint: arguments.checkpoint,
+        checkpoint: models.folder(&arguments.checkpoint)?,
         output: arguments.output,
-        vision_tower: arguments.vision_tower,
+        base: folder(arguments.base)?,
+        vision_tower: folder(arguments.vision_tower)?,
         name: arguments.name,
         image_aspect: arguments.image_aspect.map(|mode| match mode {
             AspectArgument::Square => AspectMode::Square,

@@ -14,6 +14,7 @@ mod doctor;
 mod exit;
 mod export;
 mod model;
+mod models;
 mod package;
 mod progress;
 mod report;

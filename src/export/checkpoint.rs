@@ -6,18 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::ExportError;
 use super::architecture::{EMBEDDING, IMAGE_NEWLINE, LlavaArchitecture, OUTPUT_HEAD};
-use super::config::Config;
-use super::weights::slice_of;
-use crate::guard::files::{contained, map_file};
+use super::files::{CheckpointFiles, CheckpointKind};
+use super::numbers::ShardMaps;
+use super::weight_files::{WeightFile, quantisation, read_weights};
 use crate::package::SourceFormat;
-use crate::package::safetensors::{SafetensorsFile, TensorEntry};
-
-/// Most weight files of one checkpoint.
-const SHARD_LIMIT: usize = 1024;
+use crate::package::safetensors::TensorEntry;
 
 /// What a tensor of a checkpoint is to the export.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     /// A weight, by its canonical name.
     Weight(String),
     /// Known, and not used by the graphs.
@@ -39,6 +36,37 @@ pub(super) struct FoundTensor {
     /// Index into [`CheckpointTensors::shards`].
     pub shard: usize,
     pub entry: TensorEntry,
+    /// Steps between neighbours along each dimension in numbers, unless the numbers stand in row-major order.
+    pub strides: Option<Vec<usize>>,
+    /// What happens to the stored numbers at export.
+    pub change: Option<Box<Change>>,
+}
+
+impl FoundTensor {
+    /// Number type of the numbers after the change, as safetensors names it.
+    pub fn dtype(&self) -> &str {
+        match self.change.as_deref() {
+            Some(Change::Rounded | Change::Sum { .. }) => "F16",
+            Some(Change::Product { .. }) | None => &self.entry.dtype,
+        }
+    }
+
+    /// Whether the package can use the stored bytes as they are.
+    pub fn is_plain(&self) -> bool {
+        self.strides.is_none() && self.change.is_none()
+    }
+}
+
+/// How stored numbers become a weight.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// Rounded to half precision.
+    Rounded,
+    /// Added to a base's tensor in half precision; the base may have fewer rows.
+    Sum { base: FoundTensor },
+    /// `(up · down) · scaling` is added in 32 bits, and the sum rounded to the stored type. `up` is `[outputs, rank]`,
+    /// `down` is `[rank, inputs]`.
+    Product { up: FoundTensor, down: FoundTensor, scaling: f32 },
 }
 
 /// The weights of a checkpoint by canonical name.
@@ -47,27 +75,36 @@ pub(super) struct CheckpointTensors {
     root: PathBuf,
     format: SourceFormat,
     pub shards: Vec<Shard>,
-    tensors: BTreeMap<String, FoundTensor>,
-    unknown: Vec<FoundTensor>,
+    pub(super) tensors: BTreeMap<String, FoundTensor>,
+    pub(super) unknown: Vec<FoundTensor>,
 }
 
 impl CheckpointTensors {
-    /// Reads the headers of a checkpoint's weight files.
-    pub fn read(root: &Path, format: SourceFormat) -> Result<Self, ExportError> {
-        let mut found =
-            Self { root: root.to_path_buf(), format, shards: Vec::new(), tensors: BTreeMap::new(), unknown: Vec::new() };
-        let role = match format {
-            SourceFormat::HuggingFace => hugging_face_role,
-            SourceFormat::Original => original_role,
-        };
-        found.add_folder(root, role, |name| name.to_owned())?;
+    /// Reads the headers of a checkpoint's weight files, and of its base's.
+    pub fn read(files: &CheckpointFiles, format: SourceFormat) -> Result<Self, ExportError> {
+        let mut found = Self::new(&files.root, format);
+        match files.kind {
+            CheckpointKind::Whole => found.add_folder(&files.root, role_of(format), str::to_owned)?,
+            CheckpointKind::Delta => found.add_delta(files)?,
+            CheckpointKind::Adapter => found.add_adapter(files)?,
+            CheckpointKind::Projector => found.add_projector(files)?,
+        }
         Ok(found)
+    }
+
+    pub(super) fn new(root: &Path, format: SourceFormat) -> Self {
+        Self { root: root.to_path_buf(), format, shards: Vec::new(), tensors: BTreeMap::new(), unknown: Vec::new() }
+    }
+
+    /// The rule for the names of this checkpoint's tensors.
+    pub(super) fn role(&self) -> fn(&str) -> Role {
+        role_of(self.format)
     }
 
     /// Adds the vision tower of a separate CLIP checkpoint.
     pub fn add_vision_tower(&mut self, folder: &Path) -> Result<(), ExportError> {
-        self.add_folder(folder, clip_role, |name| match name {
-            "model.safetensors" => "vision_tower.safetensors".to_owned(),
+        self.add_folder(folder, clip_role, |name| match name.split_once('.') {
+            Some(("model", ending @ "safetensors") | ("pytorch_model", ending @ "bin")) => format!("vision_tower.{ending}"),
             _ => format!("vision_tower-{name}"),
         })
     }
@@ -77,19 +114,16 @@ impl CheckpointTensors {
         self.tensors.keys().any(|name| name.starts_with("vision."))
     }
 
-    fn add_folder(
+    /// Adds all weights of a folder.
+    pub(super) fn add_folder(
         &mut self,
         folder: &Path,
         role: fn(&str) -> Role,
         package_name: impl Fn(&str) -> String,
     ) -> Result<(), ExportError> {
-        for name in weight_files(folder)? {
-            let path = contained_or_linked(folder, &name)?;
-            let file = SafetensorsFile::open(&path)?;
-            let shard = self.shards.len();
-            self.shards.push(Shard { path: file.path, package_name: package_name(&name) });
-            for entry in file.tensors {
-                let found = FoundTensor { shard, entry };
+        for file in read_weights(folder)? {
+            let path = file.path.clone();
+            for found in self.add_file(file, &package_name)? {
                 match role(&found.entry.key) {
                     Role::Ignored => {}
                     Role::Unknown => self.unknown.push(found),
@@ -103,6 +137,29 @@ impl CheckpointTensors {
             }
         }
         Ok(())
+    }
+
+    /// Adds a file, and gives its tensors, which have no names yet.
+    pub(super) fn add_file(
+        &mut self,
+        file: WeightFile,
+        package_name: impl Fn(&str) -> String,
+    ) -> Result<Vec<FoundTensor>, ExportError> {
+        let shard = self.shards.len();
+        self.shards.push(Shard { path: file.path.clone(), package_name: package_name(&file.name) });
+        let mut tensors = Vec::with_capacity(file.tensors.len());
+        for stored in file.tensors {
+            if let Some(method) = quantisation(&stored.entry.key) {
+                return Err(ExportError::Unsupported {
+                    file: file.path,
+                    key: format!("tensor {:?}", stored.entry.key),
+                    found: format!("a part of {method} weights"),
+                    supported: "weights that are not quantised".to_owned(),
+                });
+            }
+            tensors.push(FoundTensor { shard, entry: stored.entry, strides: stored.strides, change: None });
+        }
+        Ok(tensors)
     }
 
     /// Checks that the checkpoint has exactly the tensors that its configuration implies, and gives those that the graphs
@@ -143,7 +200,7 @@ impl CheckpointTensors {
         }
     }
 
-    fn path_of(&self, found: &FoundTensor) -> PathBuf {
+    pub(super) fn path_of(&self, found: &FoundTensor) -> PathBuf {
         self.shards.get(found.shard).map(|shard| shard.path.clone()).unwrap_or_default()
     }
 
@@ -167,13 +224,8 @@ impl CheckpointTensors {
     fn check_tied_head(&self, head: &FoundTensor, checked: &BTreeMap<String, FoundTensor>) -> Result<(), ExportError> {
         let Some(table) = checked.get(EMBEDDING) else { return Ok(()) };
         self.check_tensor(head, &table.entry.shape)?;
-        if let (Some(first), Some(second)) = (self.shards.get(head.shard), self.shards.get(table.shard))
-            && head.entry.dtype == table.entry.dtype
-        {
-            let (first_map, second_map) = (map_file(&first.path)?, map_file(&second.path)?);
-            if slice_of(&first_map, first, &head.entry)? == slice_of(&second_map, second, &table.entry)? {
-                return Ok(());
-            }
+        if self.equal(head, table)? {
+            return Ok(());
         }
         Err(ExportError::Invalid {
             file: self.path_of(head),
@@ -181,6 +233,23 @@ impl CheckpointTensors {
             found: format!("unlike {:?}", table.entry.key),
             expected: "equal to it, as tie_word_embeddings = true says".to_owned(),
         })
+    }
+
+    /// Whether two tensors of one shape hold the same numbers.
+    fn equal(&self, first: &FoundTensor, second: &FoundTensor) -> Result<bool, ExportError> {
+        const BATCH: usize = 1 << 20;
+        let (mut first_maps, mut second_maps) = (ShardMaps::new(&self.shards), ShardMaps::new(&self.shards));
+        let (first, second) = (first_maps.numbers(first)?, second_maps.numbers(second)?);
+        let (mut own, mut other) = (Vec::new(), Vec::new());
+        for start in (0..first.count()).step_by(BATCH) {
+            let range = start..(start + BATCH).min(first.count());
+            first.read(range.clone(), &mut own);
+            second.read(range, &mut other);
+            if own.iter().zip(&other).any(|(own, other)| own.to_bits() != other.to_bits()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The error for an absent tensor, with the name that this checkpoint format gives it.
@@ -230,56 +299,19 @@ impl CheckedTensors {
     pub fn commonest_dtype(&self) -> String {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         for found in self.tensors.values() {
-            *counts.entry(&found.entry.dtype).or_default() += found.entry.shape.iter().map(|&size| size as u64).product::<u64>();
+            *counts.entry(found.dtype()).or_default() += found.entry.shape.iter().map(|&size| size as u64).product::<u64>();
         }
         let best = counts.iter().max_by(|a, b| a.1.cmp(b.1).then(b.0.cmp(a.0)));
         best.map(|(dtype, _)| (*dtype).to_owned()).unwrap_or_default()
     }
 }
 
-/// Names of a folder's weight files: one file, or the shards that the index lists.
-fn weight_files(folder: &Path) -> Result<Vec<String>, ExportError> {
-    const INDEX: &str = "model.safetensors.index.json";
-    const SINGLE: &str = "model.safetensors";
-    if folder.join(SINGLE).is_file() {
-        return Ok(vec![SINGLE.to_owned()]);
+/// The rule for a format's names.
+fn role_of(format: SourceFormat) -> fn(&str) -> Role {
+    match format {
+        SourceFormat::HuggingFace => hugging_face_role,
+        SourceFormat::Original => original_role,
     }
-    let Some(index) = Config::read_if_present(folder, INDEX)? else {
-        let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|name| folder.join(name).exists());
-        let hint = if pickled {
-            ": its pytorch_model.bin is a pickle, which can run code and is never read; save the model with safetensors first"
-        } else {
-            ""
-        };
-        let (folder, name) = (folder.to_path_buf(), format!("{SINGLE} or {INDEX}"));
-        return Err(ExportError::MissingFile { folder, name, hint: hint.to_owned() });
-    };
-    let map = index.object("weight_map")?.ok_or_else(|| index.invalid("weight_map", "an object"))?;
-    let mut names = BTreeSet::new();
-    for key in map.keys() {
-        let name = map.text(key)?.unwrap_or_default();
-        if name.is_empty() || name.contains(['/', '\\']) || !name.ends_with(".safetensors") {
-            return Err(map.invalid(key, "the name of a .safetensors file of the folder"));
-        }
-        names.insert(name.to_owned());
-    }
-    if names.is_empty() || names.len() > SHARD_LIMIT {
-        return Err(index.invalid("weight_map", &format!("1 to {SHARD_LIMIT} files")));
-    }
-    for name in &names {
-        if !folder.join(name).is_file() {
-            let hint = format!(": {INDEX} lists it");
-            return Err(ExportError::MissingFile { folder: folder.to_path_buf(), name: name.clone(), hint });
-        }
-    }
-    Ok(names.into_iter().collect())
-}
-
-/// A file of a checkpoint folder. The folder is the user's own, so symbolic links (the Hugging Face cache is made of
-/// them) are followed.
-fn contained_or_linked(folder: &Path, name: &str) -> Result<PathBuf, ExportError> {
-    let path = folder.join(name);
-    if path.is_symlink() { Ok(path) } else { Ok(contained(folder, name)?) }
 }
 
 /// Buffers that some versions saved and every version recomputes.

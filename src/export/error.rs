@@ -73,6 +73,40 @@ pub enum ExportError {
     /// A weights file is malformed or truncated.
     #[error(transparent)]
     Weights(#[from] crate::package::safetensors::SafetensorsError),
+    /// A file of `torch.save` is malformed, or asks for more than tensors.
+    #[error(transparent)]
+    Torch(#[from] super::torch::TorchError),
+    /// A checkpoint that is only a change to another model.
+    #[error("{folder} is {what} and no whole model; give the folder of the model that it changes with --base{hint}")]
+    NeedsBase {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// The base that it names; empty or beginning with `; `.
+        hint: String,
+    },
+    /// A base for a checkpoint that needs none.
+    #[error(
+        "{folder} holds whole weights, so --base {base} would not be used; a delta says so in its folder's name or in \
+         _name_or_path of its config.json"
+    )]
+    UnusedBase {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// The base.
+        base: PathBuf,
+    },
+    /// A tensor of a delta or an adapter does not fit its base.
+    #[error("{path}: tensor {tensor:?} {problem}")]
+    Base {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What does not fit, with found and expected shapes.
+        problem: String,
+    },
     /// The configuration asks for a tensor that the weights do not have.
     #[error("{checkpoint}: tensor {tensor} of shape {shape:?} is missing{hint}")]
     MissingTensor {

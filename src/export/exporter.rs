@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::ExportError;
 use super::checkpoint::CheckedTensors;
 use super::families::Checkpoint;
+use super::files::CheckpointFiles;
 use super::image_recipe::image_recipe;
 use super::llama::{COSINES, SINES, llm_graph};
 use super::output::OutputFolder;
@@ -31,6 +32,15 @@ const COPIED_FILES: [&str; 11] = [
     "tokenizer.model",
     "chat_template.jinja",
     "chat_template.json",
+];
+/// Those of them that belong to the language model.
+const LANGUAGE_FILES: [&str; 6] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
 ];
 const VISION_GRAPH: &str = "vision.onnx";
 const PROJECTOR_GRAPH: &str = "projector.onnx";
@@ -60,6 +70,8 @@ pub struct ExportOptions {
     pub checkpoint: PathBuf,
     /// Package folder; may be the checkpoint itself.
     pub output: PathBuf,
+    /// Folder of the base model, for checkpoints that are only a change to one: deltas, LoRA adapters, projectors alone.
+    pub base: Option<PathBuf>,
     /// CLIP or SigLIP checkpoint folder, for original LLaVA checkpoints that hold no vision tower.
     pub vision_tower: Option<PathBuf>,
     /// Name of the package; the output folder's name when absent.
@@ -81,6 +93,7 @@ impl ExportOptions {
         Self {
             checkpoint: checkpoint.into(),
             output: output.into(),
+            base: None,
             vision_tower: None,
             name: None,
             image_aspect: None,
@@ -101,11 +114,13 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
         }
     };
     report(ExportProgress::Reading);
-    let checkpoint = Checkpoint::read(&options.checkpoint, options.vision_tower.as_deref())?;
+    let files = CheckpointFiles::recognise(&options.checkpoint, options.base.as_deref())?;
+    let checkpoint = Checkpoint::read(&files, options.vision_tower.as_deref())?;
     let architecture = checkpoint.architecture.clone();
     let checked = checkpoint.tensors.clone().check(&architecture)?;
     let image = image_recipe(&checkpoint, options.image_aspect)?;
-    let DerivedPrompt { recipe: prompt, template_file } = prompt_recipe(&checkpoint, options.conversation.as_deref())?;
+    let DerivedPrompt { recipe: prompt, template_file, tokenizer_file } =
+        prompt_recipe(&checkpoint, options.conversation.as_deref())?;
     let checkpoint_dtype = checked.commonest_dtype();
     refuse_own_files(&checked, &options.checkpoint)?;
     let llm = &architecture.llm;
@@ -147,6 +162,9 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     if let Some((name, text)) = &template_file {
         output.write(name, |out| Ok(out.write_all(text.as_bytes())))?;
     }
+    if let Some(bytes) = &tokenizer_file {
+        output.write("tokenizer.json", |out| Ok(out.write_all(bytes)))?;
+    }
     let total_bytes = plan.written_bytes();
     output
         .write(WEIGHTS_FILE, |out| plan.write(out, &|done_bytes| report(ExportProgress::Writing { done_bytes, total_bytes })))?;
@@ -155,8 +173,10 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
         output.place(&shard.package_name, &shard.path, true)?;
     }
     for name in COPIED_FILES {
-        let path = checkpoint.root.join(name);
-        if path.is_file() {
+        let language = LANGUAGE_FILES.contains(&name);
+        let path = if language { checkpoint.files.language_folder() } else { checkpoint.root.as_path() }.join(name);
+        let written = name == "tokenizer.json" && tokenizer_file.is_some();
+        if path.is_file() && !written {
             output.place(name, &path, false)?;
         }
     }

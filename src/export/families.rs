@@ -6,6 +6,7 @@ use super::ExportError;
 use super::architecture::LlavaArchitecture;
 use super::checkpoint::CheckpointTensors;
 use super::config::Config;
+use super::files::CheckpointFiles;
 use super::language_architecture::LanguageFamily;
 use super::{hugging_face, original};
 use crate::package::{SourceFormat, Tiling};
@@ -13,6 +14,8 @@ use crate::package::{SourceFormat, Tiling};
 /// A checkpoint whose configuration was understood.
 pub(super) struct Checkpoint {
     pub root: PathBuf,
+    /// Kind and folders; `root` is where its configuration stands.
+    pub files: CheckpointFiles,
     pub format: SourceFormat,
     pub model_type: String,
     /// Version of LLaVA, as far as the configuration tells it.
@@ -84,7 +87,8 @@ const CLASSES: [(&str, Class); 6] = [
 
 impl Checkpoint {
     /// Reads configuration and tensor headers; `vision_tower` is a CLIP or SigLIP checkpoint for those that hold none.
-    pub fn read(root: &Path, vision_tower: Option<&Path>) -> Result<Self, ExportError> {
+    pub fn read(files: &CheckpointFiles, vision_tower: Option<&Path>) -> Result<Self, ExportError> {
+        let root = files.config_folder();
         let Some(config) = Config::read_if_present(root, "config.json")? else {
             let hint = ": a checkpoint is a folder with config.json and safetensors files".to_owned();
             return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: "config.json".to_owned(), hint });
@@ -93,8 +97,8 @@ impl Checkpoint {
         let model_type = config.one_of("model_type", "absent", &MODEL_TYPES)?;
         let class = class_of(&config, &model_type)?;
         match class {
-            Class::Original(family) => original::read(root, config, model_type, family, vision_tower),
-            _ => hugging_face::read(root, config, model_type, class, vision_tower),
+            Class::Original(family) => original::read(files, config, model_type, family, vision_tower),
+            _ => hugging_face::read(files, config, model_type, class, vision_tower),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::architecture::{LlavaArchitecture, ProjectorArchitecture, ProjectorKin
 use super::checkpoint::CheckpointTensors;
 use super::config::Config;
 use super::families::{Checkpoint, Class, Version};
+use super::files::CheckpointFiles;
 use super::language_architecture::{LanguageFamily, LlamaArchitecture};
 use super::tiling::{Ratio, check_pinpoints, pinpoint_list, ratio_of};
 use super::vision_architecture::{FeatureSelection, VisionArchitecture, VisionDefaults, VisionFamily, defaults_of};
@@ -15,7 +16,7 @@ use crate::package::{SourceFormat, TileMerge, TileOrder, Tiling, UnpadRounding};
 
 /// Reads a checkpoint of one of the classes of transformers.
 pub(super) fn read(
-    root: &Path,
+    files: &CheckpointFiles,
     config: Config,
     model_type: String,
     class: Class,
@@ -53,9 +54,9 @@ pub(super) fn read(
         llm: LlamaArchitecture::read(&text_config, family, tied)?,
     };
     let format = SourceFormat::HuggingFace;
-    let tensors = CheckpointTensors::read(root, format)?;
-    let root = root.to_path_buf();
-    Ok(Checkpoint { root, format, model_type, version, config, text_config, architecture, tiling, tensors, vision_tower: None })
+    let tensors = CheckpointTensors::read(files, format)?;
+    let (root, files) = (files.config_folder().to_path_buf(), files.clone());
+    Ok(Checkpoint { root, files, format, model_type, version, config, text_config, architecture, tiling, tensors, vision_tower: None })
 }
 
 fn vision(config: &Config, class: Class) -> Result<VisionArchitecture, ExportError> {

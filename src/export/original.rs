@@ -8,9 +8,11 @@ use super::architecture::{LlavaArchitecture, ProjectorArchitecture, ProjectorKin
 use super::checkpoint::CheckpointTensors;
 use super::config::Config;
 use super::families::{Checkpoint, Version};
+use super::files::CheckpointFiles;
 use super::language_architecture::{LanguageFamily, LlamaArchitecture};
 use super::tiling::original_tiling;
 use super::vision_architecture::{FeatureSelection, VisionArchitecture, VisionDefaults, VisionFamily, defaults_of};
+use super::weight_files::holds_weights;
 use crate::guard::files::contained;
 use crate::package::SourceFormat;
 
@@ -19,12 +21,13 @@ const PROJECTOR_LAYER_LIMIT: usize = 16;
 
 /// Reads a checkpoint of an original repository; `tower` is a CLIP or SigLIP checkpoint for those that hold none.
 pub(super) fn read(
-    root: &Path,
+    files: &CheckpointFiles,
     config: Config,
     model_type: String,
     family: LanguageFamily,
     tower: Option<&Path>,
 ) -> Result<Checkpoint, ExportError> {
+    let root = files.config_folder();
     for (key, supported) in [("s2", "false"), ("mm_use_s2", "false")] {
         if config.flag(key)?.unwrap_or(false) {
             return Err(config.unsupported(key, supported));
@@ -33,7 +36,7 @@ pub(super) fn read(
     config.refuse_present("mm_resampler_type", "a projector without a resampler")?;
     let kind = projector_kind(&config)?;
     let format = SourceFormat::Original;
-    let mut tensors = CheckpointTensors::read(root, format)?;
+    let mut tensors = CheckpointTensors::read(files, format)?;
     let folder = match tower {
         Some(folder) => Some(folder.to_path_buf()),
         None => tower_beside(root, &config)?,
@@ -46,7 +49,7 @@ pub(super) fn read(
     // tower's configuration.
     let separate = folder.clone().filter(|_| !tensors.has_vision_tower());
     if let (Some(tower), None) = (tower, &separate)
-        && tower.join("model.safetensors").exists()
+        && holds_weights(tower)
     {
         return Err(ExportError::Unsupported {
             file: config.file().to_path_buf(),
@@ -78,8 +81,8 @@ pub(super) fn read(
         let expected = format!("{}, the tower's width, as mm_projector_type is identity", architecture.vision.hidden_size);
         return Err(config.invalid("hidden_size", &expected));
     }
-    let (text_config, root) = (config.clone(), root.to_path_buf());
-    Ok(Checkpoint { root, format, model_type, version, config, text_config, architecture, tiling, tensors, vision_tower: folder })
+    let (text_config, root, files) = (config.clone(), root.to_path_buf(), files.clone());
+    Ok(Checkpoint { root, files, format, model_type, version, config, text_config, architecture, tiling, tensors, vision_tower: folder })
 }
 
 /// `mm_projector_type`: `linear`, `mlpNx_gelu` or `identity`.

@@ -124,7 +124,8 @@ impl OutputFolder {
                 kept.push(name.clone());
                 continue;
             }
-            let weights = name.ends_with(".safetensors") && name != super::weights::WEIGHTS_FILE;
+            let weights =
+                [".safetensors", ".bin"].iter().any(|ending| name.ends_with(ending)) && name != super::weights::WEIGHTS_FILE;
             if weights || !force {
                 let hint = if weights { "; remove it, or export to another folder" } else { "; give --force to replace it" };
                 return Err(ExportError::Exists { path: target, hint: hint.to_owned() });

@@ -7,6 +7,7 @@ use super::config::Config;
 use super::families::{Checkpoint, Version};
 use super::language_architecture::LanguageFamily;
 use super::original::name_contains;
+use super::sentencepiece;
 use crate::guard::files::{read_capped, read_text_capped};
 use crate::package::{CONVERSATIONS, PromptRecipe, PromptTemplate, SourceFormat, TokenizationMode};
 
@@ -22,6 +23,8 @@ pub(super) struct DerivedPrompt {
     pub recipe: PromptRecipe,
     /// Name and text.
     pub template_file: Option<(String, String)>,
+    /// `tokenizer.json`, where the checkpoint has only a SentencePiece model.
+    pub tokenizer_file: Option<Vec<u8>>,
 }
 
 /// Derives the recipe; `conversation` names a template of LLaVA's own instead of the checkpoint's.
@@ -41,7 +44,7 @@ pub(super) fn prompt_recipe(checkpoint: &Checkpoint, conversation: Option<&str>)
             (TokenizationMode::WholeString, mark, Some(id))
         }
     };
-    let generation = Config::read_if_present(&checkpoint.root, "generation_config.json")?;
+    let generation = Config::read_if_present(checkpoint.files.language_folder(), "generation_config.json")?;
     let mut stop_strings = match &template {
         PromptTemplate::Conversation(name) if name == "llava_v0" => vec!["###".to_owned()],
         PromptTemplate::Conversation(name) if name == "plain" => vec!["\n".to_owned()],
@@ -69,7 +72,7 @@ pub(super) fn prompt_recipe(checkpoint: &Checkpoint, conversation: Option<&str>)
         stop_strings,
         context_tokens,
     };
-    Ok(DerivedPrompt { recipe, template_file })
+    Ok(DerivedPrompt { recipe, template_file, tokenizer_file: tokenizer.written })
 }
 
 /// `image_token_index`, which newer versions call `image_token_id`.
@@ -177,27 +180,53 @@ struct Tokenizer {
     json: Value,
     config: Option<Config>,
     special_tokens: Option<Config>,
+    /// The `tokenizer.json` that was made of a `tokenizer.model`.
+    written: Option<Vec<u8>>,
 }
 
 impl Tokenizer {
     fn read(checkpoint: &Checkpoint) -> Result<Self, ExportError> {
-        let (root, name) = (&checkpoint.root, "tokenizer.json");
+        let (root, name) = (checkpoint.files.language_folder(), "tokenizer.json");
         let file = root.join(name);
-        if !file.is_file() {
-            let hint = if root.join("tokenizer.model").is_file() {
-                ": it has a SentencePiece tokenizer.model only; \
-                 transformers writes tokenizer.json with AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
-            } else {
-                ""
-            };
-            return Err(ExportError::MissingFile { folder: root.clone(), name: name.to_owned(), hint: hint.to_owned() });
-        }
-        let bytes = read_capped(&file, TOKENIZER_LIMIT_BYTES)?;
+        let written = (!file.is_file() && root.join(sentencepiece::MODEL_FILE).is_file())
+            .then(|| sentencepiece::tokenizer_json(root))
+            .transpose()?;
+        let bytes = match &written {
+            Some(bytes) => bytes.clone(),
+            None if file.is_file() => read_capped(&file, TOKENIZER_LIMIT_BYTES)?,
+            None => {
+                let hint = " or tokenizer.model: the checkpoint has no tokenizer that the program reads".to_owned();
+                return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: name.to_owned(), hint });
+            }
+        };
         let json = serde_json::from_slice(&bytes)
             .map_err(|error| ExportError::Json { path: file.clone(), reason: error.to_string() })?;
+        let file = if written.is_some() { root.join(sentencepiece::MODEL_FILE) } else { file };
         let config = Config::read_if_present(root, "tokenizer_config.json")?;
         let special_tokens = Config::read_if_present(root, "special_tokens_map.json")?;
-        Ok(Self { file, json, config, special_tokens })
+        let tokenizer = Self { file, json, config, special_tokens, written };
+        tokenizer.check_size(checkpoint)?;
+        Ok(tokenizer)
+    }
+
+    /// The vocabulary, added tokens apart, must not be larger than the table of embeddings.
+    fn check_size(&self, checkpoint: &Checkpoint) -> Result<(), ExportError> {
+        let size = checkpoint.architecture.llm.vocabulary_size;
+        let vocabulary = self.json.get("model").and_then(|model| model.get("vocab"));
+        let largest = match vocabulary {
+            Some(Value::Object(pieces)) => pieces.values().filter_map(Value::as_u64).max(),
+            Some(Value::Array(pieces)) => (pieces.len() as u64).checked_sub(1),
+            _ => None,
+        };
+        match largest {
+            Some(largest) if largest >= size as u64 => Err(ExportError::Invalid {
+                file: self.file.clone(),
+                key: "largest token id".to_owned(),
+                found: largest.to_string(),
+                expected: format!("less than vocab_size = {size} of {}", checkpoint.text_config.file().display()),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The id of a token, added or in the vocabulary.

@@ -1,25 +1,25 @@
 //! Where each weight of a package stands: 32-bit tensors in the checkpoint's own files, in place; everything else in
-//! `weights.safetensors`, widened as it is written.
+//! `weights.safetensors`, widened, put into row-major order, or merged with its base as it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use half::f16;
-use memmap2::Mmap;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::ExportError;
 use super::architecture::{EMBEDDING, LlavaArchitecture};
 use super::checkpoint::{CheckedTensors, FoundTensor, Shard};
-use crate::guard::files::map_file;
-use crate::package::safetensors::{SafetensorsError, TensorEntry};
+use super::numbers::ShardMaps;
 use crate::package::{TensorDtype, TensorLocation};
 
 /// File of the tensors that had to be rewritten or computed.
 pub(super) const WEIGHTS_FILE: &str = "weights.safetensors";
 /// Numbers that are converted at a time; 16 MiB as 32-bit numbers.
 const BATCH: usize = 4 << 20;
+/// Numbers of a torch file that a graph uses in place stand at a multiple of their width; in safetensors they mostly do.
+const ALIGNMENT_BYTES: u64 = 4;
 /// Numbers that one thread converts at a time.
 const PIECE: usize = 64 << 10;
 
@@ -34,7 +34,7 @@ struct Written {
 enum Content {
     /// Converted to 32 bits.
     Widened(FoundTensor),
-    /// Byte for byte.
+    /// In the tensor's own number type.
     Copied(FoundTensor),
     /// Computed at export.
     Computed(Vec<f32>),
@@ -63,14 +63,18 @@ impl WeightPlan {
         for required in architecture.required_tensors() {
             let Some(found) = checked.tensors.get(&required.name) else { continue };
             let (name, shape, entry) = (required.name, required.shape, &found.entry);
-            if entry.dtype == "F32" {
+            if entry.dtype == "F32" && found.is_plain() && plan.is_aligned(found) {
                 plan.in_place.insert(found.shard);
                 let file = plan.shards.get(found.shard).map(|shard| shard.package_name.clone()).unwrap_or_default();
                 let place = TensorLocation { file, offset: entry.offset, bytes: entry.bytes, dtype: TensorDtype::F32, shape };
                 plan.places.insert(name, place);
             } else if name == EMBEDDING && !architecture.llm.tied {
                 // Rows are looked up outside the graph, which can widen them one by one.
-                let dtype = if entry.dtype == "F16" { TensorDtype::F16 } else { TensorDtype::Bf16 };
+                let dtype = match found.dtype() {
+                    "F16" => TensorDtype::F16,
+                    "BF16" => TensorDtype::Bf16,
+                    _ => TensorDtype::F32,
+                };
                 copied = Some(Written { name, dtype, shape, content: Content::Copied(found.clone()) });
             } else {
                 plan.written.push(Written { name, dtype: TensorDtype::F32, shape, content: Content::Widened(found.clone()) });
@@ -84,6 +88,11 @@ impl WeightPlan {
         plan.written.extend(copied);
         plan.lay_out();
         plan
+    }
+
+    fn is_aligned(&self, found: &FoundTensor) -> bool {
+        let torch = self.shards.get(found.shard).is_some_and(|shard| shard.package_name.ends_with(".bin"));
+        !torch || found.entry.offset.is_multiple_of(ALIGNMENT_BYTES)
     }
 
     /// Writes the header and derives the places in `weights.safetensors` from it.
@@ -137,7 +146,7 @@ impl WeightPlan {
     /// Writes `weights.safetensors`; `progress` is told the bytes written so far. The outer error is the checkpoint's, the
     /// inner one the output's.
     pub fn write(&self, out: &mut dyn Write, progress: &dyn Fn(u64)) -> Result<std::io::Result<()>, ExportError> {
-        let mut maps: BTreeMap<usize, Mmap> = BTreeMap::new();
+        let mut maps = ShardMaps::new(&self.shards);
         let mut buffer: Vec<u8> = Vec::new();
         let mut done = 8 + self.header.len() as u64;
         let start = out.write_all(&(self.header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(&self.header));
@@ -145,34 +154,45 @@ impl WeightPlan {
             return Ok(Err(error));
         }
         for tensor in &self.written {
-            if let Content::Widened(found) | Content::Copied(found) = &tensor.content
-                && let std::collections::btree_map::Entry::Vacant(entry) = maps.entry(found.shard)
-                && let Some(shard) = self.shards.get(found.shard)
-            {
-                entry.insert(map_file(&shard.path)?);
-            }
-            let source = |found: &FoundTensor| match (self.shards.get(found.shard), maps.get(&found.shard)) {
-                (Some(shard), Some(map)) => slice_of(map, shard, &found.entry),
-                _ => Ok(&[][..]),
-            };
             let written = match &tensor.content {
                 Content::Computed(values) => {
                     buffer.clear();
                     buffer.extend(values.iter().flat_map(|value| value.to_le_bytes()));
                     out.write_all(&buffer)
                 }
-                Content::Copied(found) => out.write_all(source(found)?),
-                Content::Widened(found) => source(found)?.chunks(2 * BATCH).try_for_each(|batch| {
-                    widen(batch, found.entry.dtype == "F16", &mut buffer);
-                    done += buffer.len() as u64;
-                    progress(done);
-                    out.write_all(&buffer)
-                }),
+                Content::Copied(found) if found.is_plain() => out.write_all(maps.bytes(found)?),
+                Content::Widened(found) if found.is_plain() && found.entry.dtype != "F32" => {
+                    maps.bytes(found)?.chunks(2 * BATCH).try_for_each(|batch| {
+                        widen(batch, found.entry.dtype == "F16", &mut buffer);
+                        done += buffer.len() as u64;
+                        progress(done);
+                        out.write_all(&buffer)
+                    })
+                }
+                Content::Copied(found) | Content::Widened(found) => {
+                    let numbers = maps.numbers(found)?;
+                    let mut values = Vec::new();
+                    (0..numbers.count()).step_by(BATCH).try_for_each(|start| {
+                        numbers.read(start..(start + BATCH).min(numbers.count()), &mut values);
+                        match &tensor.content {
+                            Content::Copied(_) => numbers.narrow(&values, &mut buffer),
+                            _ => bytes_of(&values, &mut buffer),
+                        }
+                        done += buffer.len() as u64;
+                        progress(done);
+                        out.write_all(&buffer)
+                    })
+                }
             };
             if let Err(error) = written {
                 return Ok(Err(error));
             }
-            if !matches!(tensor.content, Content::Widened(_)) {
+            let told = match &tensor.content {
+                Content::Computed(_) => false,
+                Content::Copied(found) => !found.is_plain(),
+                Content::Widened(_) => true,
+            };
+            if !told {
                 done += tensor.bytes();
                 progress(done);
             }
@@ -187,17 +207,13 @@ impl Written {
     }
 }
 
-/// The bytes of a tensor; an error if the file shrank since its header was read.
-pub(super) fn slice_of<'a>(map: &'a Mmap, shard: &Shard, entry: &TensorEntry) -> Result<&'a [u8], ExportError> {
-    let end = entry.offset.saturating_add(entry.bytes);
-    let range = usize::try_from(entry.offset).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
-    let shrunk = || SafetensorsError::Truncated {
-        path: shard.path.clone(),
-        tensor: entry.key.clone(),
-        needed_bytes: end,
-        found_bytes: map.len() as u64,
-    };
-    Ok(map.get(range).ok_or_else(shrunk)?)
+/// Numbers as little-endian bytes.
+fn bytes_of(values: &[f32], out: &mut Vec<u8>) {
+    out.clear();
+    out.resize(values.len() * 4, 0);
+    out.par_chunks_mut(4 * PIECE).zip(values.par_chunks(PIECE)).for_each(|(out, values)| {
+        out.chunks_exact_mut(4).zip(values).for_each(|(out, value)| out.copy_from_slice(&value.to_le_bytes()));
+    });
 }
 
 /// Converts 16-bit numbers (IEEE if `half`, else bfloat16) to 32 bits, exactly.

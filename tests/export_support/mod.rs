@@ -154,3 +154,82 @@ pub fn contents(folder: &Path) -> Vec<(String, String)> {
     files.sort();
     files
 }
+
+/// A file of torch.save with these pickle bytes and storages, as PyTorch writes its zip archives.
+pub fn torch_archive(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
+    use std::io::Write;
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut add = |name: String, bytes: &[u8], alignment: u16| {
+        archive.start_file(name, stored.with_alignment(alignment)).unwrap();
+        archive.write_all(bytes).unwrap();
+    };
+    add("archive/data.pkl".to_owned(), pickle, 1);
+    add("archive/byteorder".to_owned(), b"little", 1);
+    for (name, bytes) in storages {
+        add(format!("archive/data/{name}"), bytes, 64);
+    }
+    add("archive/version".to_owned(), b"3\n", 1);
+    archive.finish().unwrap().into_inner()
+}
+
+/// The instructions that push a text.
+pub fn pickled_text(text: &str) -> Vec<u8> {
+    [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
+}
+
+/// The instructions that push an integer.
+pub fn pickled_integer(value: usize) -> Vec<u8> {
+    [&b"J"[..], &(value as i32).to_le_bytes()].concat()
+}
+
+/// The instructions that push a contiguous tensor on a storage of its own.
+pub fn pickled_tensor(storage: &str, kind: &str, shape: &[usize]) -> Vec<u8> {
+    let strides: Vec<usize> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+    pickled_view(storage, kind, shape.iter().product(), 0, shape, &strides)
+}
+
+/// The instructions that push a view of a storage.
+pub fn pickled_view(storage: &str, kind: &str, count: usize, offset: usize, shape: &[usize], strides: &[usize]) -> Vec<u8> {
+    let tuple =
+        |sizes: &[usize]| [b"(".to_vec(), sizes.iter().flat_map(|&size| pickled_integer(size)).collect(), b"t".to_vec()].concat();
+    [
+        b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+        pickled_text("storage"),
+        format!("ctorch\n{kind}\n").into_bytes(),
+        pickled_text(storage),
+        pickled_text("cpu"),
+        pickled_integer(count),
+        b"tQ".to_vec(),
+        pickled_integer(offset),
+        tuple(shape),
+        tuple(strides),
+        b"\x89ccollections\nOrderedDict\n)RtR".to_vec(),
+    ]
+    .concat()
+}
+
+/// A file of torch.save with these tensors.
+pub fn torch_file(tensors: &[Tensor]) -> Vec<u8> {
+    let mut pickle = b"\x80\x02}(".to_vec();
+    let names: Vec<String> = (0..tensors.len()).map(|number| number.to_string()).collect();
+    for (tensor, name) in tensors.iter().zip(&names) {
+        let kind = match tensor.dtype.as_str() {
+            "F32" => "FloatStorage",
+            "F16" => "HalfStorage",
+            "BF16" => "BFloat16Storage",
+            _ => "LongStorage",
+        };
+        pickle.extend(pickled_text(&tensor.name));
+        pickle.extend(pickled_tensor(name, kind, &tensor.shape));
+    }
+    pickle.extend(b"u.");
+    let storages: Vec<(&str, &[u8])> =
+        tensors.iter().zip(&names).map(|(tensor, name)| (name.as_str(), &tensor.data[..])).collect();
+    torch_archive(&pickle, &storages)
+}
+
+/// A folder of `tests/fixtures`.
+pub fn root_fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
