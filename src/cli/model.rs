@@ -41,12 +41,10 @@ pub fn engine_options(globals: &Globals, scheduling: Scheduling) -> EngineOption
 /// What a run records of its package.
 pub fn identity(package: &Package) -> ModelIdentity {
     let manifest = &package.manifest;
-    let precision = |precision: Precision| match precision {
-        Precision::Fp32 => "fp32",
-        Precision::Fp16 => "fp16",
-        Precision::Bf16 => "bf16",
-    };
-    let stages = [manifest.precision.vision, manifest.precision.projector, manifest.precision.llm].map(precision);
+    let mut stages = [manifest.precision.vision, manifest.precision.projector, manifest.precision.llm].map(Precision::as_str);
+    if let (Some(_), [_, projector, _]) = (&manifest.foreign, &mut stages) {
+        *projector = "in vision";
+    }
     ModelIdentity {
         name: manifest.name.clone(),
         identity: package.identity.clone(),

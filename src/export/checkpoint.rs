@@ -64,6 +64,11 @@ impl CheckpointTensors {
         Ok(found)
     }
 
+    /// No tensors: for a folder of which only the configuration is read.
+    pub fn none(root: &Path, format: SourceFormat) -> Self {
+        Self { root: root.to_path_buf(), format, shards: Vec::new(), tensors: BTreeMap::new(), unknown: Vec::new() }
+    }
+
     /// Adds the vision tower of a separate CLIP checkpoint.
     pub fn add_vision_tower(&mut self, folder: &Path) -> Result<(), ExportError> {
         self.add_folder(folder, clip_role, |name| match name {

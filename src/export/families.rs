@@ -23,11 +23,27 @@ pub(super) struct Checkpoint {
     pub vision_tower: Option<PathBuf>,
 }
 
+/// Where the tensors of a checkpoint come from.
+type ReadTensors = fn(&Path, SourceFormat) -> Result<CheckpointTensors, ExportError>;
+
 const ARCHITECTURES: &str = "LlavaForConditionalGeneration (transformers), LlavaLlamaForCausalLM (original LLaVA)";
 
 impl Checkpoint {
     /// Reads configuration and tensor headers; `vision_tower` is a CLIP checkpoint for those that hold none.
     pub fn read(root: &Path, vision_tower: Option<&Path>) -> Result<Self, ExportError> {
+        Self::read_with(root, vision_tower, CheckpointTensors::read)
+    }
+
+    /// Reads the configuration of a folder that holds no weights of its own, such as a package that another program wrote.
+    pub fn read_configuration(root: &Path) -> Result<Self, ExportError> {
+        Self::read_with(root, None, |root, format| Ok(CheckpointTensors::none(root, format)))
+    }
+
+    fn read_with(
+        root: &Path,
+        vision_tower: Option<&Path>,
+        read_tensors: ReadTensors,
+    ) -> Result<Self, ExportError> {
         let Some(config) = Config::read_if_present(root, "config.json")? else {
             let hint = ": a checkpoint is a folder with config.json and safetensors files".to_owned();
             return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: "config.json".to_owned(), hint });
@@ -51,12 +67,18 @@ impl Checkpoint {
             None => SourceFormat::Original,
         };
         match format {
-            SourceFormat::HuggingFace => Self::hugging_face(root, config, model_type, vision_tower),
-            SourceFormat::Original => Self::original(root, config, model_type, vision_tower),
+            SourceFormat::HuggingFace => Self::hugging_face(root, config, model_type, vision_tower, read_tensors),
+            SourceFormat::Original => Self::original(root, config, model_type, vision_tower, read_tensors),
         }
     }
 
-    fn hugging_face(root: &Path, config: Config, model_type: String, tower: Option<&Path>) -> Result<Self, ExportError> {
+    fn hugging_face(
+        root: &Path,
+        config: Config,
+        model_type: String,
+        tower: Option<&Path>,
+        read_tensors: ReadTensors,
+    ) -> Result<Self, ExportError> {
         if let Some(tower) = tower {
             return Err(ExportError::Unsupported {
                 file: config.file().to_path_buf(),
@@ -88,11 +110,17 @@ impl Checkpoint {
             llm: LlamaArchitecture::read(&text_config, tied)?,
         };
         let (format, root) = (SourceFormat::HuggingFace, root.to_path_buf());
-        let tensors = CheckpointTensors::read(&root, format)?;
+        let tensors = read_tensors(&root, format)?;
         Ok(Self { root, format, model_type, config, text_config, architecture, tensors, vision_tower: None })
     }
 
-    fn original(root: &Path, config: Config, model_type: String, tower: Option<&Path>) -> Result<Self, ExportError> {
+    fn original(
+        root: &Path,
+        config: Config,
+        model_type: String,
+        tower: Option<&Path>,
+        read_tensors: ReadTensors,
+    ) -> Result<Self, ExportError> {
         let kind = config.one_of("mm_projector_type", "linear", &["linear", "mlp2x_gelu"])?;
         let select = config.one_of("mm_vision_select_feature", "patch", &["patch", "cls_patch"])?;
         let layer_key = "mm_vision_select_layer";
@@ -101,7 +129,7 @@ impl Checkpoint {
             return Err(config.unsupported("s2", "false"));
         }
         let format = SourceFormat::Original;
-        let mut tensors = CheckpointTensors::read(root, format)?;
+        let mut tensors = read_tensors(root, format)?;
         let folder = match tower {
             Some(folder) => Some(folder.to_path_buf()),
             None => tower_beside(root, &config)?,

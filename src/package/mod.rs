@@ -1,10 +1,11 @@
 //! The package room: what a model package is.
 //!
 //! Owns the manifest (`package.toml`), the recipes that travel with a package (image preprocessing and prompt),
-//! opening a package folder, and its identity hash. It must not know ONNX Runtime, images or tokenizers: other rooms
+//! opening a package folder, recognising packages that other programs wrote, and the identity hash. It must not know ONNX Runtime, images or tokenizers: other rooms
 //! read the recipes and act on them.
 
 mod error;
+pub mod foreign;
 mod manifest;
 mod open;
 mod recipe;
