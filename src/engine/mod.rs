@@ -6,6 +6,8 @@
 
 mod decoder;
 mod embedding;
+mod foreign;
+mod loaded;
 mod mock;
 mod options;
 mod ort_engine;
@@ -17,6 +19,7 @@ mod tree;
 mod types;
 mod vision;
 
+pub use loaded::LoadedEngine;
 pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};

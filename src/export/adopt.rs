@@ -212,7 +212,8 @@ fn checkpoint_dtype(config: &Config) -> Result<String, ExportError> {
 /// The folder's name, or the repository's where the folder is a snapshot of a Hugging Face cache; with the precision that
 /// was asked for, so that runs of two precisions of one folder stay apart.
 fn package_name(root: &Path, folder: &ForeignFolder, variant: Option<&str>) -> Result<String, ExportError> {
-    let absolute = root.canonicalize().map_err(|source| ExportError::Io { action: "resolve", path: root.to_path_buf(), source })?;
+    let absolute =
+        root.canonicalize().map_err(|source| ExportError::Io { action: "resolve", path: root.to_path_buf(), source })?;
     let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let snapshots = absolute.parent().filter(|parent| name_of(parent) == "snapshots");
     let repository = snapshots.and_then(Path::parent).map(name_of);

@@ -39,11 +39,7 @@ impl Checkpoint {
         Self::read_with(root, None, |root, format| Ok(CheckpointTensors::none(root, format)))
     }
 
-    fn read_with(
-        root: &Path,
-        vision_tower: Option<&Path>,
-        read_tensors: ReadTensors,
-    ) -> Result<Self, ExportError> {
+    fn read_with(root: &Path, vision_tower: Option<&Path>, read_tensors: ReadTensors) -> Result<Self, ExportError> {
         let Some(config) = Config::read_if_present(root, "config.json")? else {
             let hint = ": a checkpoint is a folder with config.json and safetensors files".to_owned();
             return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: "config.json".to_owned(), hint });

@@ -294,8 +294,7 @@ mod tests {
     #[test]
     fn operators_of_nobody_are_refused() {
         for (domain, operator, part) in [("org.example", "Add", "org.example"), ("com.microsoft", "EPContext", "EPContext")] {
-            let node =
-                NodeProto { domain: Some(domain.to_owned()), op_type: Some(operator.to_owned()), ..NodeProto::default() };
+            let node = NodeProto { domain: Some(domain.to_owned()), op_type: Some(operator.to_owned()), ..NodeProto::default() };
             let graph = GraphProto { node: vec![node], ..GraphProto::default() };
             let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
             let message = summarise_model(Path::new("x.onnx"), &model.encode_to_vec()).unwrap_err().to_string();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conductor::{PrompterStop, segments};
 use super::error::RunError;
-use crate::engine::{Engine, ImageGroup, OrtEngine, Request};
+use crate::engine::{Engine, ImageGroup, LoadedEngine, Request};
 use crate::package::{Package, TensorFile};
 use crate::prompt::Prompter;
 
@@ -43,8 +43,8 @@ pub struct CaseReport {
     pub pixels: StageDifference,
     /// Share of pixel values within one grey level of the reference.
     pub pixels_within_one_level: f64,
-    /// Vision features from the reference's pixels.
-    pub features: StageDifference,
+    /// Vision features from the reference's pixels; `None` where the projector is inside the vision graph.
+    pub features: Option<StageDifference>,
     /// Projected rows from the reference's pixels.
     pub image_embeds: StageDifference,
     /// Logits of every step, the reference's tokens given.
@@ -100,7 +100,7 @@ struct FixtureCase {
 }
 
 /// Replays the fixture of `package`.
-pub fn verify_package(package: &Package, prompter: &Prompter, engine: &mut OrtEngine) -> Result<VerifyReport, RunError> {
+pub fn verify_package(package: &Package, prompter: &Prompter, engine: &mut LoadedEngine) -> Result<VerifyReport, RunError> {
     let path = package.root.join(FIXTURE);
     let fixture = Fixture::open(&path)?;
     let mut cases = Vec::with_capacity(fixture.header.cases.len());
@@ -134,7 +134,7 @@ fn verify_case(
     index: usize,
     package: &Package,
     prompter: &Prompter,
-    engine: &mut OrtEngine,
+    engine: &mut LoadedEngine,
 ) -> Result<CaseReport, RunError> {
     let case = &fixture.header.cases[index];
     let reference_pixels: Array4<f32> = fixture.floats(index, "pixel_values")?;
@@ -168,7 +168,13 @@ fn verify_case(
     let given: Vec<Array4<f32>> =
         reference_pixels.outer_iter().map(|image| image.to_owned().insert_axis(ndarray::Axis(0))).collect();
     let trace = engine.trace_single(&given, &request(), Some(&reference_tokens))?;
-    let features: Array3<f32> = fixture.floats(index, "features")?;
+    let features = match &package.manifest.foreign {
+        None => {
+            let features: Array3<f32> = fixture.floats(index, "features")?;
+            Some(fixture.difference(index, "features", trace.features.view(), features.view())?)
+        }
+        Some(_) => None,
+    };
     let image_embeds: Array3<f32> = fixture.floats(index, "image_embeds")?;
     let logits: Array2<f32> = fixture.floats(index, "logits")?;
 
@@ -188,7 +194,7 @@ fn verify_case(
         name: case.name.clone(),
         pixels,
         pixels_within_one_level: within_one_level(&own_stack, &reference_pixels, package.manifest.image.std),
-        features: fixture.difference(index, "features", trace.features.view(), features.view())?,
+        features,
         image_embeds: fixture.difference(index, "image_embeds", trace.image_embeds.view(), image_embeds.view())?,
         logits: fixture.difference(index, "logits", trace.logits.view(), logits.view())?,
         prompt_tokens_equal: own_ids == reference_ids,

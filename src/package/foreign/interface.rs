@@ -97,12 +97,7 @@ struct Header<'a> {
 
 impl Header<'_> {
     fn refuse(&self, field: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> PackageError {
-        PackageError::Field {
-            path: self.path.clone(),
-            field: field.into(),
-            found: found.into(),
-            expected: expected.into(),
-        }
+        PackageError::Field { path: self.path.clone(), field: field.into(), found: found.into(), expected: expected.into() }
     }
 
     fn input(&self, name: &str) -> Option<&TensorPort> {
@@ -233,8 +228,7 @@ impl Header<'_> {
         let keep = ["num_logits_to_keep", "logits_to_keep"].into_iter().find(|name| self.input(name).is_some());
         let logits_to_keep = keep.map_or(Ok(None), |name| optional(name, &integers, &[0, 1]))?;
         let cache = self.cache(names, sizes)?;
-        let patterns: Vec<&str> =
-            cache.iter().flat_map(|cache| [cache.past_key.as_str(), cache.past_value.as_str()]).collect();
+        let patterns: Vec<&str> = cache.iter().flat_map(|cache| [cache.past_key.as_str(), cache.past_value.as_str()]).collect();
         let others = [&attention_mask, &attention_bias, &position_ids, &use_cache_branch, &logits_to_keep];
         let known = |name: &str| {
             name == inputs_embeds.name

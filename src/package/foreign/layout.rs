@@ -197,12 +197,7 @@ fn refuse_variant(root: &Path, variant: Option<&str>) -> Result<(), PackageError
 }
 
 fn field(root: &Path, field: &str, found: impl Into<String>, expected: impl Into<String>) -> PackageError {
-    PackageError::Field {
-        path: root.to_path_buf(),
-        field: field.to_owned(),
-        found: found.into(),
-        expected: expected.into(),
-    }
+    PackageError::Field { path: root.to_path_buf(), field: field.to_owned(), found: found.into(), expected: expected.into() }
 }
 
 /// Names of the model files directly in a folder, sorted.
