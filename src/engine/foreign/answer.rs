@@ -28,6 +28,8 @@ pub(super) struct Asked<'a> {
     pub suffix: &'a [Row],
     pub max_new_tokens: usize,
     pub stop: &'a dyn StopRule,
+    /// A token that cannot be fed back: the image token, where the embedding graph merges images.
+    unembeddable: Option<u32>,
     token_ids: Vec<u32>,
     log_probabilities: Vec<f32>,
     first_token_ms: f64,
@@ -37,12 +39,19 @@ pub(super) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub fn new(request: usize, suffix: &'a [Row], max_new_tokens: usize, stop: &'a dyn StopRule) -> Self {
+    pub fn new(
+        request: usize,
+        suffix: &'a [Row],
+        max_new_tokens: usize,
+        stop: &'a dyn StopRule,
+        unembeddable: Option<u32>,
+    ) -> Self {
         Self {
             request,
             suffix,
             max_new_tokens,
             stop,
+            unembeddable,
             token_ids: Vec::new(),
             log_probabilities: Vec::new(),
             first_token_ms: 0.0,
@@ -64,6 +73,10 @@ impl<'a> Asked<'a> {
         if self.stop_reason.is_none() && self.token_ids.len() >= self.max_new_tokens {
             self.stop_reason = Some(StopReason::MaxNewTokens);
         }
+        if self.stop_reason.is_none() && Some(choice.token) == self.unembeddable {
+            self.fail(RequestFailure::ImageToken { step: self.token_ids.len() - 1 });
+            return false;
+        }
         self.stop_reason.is_none()
     }
 
@@ -84,7 +97,7 @@ impl<'a> Asked<'a> {
 
     /// Forgets what was generated.
     pub fn restart(&mut self) {
-        *self = Self::new(self.request, self.suffix, self.max_new_tokens, self.stop);
+        *self = Self::new(self.request, self.suffix, self.max_new_tokens, self.stop, self.unembeddable);
     }
 
     pub fn newest(&self) -> u32 {
@@ -276,4 +289,55 @@ fn batch_size(questions: &[Asked<'_>], shared: usize, row_bytes: usize) -> usize
         longest.saturating_mul(row_bytes).saturating_mul(index + 1) <= BATCH_LIMIT_BYTES
     });
     fits.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct EndsAt(u32);
+
+    impl StopRule for EndsAt {
+        fn check(&self, token_ids: &[u32]) -> Option<StopReason> {
+            (token_ids.last() == Some(&self.0)).then_some(StopReason::EndOfSequence)
+        }
+    }
+
+    fn choice(token: u32) -> Choice {
+        Choice { token, log_probability: -0.5 }
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_fed_back_fails_its_question_only_if_the_answer_would_go_on() {
+        let stop = EndsAt(2);
+        let mut asked = Asked::new(3, &[], 4, &stop, Some(16));
+        assert!(asked.push(choice(5), 1.0));
+        assert!(!asked.push(choice(16), 2.0));
+        assert_eq!(asked.finish(), (3, Err(RequestFailure::ImageToken { step: 1 })));
+
+        let mut last = Asked::new(3, &[], 1, &stop, Some(16));
+        assert!(!last.push(choice(16), 1.0));
+        let generation = last.finish().1.unwrap();
+        assert_eq!((generation.token_ids, generation.stop_reason), (vec![16], StopReason::MaxNewTokens));
+
+        let mut ended = Asked::new(3, &[], 4, &stop, None);
+        assert!(ended.push(choice(16), 1.0));
+        assert!(!ended.push(choice(2), 2.0));
+        let generation = ended.finish().1.unwrap();
+        assert_eq!((generation.token_ids, generation.decoded_tokens), (vec![16], 2));
+    }
+
+    #[test]
+    fn a_batch_is_bounded_by_the_memory_of_its_longest() {
+        let stop = EndsAt(2);
+        let row = Row::Token(1);
+        let (short, long) = ([row; 2], [row; 90]);
+        let asked = |suffix, new| Asked::new(0, suffix, new, &stop, None);
+        let questions = [asked(&short[..], 8), asked(&short[..], 8), asked(&long[..], 10), asked(&short[..], 8)];
+        assert_eq!(batch_size(&questions, 0, 1), 4);
+        // Two of 10 rows fit, a third would make them all 100 rows long.
+        assert_eq!(batch_size(&questions, 0, BATCH_LIMIT_BYTES / 100), 2);
+        assert_eq!(batch_size(&questions, 0, BATCH_LIMIT_BYTES), 1, "a single question is always a batch");
+        assert_eq!(batch_size(&questions, usize::MAX, usize::MAX), 1);
+    }
 }

@@ -77,6 +77,11 @@ impl Embedder {
         self.embed(&rows, &[])
     }
 
+    /// The token that the graph takes for an image's place and not for text.
+    pub fn unembeddable(&self) -> Option<u32> {
+        self.interface.image_features.as_ref().map(|_| self.image_token)
+    }
+
     /// Token id that stands for an image's row.
     pub fn image_token(&self) -> u32 {
         self.image_token

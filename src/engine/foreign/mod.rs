@@ -126,6 +126,9 @@ impl ForeignEngine {
             if fed.len() == steps || (forced.is_none() && request.stop.check(&fed).is_some()) {
                 break;
             }
+            if Some(token) == self.embedder.unembeddable() {
+                return Err(malformed(RequestFailure::ImageToken { step: fed.len() - 1 }.to_string()));
+            }
             let embeds = self.embedder.embed_tokens(&[token])?;
             if self.way.remembers {
                 (row, cache) = self.decoder.extend(embeds, cache.as_ref())?;
@@ -151,6 +154,9 @@ impl ForeignEngine {
             for segment in &request.segments {
                 match segment {
                     Segment::Tokens(tokens) => {
+                        if let Some(token) = self.embedder.unembeddable().filter(|token| tokens.contains(token)) {
+                            return malformed(format!("image token {token} among the text tokens"));
+                        }
                         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
                             return malformed(format!("token {token} is beyond the vocabulary of {vocabulary}"));
                         }
@@ -213,10 +219,11 @@ impl ForeignEngine {
             CacheScheme::OneByOne => 0,
             _ => plan::shared_prefix(prompts.iter().map(|(_, rows)| *rows)),
         };
+        let unembeddable = self.embedder.unembeddable();
         let mut questions = Vec::with_capacity(prompts.len());
         for &(index, rows) in prompts {
             if let (Some(request), Some(suffix)) = (group.requests.get(index), rows.get(prefix..)) {
-                questions.push(Asked::new(index, suffix, request.max_new_tokens, request.stop));
+                questions.push(Asked::new(index, suffix, request.max_new_tokens, request.stop, unembeddable));
             }
         }
         let (decoder, embedder) = (&mut self.decoder, &mut self.embedder);
@@ -284,6 +291,7 @@ fn load(loaded: &Loaded, root: &Path, name: &str, options: &EngineOptions, fixed
     let session = super::session::builder(loaded, options, fixed_shapes)
         .map_err(super::session::runtime_error(&doing))?
         .commit_from_file(&path)
-        .map_err(super::session::runtime_error(&doing))?;
+        // The file is another program's, so that what ONNX Runtime has against it is a fault of the package.
+        .map_err(|error| EngineError::Graph { graph: path.clone(), message: error.message().to_owned() })?;
     Ok(Graph { session, name: name.to_owned(), path })
 }
