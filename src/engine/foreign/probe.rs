@@ -48,7 +48,7 @@ pub(super) fn choose(decoder: &mut Decoder, embedder: &mut Embedder, wanted: Sch
         return Ok(alone("as asked for".to_owned(), true));
     }
     if let Err(difference) = trial.shared_chunk(decoder) {
-        return Ok(alone(format!("several tokens after cached ones {difference}"), true));
+        return Ok(alone(format!("a run of several tokens after cached ones {difference}"), true));
     }
     let mut not_packed = String::new();
     if planned == CacheScheme::PackedTree {
