@@ -143,14 +143,11 @@ impl Decoder {
         }
         let mut outputs = self.graph.session.run(inputs).map_err(runtime_error("running the decoder"))?;
         let logits = outputs.remove(&interface.logits.name);
-        let present = match &interface.cache {
-            None => None,
-            Some(cache) => Some(
-                cache_names(&cache.present_key, &cache.present_value, stage.layers)
-                    .map(|name| outputs.remove(&name).ok_or(name))
-                    .collect::<Result<Vec<_>, _>>(),
-            ),
-        };
+        let present = interface.cache.as_ref().map(|cache| {
+            cache_names(&cache.present_key, &cache.present_value, stage.layers)
+                .map(|name| outputs.remove(&name).ok_or(name))
+                .collect::<Result<Vec<_>, _>>()
+        });
         drop(outputs);
         let missing = |name: &str| self.graph.wrong(format!("gave no `{name}`"));
         let logits = logits.ok_or_else(|| missing(&interface.logits.name))?;
