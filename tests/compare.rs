@@ -91,6 +91,7 @@ fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 provider: "cpu".into(),
                 intra_op_threads: 2,
                 scheduling: "packed-tree".into(),
+                scheduling_reason: None,
             },
             environment: Environment {
                 program_version: "0.1.0".into(),

@@ -49,6 +49,7 @@ fn header() -> RunHeader {
             provider: "cpu".into(),
             intra_op_threads: 2,
             scheduling: "packed-tree".into(),
+            scheduling_reason: None,
         },
         environment: Environment {
             program_version: "0.1.0".into(),

@@ -19,6 +19,9 @@ use crate::run::{PreparedImages, PrompterStop, segments};
 pub struct AskArguments {
     /// Package folder, or the name of a shipped package
     package: PathBuf,
+    /// Precision to take where another program's folder has several, such as fp16 or embed_tokens=fp16,decoder_model_merged=q4
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     /// Image file; repeat for several images
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
@@ -63,6 +66,15 @@ struct Answer {
     logprobs: Vec<f32>,
     stop_reason: &'static str,
     timings_ms: Timings,
+    /// How questions run and why, for packages that another program wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheduling: Option<AskScheduling>,
+}
+
+#[derive(Debug, Serialize)]
+struct AskScheduling {
+    name: &'static str,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,7 +93,9 @@ struct Timings {
     load: f64,
     image: f64,
     vision: f64,
-    projector: f64,
+    /// Absent where the projector is inside the vision graph: its time is then in `vision`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    projector: Option<f64>,
     prefill: f64,
     decode: f64,
     time_to_first_token: f64,
@@ -94,7 +108,7 @@ const IMAGE_TOKEN_INDEX: i64 = -200;
 /// Runs the verb.
 pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
     let started = Instant::now();
-    let mut model = model::load(&arguments.package, globals, Scheduling::PackedTree)?;
+    let mut model = model::load(&arguments.package, arguments.variant.as_deref(), globals, Scheduling::PackedTree)?;
     let load_ms = milliseconds(started);
 
     let manifest = &model.package.manifest;
@@ -130,6 +144,7 @@ pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
         terminal::print(&terminal::clean(&text))?;
         return Ok(Exit::Success);
     }
+    let (scheduling, reason) = model.engine.scheduling();
     let later = generation.decoded_tokens.saturating_sub(1);
     terminal::print_json(&Answer {
         format: 1,
@@ -147,12 +162,13 @@ pub fn run(arguments: AskArguments, globals: &Globals) -> VerbResult {
             load: load_ms,
             image: image_ms,
             vision: group.timings.vision_ms,
-            projector: group.timings.projector_ms,
+            projector: manifest.foreign.is_none().then_some(group.timings.projector_ms),
             prefill: group.timings.prefill_ms,
             decode: group.timings.decode_ms,
             time_to_first_token: image_ms + generation.first_token_ms,
             time_per_output_token: (later > 0).then(|| generation.remaining_tokens_ms / later as f64),
         },
+        scheduling: reason.map(|reason| AskScheduling { name: scheduling, reason: reason.to_owned() }),
     })?;
     Ok(Exit::Success)
 }

@@ -43,6 +43,7 @@ pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
             limit: arguments.limit,
             max_new_tokens: None,
             data: None,
+            variant: None,
             scheduling: Scheduling::PackedTree,
         };
         runs.extend(run_suite(&suite, globals, &stop)?);

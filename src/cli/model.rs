@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::Globals;
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::shipped;
-use crate::engine::{EngineOptions, OrtEngine, Scheduling};
-use crate::package::{Package, Precision, PromptTemplate};
+use crate::engine::{EngineOptions, LoadedEngine, Scheduling};
+use crate::guard::escape;
+use crate::package::{Package, Precision, PromptTemplate, foreign};
 use crate::prompt::Prompter;
 use crate::store::ModelIdentity;
 
@@ -17,14 +18,49 @@ pub struct Model {
     /// Its prompt side.
     pub prompter: Prompter,
     /// Its engine.
-    pub engine: OrtEngine,
+    pub engine: LoadedEngine,
 }
 
-/// Opens `given` (a path, or the name of a shipped package) and loads its graphs.
-pub fn load(given: &Path, globals: &Globals, scheduling: Scheduling) -> Result<Model, Failure> {
-    let package = Package::open(&shipped::package_path(given))?;
+/// Opens `given`: the path of a package, our own or another program's, or the name of a shipped package. `variant` asks for
+/// a precision where another program's folder has several.
+pub fn open(given: &Path, variant: Option<&str>) -> Result<Package, Failure> {
+    let path = shipped::package_path(given);
+    if foreign::is_foreign(&path) {
+        return Ok(crate::export::adopt(&path, variant)?);
+    }
+    let package = Package::open(&path)?;
+    match variant {
+        None => Ok(package),
+        Some(name) => {
+            let error = anyhow::anyhow!(
+                "--variant {name}: {} is a package of this program, which has one precision; only folders in the layout of \
+                 transformers.js have several",
+                path.display()
+            );
+            Err(Failure::new(Exit::Setup, error))
+        }
+    }
+}
+
+/// Opens `given` (see [`open`]) and loads its graphs.
+pub fn load(given: &Path, variant: Option<&str>, globals: &Globals, scheduling: Scheduling) -> Result<Model, Failure> {
+    load_opened(open(given, variant)?, globals, scheduling)
+}
+
+/// Loads the graphs of a package.
+pub fn load_opened(package: Package, globals: &Globals, scheduling: Scheduling) -> Result<Model, Failure> {
     let prompter = Prompter::open(&package)?;
-    let engine = OrtEngine::load(&package, &engine_options(globals, scheduling))?;
+    let engine = LoadedEngine::load(&package, &engine_options(globals, scheduling))?;
+    if let (Some(foreign), false) = (&package.manifest.foreign, globals.no_progress) {
+        let (scheduling, reason) = engine.scheduling();
+        eprintln!(
+            "{}: {} layout, {}; questions run {scheduling}: {}",
+            escape::terminal(&package.manifest.name),
+            foreign.layout.as_str(),
+            escape::terminal(&foreign.choice),
+            escape::terminal(reason.unwrap_or_default())
+        );
+    }
     Ok(Model { package, prompter, engine })
 }
 
@@ -41,12 +77,10 @@ pub fn engine_options(globals: &Globals, scheduling: Scheduling) -> EngineOption
 /// What a run records of its package.
 pub fn identity(package: &Package) -> ModelIdentity {
     let manifest = &package.manifest;
-    let precision = |precision: Precision| match precision {
-        Precision::Fp32 => "fp32",
-        Precision::Fp16 => "fp16",
-        Precision::Bf16 => "bf16",
-    };
-    let stages = [manifest.precision.vision, manifest.precision.projector, manifest.precision.llm].map(precision);
+    let mut stages = [manifest.precision.vision, manifest.precision.projector, manifest.precision.llm].map(Precision::as_str);
+    if let (Some(_), [_, projector, _]) = (&manifest.foreign, &mut stages) {
+        *projector = "in vision";
+    }
     ModelIdentity {
         name: manifest.name.clone(),
         identity: package.identity.clone(),

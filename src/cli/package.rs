@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::{Globals, VerbResult, model, shipped, terminal};
+use super::{Globals, VerbResult, model, terminal};
 use crate::engine::Scheduling;
 use crate::guard::escape;
-use crate::package::{Manifest, Package};
+use crate::package::Manifest;
 use crate::run::{VerifyReport, verify_package};
 
 /// Verbs about packages.
@@ -26,6 +26,9 @@ pub enum PackageVerb {
 pub struct InspectArguments {
     /// Package folder, or the name of a shipped package
     package: PathBuf,
+    /// Precision to take where another program's folder has several, such as fp16 or embed_tokens=fp16,decoder_model_merged=q4
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     /// Also hash every file and compare with the manifest
     #[arg(long)]
     hashes: bool,
@@ -39,6 +42,9 @@ pub struct InspectArguments {
 pub struct VerifyArguments {
     /// Package folder, or the name of a shipped package
     package: PathBuf,
+    /// Precision to take where another program's folder has several, such as fp16 or embed_tokens=fp16,decoder_model_merged=q4
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -61,7 +67,7 @@ pub fn run(verb: PackageVerb, globals: &Globals) -> VerbResult {
 }
 
 fn inspect(arguments: &InspectArguments) -> VerbResult {
-    let package = Package::open(&shipped::package_path(&arguments.package))?;
+    let package = model::open(&arguments.package, arguments.variant.as_deref())?;
     if arguments.hashes {
         package.verify_hashes()?;
     }
@@ -116,6 +122,19 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
         format!("prompt     {}, eos {:?}", clean(&identity.template), manifest.prompt.eos_token_ids),
         format!("files      {} ({:.1} MB)", manifest.files.len(), bytes as f64 / 1e6),
     ];
+    if let Some(foreign) = &manifest.foreign {
+        let (scheme, reason) = foreign.decoder.scheme();
+        lines.push(format!("layout     {}: {}", foreign.layout.as_str(), clean(&foreign.choice)));
+        lines.push(format!(
+            "graphs     {}, {}, {}",
+            clean(&manifest.vision.graph),
+            clean(&foreign.embedding.graph),
+            clean(&manifest.llm.graph)
+        ));
+        let merge = if foreign.embedding.image_features.is_some() { "the embedding graph" } else { "this program" };
+        lines.push(format!("images     merged into the prompt by {merge}"));
+        lines.push(format!("scheduling {}: {reason}; what holds is tried when it is loaded", scheme.as_str()));
+    }
     if arguments.hashes {
         lines.push("hashes     all equal to the manifest".to_owned());
     }
@@ -124,7 +143,7 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
 }
 
 fn verify(arguments: &VerifyArguments, globals: &Globals) -> VerbResult {
-    let mut model = model::load(&arguments.package, globals, Scheduling::PackedTree)?;
+    let mut model = model::load(&arguments.package, arguments.variant.as_deref(), globals, Scheduling::PackedTree)?;
     let report = verify_package(&model.package, &model.prompter, &mut model.engine)?;
     if arguments.json {
         terminal::print_json(&report)?;
@@ -144,15 +163,16 @@ fn table(report: &VerifyReport) -> String {
         "{:width$}  {:>9} {:>8}  {:>9} {:>9}  {:>9} {:>9}  {:>9} {:>9}  {:>7}  tokens",
         "case", "pixels", "≤1/255", "vision", "rel", "projector", "rel", "logits", "rel", "prompt"
     );
+    let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1e}"));
     for case in &report.cases {
         let _ = writeln!(
             text,
-            "{:width$}  {:9.1e} {:7.2}%  {:9.1e} {:9.1e}  {:9.1e} {:9.1e}  {:9.1e} {:9.1e}  {:>7}  {}/{}",
+            "{:width$}  {:9.1e} {:7.2}%  {:>9} {:>9}  {:9.1e} {:9.1e}  {:9.1e} {:9.1e}  {:>7}  {}/{}",
             escape::terminal(&case.name),
             case.pixels.max_absolute,
             100.0 * case.pixels_within_one_level,
-            case.features.max_absolute,
-            case.features.relative,
+            shown(case.features.map(|features| features.max_absolute)),
+            shown(case.features.map(|features| features.relative)),
             case.image_embeds.max_absolute,
             case.image_embeds.relative,
             case.logits.max_absolute,

@@ -17,6 +17,7 @@ use crate::engine::Scheduling;
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
+use crate::package::Package;
 use crate::run::{Conductor, Outcome, Plan};
 use crate::store::{BenchmarkIdentity, Environment, Run, RunHeader, RunSettings, RunWriter};
 
@@ -29,6 +30,9 @@ pub struct RunArguments {
     /// Package folder, or the name of a shipped package; repeat or list several
     #[arg(long, value_name = "PACKAGE", num_args = 1.., requires = "benchmark")]
     model: Vec<PathBuf>,
+    /// Precision to take where another program's folder has several, such as fp16 or embed_tokens=fp16,decoder_model_merged=q4
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     /// Benchmark name, or a benchmark TOML file; repeat or list several
     #[arg(long, value_name = "NAME", num_args = 1.., requires = "model")]
     benchmark: Vec<String>,
@@ -79,6 +83,8 @@ struct SuiteFile {
 pub struct Suite {
     /// Packages, in table order.
     pub models: Vec<PathBuf>,
+    /// Precision to take of packages that another program wrote.
+    pub variant: Option<String>,
     /// Benchmark names or files.
     pub benchmarks: Vec<String>,
     /// Folder of the run directories.
@@ -142,6 +148,7 @@ fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
     }
     Ok(Suite {
         models,
+        variant: arguments.variant,
         benchmarks,
         output: arguments.output.or(output).unwrap_or_else(|| PathBuf::from("runs")),
         limit: arguments.limit.or(limit),
@@ -194,10 +201,10 @@ impl StopSignal {
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
     let benchmarks =
         suite.benchmarks.iter().map(|name| Benchmark::load(name, suite.data.as_deref())).collect::<Result<Vec<_>, _>>()?;
-    distinct_names(suite)?;
+    let packages = open_packages(suite)?;
     let mut runs = Vec::new();
-    for given in &suite.models {
-        let mut model = model::load(given, globals, suite.scheduling)?;
+    for package in packages {
+        let mut model = model::load_opened(package, globals, suite.scheduling)?;
         for benchmark in &benchmarks {
             if stop.exit().is_some() {
                 return Ok(runs);
@@ -208,11 +215,12 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
     Ok(runs)
 }
 
-/// Two packages of the same name would share a run directory.
-fn distinct_names(suite: &Suite) -> Result<(), Failure> {
+/// Opens all packages before any is run. Two of the same name would share a run directory and are refused.
+fn open_packages(suite: &Suite) -> Result<Vec<Package>, Failure> {
+    let mut packages = Vec::with_capacity(suite.models.len());
     let mut seen = std::collections::HashMap::new();
     for given in &suite.models {
-        let package = crate::package::Package::open(&super::shipped::package_path(given))?;
+        let package = model::open(given, suite.variant.as_deref())?;
         if let Some(other) = seen.insert(package.manifest.name.clone(), given) {
             let name = package.manifest.name;
             let error = anyhow!(
@@ -222,8 +230,9 @@ fn distinct_names(suite: &Suite) -> Result<(), Failure> {
             );
             return Err(Failure::new(Exit::Setup, error));
         }
+        packages.push(package);
     }
-    Ok(())
+    Ok(packages)
 }
 
 fn run_one(
@@ -235,6 +244,7 @@ fn run_one(
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
     let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
+    let (scheduling, reason) = model.engine.scheduling();
     let header = RunHeader {
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
@@ -253,7 +263,8 @@ fn run_one(
             max_new_tokens,
             provider: "cpu".to_owned(),
             intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
-            scheduling: suite.scheduling.as_str().to_owned(),
+            scheduling: scheduling.to_owned(),
+            scheduling_reason: reason.map(str::to_owned),
         },
         environment: environment(model.engine.runtime()),
     };

@@ -7,6 +7,8 @@
 
 mod decoder;
 mod embedding;
+mod foreign;
+mod loaded;
 mod merge;
 mod mock;
 mod options;
@@ -19,6 +21,7 @@ mod tree;
 mod types;
 mod vision;
 
+pub use loaded::LoadedEngine;
 pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};

@@ -88,7 +88,7 @@ impl Graph {
     }
 }
 
-fn builder(runtime: &Loaded, options: &EngineOptions, fixed_shapes: bool) -> ort::Result<SessionBuilder> {
+pub(super) fn builder(runtime: &Loaded, options: &EngineOptions, fixed_shapes: bool) -> ort::Result<SessionBuilder> {
     Ok(Session::builder(&runtime.environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(options.intra_op_threads.max(1))?

@@ -98,6 +98,12 @@ pub enum RequestFailure {
         /// 0 is the first generated token.
         step: usize,
     },
+    /// The image token was generated, and the package's embedding graph would put an image row in its place.
+    #[error("the image token was generated in step {step}, and the embedding graph of this package cannot take it as text")]
+    ImageToken {
+        /// 0 is the first generated token.
+        step: usize,
+    },
     /// The prompt and the answer do not fit the graph.
     #[error(
         "prompt of {prompt_tokens} tokens and {max_new_tokens} new ones exceed the {limit_tokens} positions of the language model"
@@ -181,10 +187,11 @@ pub enum EngineError {
 }
 
 impl RequestFailure {
-    /// Machine-readable kind for records: `non_finite` or `too_long`.
+    /// Machine-readable kind for records: `non_finite`, `image_token` or `too_long`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NonFiniteLogits { .. } => "non_finite",
+            Self::ImageToken { .. } => "image_token",
             Self::TooLong { .. } => "too_long",
         }
     }

@@ -88,6 +88,7 @@ impl CheckpointTensors {
             CheckpointKind::Delta => found.add_delta(files)?,
             CheckpointKind::Adapter => found.add_adapter(files)?,
             CheckpointKind::Projector => found.add_projector(files)?,
+            CheckpointKind::ConfigurationOnly => {}
         }
         Ok(found)
     }

@@ -20,7 +20,7 @@ use crate::package::{
 };
 
 /// Small files of a checkpoint that travel with a package.
-const COPIED_FILES: [&str; 11] = [
+pub(super) const COPIED_FILES: [&str; 11] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -151,6 +151,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
         llm: llm_stage(&checkpoint, &plan)?,
         image,
         prompt,
+        foreign: None,
         files: Vec::new(),
     };
     refuse_other_package(options, &manifest)?;

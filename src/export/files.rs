@@ -17,6 +17,8 @@ pub(super) enum CheckpointKind {
     Adapter,
     /// A projector (`mm_projector.bin`), as the first stage of training leaves it.
     Projector,
+    /// None: only the configuration is read, as of a package that another program wrote.
+    ConfigurationOnly,
 }
 
 /// The folders of a checkpoint.
@@ -72,6 +74,11 @@ impl CheckpointFiles {
         Ok(Self { root: root.to_path_buf(), kind, base })
     }
 
+    /// A folder of which only the configuration is read.
+    pub fn configuration_only(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), kind: CheckpointKind::ConfigurationOnly, base: root.to_path_buf() }
+    }
+
     /// The folder whose `config.json` describes the model: the checkpoint, or its base for an adapter that has none, as
     /// PEFT saves them.
     pub fn config_folder(&self) -> &Path {
@@ -82,7 +89,7 @@ impl CheckpointFiles {
     /// adapters and projectors, and from the checkpoint itself for deltas.
     pub fn language_folder(&self) -> &Path {
         match self.kind {
-            CheckpointKind::Whole | CheckpointKind::Delta => &self.root,
+            CheckpointKind::Whole | CheckpointKind::Delta | CheckpointKind::ConfigurationOnly => &self.root,
             CheckpointKind::Adapter | CheckpointKind::Projector => &self.base,
         }
     }

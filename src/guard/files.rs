@@ -56,7 +56,8 @@ pub fn read_text_capped(path: &Path, limit_bytes: u64) -> Result<String, GuardEr
 }
 
 /// Joins `name` to `root` if it is a relative path without `..` and, where the file exists, if no symbolic link leads
-/// out of `root`.
+/// out of `root`. A snapshot in a Hugging Face cache is made of links into the `blobs` folder of its own repository, and
+/// these are followed.
 pub fn contained(root: &Path, name: &str) -> Result<PathBuf, GuardError> {
     let escapes = || GuardError::Escapes { root: root.to_path_buf(), name: name.to_owned() };
     let relative = Path::new(name);
@@ -67,10 +68,19 @@ pub fn contained(root: &Path, name: &str) -> Result<PathBuf, GuardError> {
     let joined = root.join(relative);
     if let (Ok(real_root), Ok(real)) = (root.canonicalize(), joined.canonicalize())
         && !real.starts_with(&real_root)
+        && !blobs_of(&real_root).is_some_and(|blobs| real.starts_with(blobs))
     {
         return Err(escapes());
     }
     Ok(joined)
+}
+
+/// `models--ORG--NAME/blobs` for a folder at or below `models--ORG--NAME/snapshots/REVISION`.
+fn blobs_of(folder: &Path) -> Option<PathBuf> {
+    let snapshots = folder.ancestors().skip(1).find(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
+    let repository = snapshots.parent()?;
+    let named = repository.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"));
+    named.then(|| repository.join("blobs"))
 }
 
 /// Maps a file into memory, read-only.
@@ -107,6 +117,27 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
         assert!(matches!(contained(root.path(), "link"), Err(GuardError::Escapes { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_snapshot_of_a_cache_may_link_into_its_own_blobs() {
+        let cache = tempfile::tempdir().unwrap();
+        let repository = cache.path().join("models--org--name");
+        let snapshot = repository.join("snapshots/abc");
+        for folder in [&snapshot.join("onnx"), &repository.join("blobs"), &cache.path().join("models--org--other/blobs")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        for blob in ["models--org--name/blobs/1", "models--org--other/blobs/1"] {
+            std::fs::write(cache.path().join(blob), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("../../blobs/1", snapshot.join("own")).unwrap();
+        std::os::unix::fs::symlink("../../../blobs/1", snapshot.join("onnx/own")).unwrap();
+        std::os::unix::fs::symlink("../../../models--org--other/blobs/1", snapshot.join("other")).unwrap();
+        assert!(contained(&snapshot, "own").is_ok());
+        assert!(contained(&snapshot, "onnx/own").is_ok());
+        assert!(contained(&snapshot.join("onnx"), "own").is_ok());
+        assert!(matches!(contained(&snapshot, "other"), Err(GuardError::Escapes { .. })));
     }
 
     #[test]

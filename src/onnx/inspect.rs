@@ -85,8 +85,8 @@ pub fn inspect_model(path: &Path, bytes: &[u8]) -> Result<ModelHeader, OnnxError
     walk.graph(graph)?;
     Ok(ModelHeader {
         opsets,
-        inputs: graph.input.iter().map(|value| port(&walk, value)).collect::<Result<_, _>>()?,
-        outputs: graph.output.iter().map(|value| port(&walk, value)).collect::<Result<_, _>>()?,
+        inputs: graph.input.iter().map(|value| port_of(path, value)).collect::<Result<_, _>>()?,
+        outputs: graph.output.iter().map(|value| port_of(path, value)).collect::<Result<_, _>>()?,
         nodes: walk.nodes,
         external: walk.external,
     })
@@ -192,16 +192,23 @@ fn tensor_bytes(tensor: &TensorProto) -> Option<u64> {
     Some(tensor.dims.iter().try_fold(width, size).unwrap_or(u64::MAX))
 }
 
-fn port(walk: &Walk<'_>, value: &ValueInfoProto) -> Result<TensorPort, OnnxError> {
+/// An input or output as its declaration says; `path` is only for messages.
+pub(super) fn port_of(path: &Path, value: &ValueInfoProto) -> Result<TensorPort, OnnxError> {
+    let refused = |what: String, found: String, expected: &str| OnnxError::Refused {
+        path: path.to_path_buf(),
+        what,
+        found,
+        expected: expected.to_owned(),
+    };
     let name = value.name.clone().unwrap_or_default();
     let tensor = value.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
-    let tensor = tensor.ok_or_else(|| walk.refused(format!("type of {name:?}"), "not a tensor", "a tensor"))?;
+    let tensor = tensor.ok_or_else(|| refused(format!("type of {name:?}"), "not a tensor".to_owned(), "a tensor"))?;
     let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
     let shape = dims
         .map(|dim| match &dim.value {
             Some(DimensionValue::DimValue(size)) => usize::try_from(*size)
                 .map(Dimension::Fixed)
-                .map_err(|_| walk.refused(format!("shape of {name:?}"), *size, "sizes that are not negative")),
+                .map_err(|_| refused(format!("shape of {name:?}"), size.to_string(), "sizes that are not negative")),
             Some(DimensionValue::DimParam(symbol)) => Ok(Dimension::Named(symbol.clone())),
             None => Ok(Dimension::Named(String::new())),
         })

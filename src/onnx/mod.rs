@@ -7,10 +7,12 @@ mod error;
 mod graph;
 mod inspect;
 pub mod proto;
+mod summary;
 
 pub use error::OnnxError;
 pub use graph::{Attribute, Dimension, ElementType, ExternalData, GraphBuilder, Value};
 pub use inspect::{ExternalTensor, ModelHeader, TensorPort, inspect_file, inspect_model};
+pub use summary::{ModelSummary, summarise_file, summarise_model};
 
 /// IR version written into every model; ONNX Runtime 1.31 reads up to 13.
 pub const IR_VERSION: i64 = 10;

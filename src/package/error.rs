@@ -15,7 +15,10 @@ pub enum PackageError {
     #[error(transparent)]
     Onnx(#[from] OnnxError),
     /// The folder has no manifest.
-    #[error("{root} is not a model package: it has no package.toml; make one with `llava-gauge export`")]
+    #[error(
+        "{root} is not a model package: it has no package.toml (make one with `llava-gauge export`) and no graphs in the \
+             layout of transformers.js, onnxruntime-genai or mobius"
+    )]
     NoManifest {
         /// The folder.
         root: PathBuf,

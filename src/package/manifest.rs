@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::foreign::ForeignGraphs;
 use super::recipe::{ImageRecipe, PromptRecipe};
 
 /// Number type of a stage's weights and arithmetic.
@@ -14,6 +15,48 @@ pub enum Precision {
     Fp16,
     /// bfloat16.
     Bf16,
+    /// 8-bit weights and activations, quantised as the graph runs (`_quantized` of transformers.js). This and the
+    /// following only in packages that other programs wrote.
+    Q8,
+    /// 8-bit signed integers.
+    Int8,
+    /// 8-bit unsigned integers.
+    Uint8,
+    /// 4-bit weights.
+    Q4,
+    /// 4-bit weights of bitsandbytes' kinds.
+    Bnb4,
+    /// 4-bit weights, 16-bit arithmetic.
+    Q4f16,
+    /// 2-bit weights.
+    Q2,
+    /// 2-bit weights, 16-bit arithmetic.
+    Q2f16,
+    /// 1-bit weights.
+    Q1,
+    /// 1-bit weights, 16-bit arithmetic.
+    Q1f16,
+}
+
+impl Precision {
+    /// The name used in manifests, run records and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+            Self::Q8 => "q8",
+            Self::Int8 => "int8",
+            Self::Uint8 => "uint8",
+            Self::Q4 => "q4",
+            Self::Bnb4 => "bnb4",
+            Self::Q4f16 => "q4f16",
+            Self::Q2 => "q2",
+            Self::Q2f16 => "q2f16",
+            Self::Q1 => "q1",
+            Self::Q1f16 => "q1f16",
+        }
+    }
 }
 
 /// Precision of each of the three stages.
@@ -161,7 +204,8 @@ pub struct LanguageModelStage {
     /// attention bias by position, because in a packed run positions and cache rows differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
-    /// The token embedding table `[vocabulary, hidden_size]`, looked up by the engine outside the graph.
+    /// The token embedding table `[vocabulary, hidden_size]`, looked up by the engine outside the graph. In a package that
+    /// another program wrote it stands inside the graph that `file` names, and `bytes` is 0.
     pub embedding: TensorLocation,
 }
 
@@ -201,6 +245,10 @@ pub struct Manifest {
     pub image: ImageRecipe,
     /// Prompt and stop rules.
     pub prompt: PromptRecipe,
+    /// Interfaces of graphs that another program wrote; absent in our own packages. Such a manifest is made each time the
+    /// folder is opened and never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<ForeignGraphs>,
     /// Every file that belongs to the package, sorted by name; `package.toml` itself excluded.
     pub files: Vec<FileRecord>,
 }

@@ -1,10 +1,12 @@
 //! The package room: what a model package is.
 //!
 //! Owns the manifest (`package.toml`), the recipes that travel with a package (image preprocessing and prompt),
-//! opening a package folder, its identity hash, and the geometry of tiled images, which is arithmetic on a recipe. It must
-//! not know ONNX Runtime, pixels or tokenizers: other rooms read the recipes and act on them.
+//! opening a package folder, recognising packages that other programs wrote, the identity hash, and the geometry of tiled
+//! images, which is arithmetic on a recipe. It must not know ONNX Runtime, pixels or tokenizers: other rooms read the recipes
+//! and act on them.
 
 mod error;
+pub mod foreign;
 mod manifest;
 mod open;
 mod recipe;

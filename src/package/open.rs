@@ -50,6 +50,22 @@ impl Package {
         Ok(package)
     }
 
+    /// A package that another program wrote, under the manifest that was made for it: `root` was recognised by
+    /// [`recognise`](super::foreign::recognise), so that its graphs and their external files are checked already. Checks
+    /// the rest of the manifest.
+    pub fn of_foreign(root: &Path, manifest: Manifest) -> Result<Self, PackageError> {
+        let identity = manifest
+            .identity()
+            .map_err(|error| PackageError::Manifest { path: root.join(MANIFEST_FILE), reason: error.to_string() })?;
+        let package = Self { root: root.to_path_buf(), manifest, identity };
+        if !is_plain_name(&package.manifest.name) {
+            return Err(package.field("name", format!("{:?}", package.manifest.name), PLAIN_NAME));
+        }
+        package.check_files()?;
+        package.check_sizes()?;
+        Ok(package)
+    }
+
     /// The path of a file that the manifest lists.
     pub fn path(&self, name: &str) -> Result<PathBuf, PackageError> {
         self.record("file", name)?;
@@ -170,6 +186,18 @@ impl Package {
 
     /// Sizes that the program computes with, kept in sane ranges, and stages that fit together.
     fn check_stages(&self) -> Result<(), PackageError> {
+        self.check_sizes()?;
+        let llm = &self.manifest.llm;
+        if llm.flavor != "contrib" {
+            return Err(self.field("llm.flavor", format!("{:?}", llm.flavor), "\"contrib\""));
+        }
+        match &self.manifest.foreign {
+            None => Ok(()),
+            Some(_) => Err(self.field("foreign", "present", "absent in a package.toml")),
+        }
+    }
+
+    fn check_sizes(&self) -> Result<(), PackageError> {
         let (vision, projector, llm) = (&self.manifest.vision, &self.manifest.projector, &self.manifest.llm);
         let ranges = [
             ("vision.image_size", vision.image_size, 4096),
@@ -197,9 +225,6 @@ impl Package {
         }
         if projector.output_size != llm.hidden_size {
             return Err(self.field("projector.output_size", projector.output_size, format!("llm's {}", llm.hidden_size)));
-        }
-        if llm.flavor != "contrib" {
-            return Err(self.field("llm.flavor", format!("{:?}", llm.flavor), "\"contrib\""));
         }
         Ok(())
     }

@@ -192,7 +192,7 @@ fn basis(out: &mut String, view: &View<'_>) {
                 escape(&header.model.template),
                 escape(&header.settings.provider),
                 header.settings.intra_op_threads.to_string(),
-                escape(&header.settings.scheduling),
+                escape(&header.settings.scheduling_text()),
                 escape(&header.benchmark.scorer),
             ]);
         }

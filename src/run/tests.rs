@@ -125,6 +125,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             provider: "cpu".into(),
             intra_op_threads: 1,
             scheduling: "packed-tree".into(),
+            scheduling_reason: None,
         },
         environment: Environment {
             program_version: "0".into(),

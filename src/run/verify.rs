@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::conductor::{PrompterStop, segments};
 use super::error::RunError;
 use super::images::PreparedImages;
-use crate::engine::{Engine, ImageGroup, ImageTiles, OrtEngine, Request};
+use crate::engine::{Engine, ImageGroup, ImageTiles, LoadedEngine, Request};
 use crate::package::{Package, TensorFile};
 use crate::prompt::Prompter;
 
@@ -57,8 +57,8 @@ pub struct CaseReport {
     pub pixels: StageDifference,
     /// Share of pixel values within one grey level of the reference.
     pub pixels_within_one_level: f64,
-    /// Vision features from the reference's pixels.
-    pub features: StageDifference,
+    /// Vision features from the reference's pixels; `None` where the projector is inside the vision graph.
+    pub features: Option<StageDifference>,
     /// Projected rows from the reference's pixels, merged where images are tiled.
     pub image_embeds: StageDifference,
     /// Logits of every step, the reference's tokens given.
@@ -114,7 +114,7 @@ struct FixtureCase {
 }
 
 /// Replays the fixture of `package`.
-pub fn verify_package(package: &Package, prompter: &Prompter, engine: &mut OrtEngine) -> Result<VerifyReport, RunError> {
+pub fn verify_package(package: &Package, prompter: &Prompter, engine: &mut LoadedEngine) -> Result<VerifyReport, RunError> {
     let path = package.root.join(FIXTURE);
     let fixture = Fixture::open(&path)?;
     let mut cases = Vec::with_capacity(fixture.header.cases.len());
@@ -148,7 +148,7 @@ fn verify_case(
     index: usize,
     package: &Package,
     prompter: &Prompter,
-    engine: &mut OrtEngine,
+    engine: &mut LoadedEngine,
 ) -> Result<CaseReport, RunError> {
     let case = &fixture.header.cases[index];
     let reference_pixels: Array4<f32> = fixture.floats(index, "pixel_values")?;
@@ -187,7 +187,13 @@ fn verify_case(
         })
         .collect();
     let trace = engine.trace_single(&given, &request(), Some(&reference_tokens))?;
-    let features: Array3<f32> = fixture.floats(index, "features")?;
+    let features = match &package.manifest.foreign {
+        None => {
+            let features: Array3<f32> = fixture.floats(index, "features")?;
+            Some(fixture.difference(index, "features", trace.features.view(), features.view())?)
+        }
+        Some(_) => None,
+    };
     let image_embeds: Array3<f32> = fixture.floats(index, "image_embeds")?;
     let own_embeds = match package.manifest.image.tiling {
         Some(_) => trace.image_rows.view().insert_axis(ndarray::Axis(0)),
@@ -211,7 +217,7 @@ fn verify_case(
         name: case.name.clone(),
         pixels,
         pixels_within_one_level: within_one_level(&own_stack, &reference_pixels, package.manifest.image.std),
-        features: fixture.difference(index, "features", trace.features.view(), features.view())?,
+        features,
         image_embeds: fixture.difference(index, "image_embeds", own_embeds, image_embeds.view())?,
         logits: fixture.difference(index, "logits", trace.logits.view(), logits.view())?,
         prompt_tokens_equal: own_ids == reference_ids,

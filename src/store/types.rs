@@ -49,8 +49,21 @@ pub struct RunSettings {
     pub provider: String,
     /// Intra-op threads of ONNX Runtime.
     pub intra_op_threads: usize,
-    /// How questions of one image are run: `packed-tree` or `one-by-one`.
+    /// How questions of one image are run: `packed-tree`, `shared-prefix` or `one-by-one`.
     pub scheduling: String,
+    /// Why they are run so, where the graphs decide it: in packages that other programs wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling_reason: Option<String>,
+}
+
+impl RunSettings {
+    /// How questions are run and, where it is recorded, why.
+    pub fn scheduling_text(&self) -> String {
+        match &self.scheduling_reason {
+            None => self.scheduling.clone(),
+            Some(reason) => format!("{}: {reason}", self.scheduling),
+        }
+    }
 }
 
 /// The machine and libraries.

@@ -385,7 +385,7 @@ fn facts(header: &RunHeader) -> [String; 8] {
         model.image_recipe.clone(),
         settings.provider.clone(),
         settings.intra_op_threads.to_string(),
-        settings.scheduling.clone(),
+        settings.scheduling_text(),
         settings.max_new_tokens.to_string(),
     ]
 }
@@ -422,7 +422,7 @@ fn settings(view: &View<'_>) -> Markup {
                         td { code { (said(identity)) } }
                         @for fact in [precision, template, recipe, provider] { td.name.long[is_long(fact)] { (said(fact)) } }
                         td.n { (threads) }
-                        td.name { (said(scheduling)) }
+                        td.name.long[is_long(scheduling)] { (said(scheduling)) }
                         td.n { (tokens) }
                         @if apart { td.wide { (said(&benchmarks.join(", "))) } }
                     }

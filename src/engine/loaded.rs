@@ -1,0 +1,85 @@
+//! The engine of a package, whoever wrote it.
+
+use super::foreign::ForeignEngine;
+use super::options::EngineOptions;
+use super::ort_engine::{OrtEngine, Trace};
+use super::runtime::RuntimeInfo;
+use super::types::{Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, Request};
+use crate::package::Package;
+
+/// A loaded package: one of our own graphs, or one that another program wrote.
+pub struct LoadedEngine(Kind);
+
+enum Kind {
+    Own(Box<OrtEngine>),
+    Foreign(Box<ForeignEngine>),
+}
+
+impl LoadedEngine {
+    /// Loads a package, with ONNX Runtime loaded first if it is not yet.
+    pub fn load(package: &Package, options: &EngineOptions) -> Result<Self, EngineError> {
+        Ok(Self(match &package.manifest.foreign {
+            None => Kind::Own(Box::new(OrtEngine::load(package, options)?)),
+            Some(foreign) => Kind::Foreign(Box::new(ForeignEngine::load(package, foreign, options)?)),
+        }))
+    }
+
+    /// How the questions of an image share work, as run records name it, and why; there is nothing to explain where the
+    /// package is our own and takes whatever is asked for.
+    pub fn scheduling(&self) -> (&'static str, Option<&str>) {
+        match &self.0 {
+            Kind::Own(engine) => (engine.options().scheduling.as_str(), None),
+            Kind::Foreign(engine) => {
+                let (scheme, reason) = engine.scheme();
+                (scheme.as_str(), Some(reason))
+            }
+        }
+    }
+
+    /// The library in use.
+    pub fn runtime(&self) -> &RuntimeInfo {
+        match &self.0 {
+            Kind::Own(engine) => engine.runtime(),
+            Kind::Foreign(engine) => engine.runtime(),
+        }
+    }
+
+    /// The settings in use.
+    pub fn options(&self) -> &EngineOptions {
+        match &self.0 {
+            Kind::Own(engine) => engine.options(),
+            Kind::Foreign(engine) => engine.options(),
+        }
+    }
+
+    /// Milliseconds that loading took, the runtime included if this engine was the first, and the self-check of a package
+    /// that another program wrote.
+    pub fn load_ms(&self) -> f64 {
+        match &self.0 {
+            Kind::Own(engine) => engine.load_ms(),
+            Kind::Foreign(engine) => engine.load_ms(),
+        }
+    }
+
+    /// [`OrtEngine::trace_single`]; `features` is empty where the projector is inside the vision graph.
+    pub fn trace_single(
+        &mut self,
+        images: &[ImageTiles],
+        request: &Request<'_>,
+        forced: Option<&[u32]>,
+    ) -> Result<Trace, EngineError> {
+        match &mut self.0 {
+            Kind::Own(engine) => engine.trace_single(images, request, forced),
+            Kind::Foreign(engine) => engine.trace_single(images, request, forced),
+        }
+    }
+}
+
+impl Engine for LoadedEngine {
+    fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError> {
+        match &mut self.0 {
+            Kind::Own(engine) => engine.answer(group),
+            Kind::Foreign(engine) => engine.answer(group),
+        }
+    }
+}
