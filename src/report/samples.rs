@@ -313,6 +313,13 @@ fn reference(reference: &Reference) -> (String, Option<Corners>, Option<(u32, u3
     match reference {
         Reference::YesNo { yes } => (if *yes { "yes" } else { "no" }.to_owned(), None, None),
         Reference::Answers { answers } => (annotators(answers), None, None),
+        Reference::OpenOrClosed { answer, open } => {
+            (format!("{} ({})", escape::shorten(answer, 240), if *open { "open-ended" } else { "closed-ended" }), None, None)
+        }
+        Reference::Class { label, classes } => (format!("{} (of {classes} classes)", escape::shorten(label, 120)), None, None),
+        Reference::Retrieval { relevant, candidates, .. } => {
+            (format!("{} (of {candidates} candidates)", annotators(relevant)), None, None)
+        }
         Reference::Region { region, width, height } => {
             let corners = [region.x1, region.y1, region.x2, region.y2];
             let [left, top, right, bottom] = corners.map(|value| format::number(value, 0));
