@@ -4,13 +4,18 @@
 //! opening a package folder, and its identity hash. It must not know ONNX Runtime, images or tokenizers: other rooms
 //! read the recipes and act on them.
 
+mod clip;
+mod contents;
 mod error;
+mod kind;
 mod manifest;
 mod open;
 mod recipe;
 pub mod safetensors;
 
+pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
+pub use kind::PackageKind;
 pub use manifest::{
     FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
     StagePrecision, TensorDtype, TensorLocation, VisionStage,
