@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
-use super::architecture::{EMBEDDING, LlavaArchitecture, OUTPUT_HEAD};
+use super::architecture::{EMBEDDING, LlavaArchitecture, OUTPUT_HEAD, RequiredTensor};
 use super::config::Config;
 use super::weights::slice_of;
 use crate::guard::files::{contained, map_file};
@@ -17,7 +17,7 @@ const SHARD_LIMIT: usize = 1024;
 
 /// What a tensor of a checkpoint is to the export.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     /// A weight, by its canonical name.
     Weight(String),
     /// Known, and not used by the graphs.
@@ -62,6 +62,64 @@ impl CheckpointTensors {
         };
         found.add_folder(root, role, |name| name.to_owned())?;
         Ok(found)
+    }
+
+    /// Reads the headers of a checkpoint of transformers whose tensors have other roles.
+    pub fn read_with(root: &Path, role: fn(&str) -> Role) -> Result<Self, ExportError> {
+        let format = SourceFormat::HuggingFace;
+        let mut found =
+            Self { root: root.to_path_buf(), format, shards: Vec::new(), tensors: BTreeMap::new(), unknown: Vec::new() };
+        found.add_folder(root, role, |name| name.to_owned())?;
+        Ok(found)
+    }
+
+    /// Takes out a tensor that is no weight of a graph, with the file that it stands in.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<(FoundTensor, Shard), ExportError> {
+        let missing = || ExportError::MissingTensor {
+            checkpoint: self.root.clone(),
+            tensor: format!("{name:?}"),
+            shape: shape.to_vec(),
+            hint: String::new(),
+        };
+        let found = self.tensors.get(name).cloned().ok_or_else(missing)?;
+        let shard = self.shards.get(found.shard).cloned().ok_or_else(missing)?;
+        self.check_tensor(&found, shape)?;
+        self.tensors.remove(name);
+        Ok((found, shard))
+    }
+
+    /// Checks that the checkpoint has exactly these tensors.
+    pub fn check_exactly(mut self, required: &[RequiredTensor]) -> Result<CheckedTensors, ExportError> {
+        let mut checked = BTreeMap::new();
+        for RequiredTensor { name, shape } in required {
+            let Some(found) = self.tensors.remove(name) else {
+                let tensor = match name.split_once('.') {
+                    Some((tower @ ("vision" | "text"), rest)) => format!("\"{tower}_model.{rest}\""),
+                    _ => format!("{name:?}"),
+                };
+                let (checkpoint, shape) = (self.root.clone(), shape.clone());
+                return Err(ExportError::MissingTensor { checkpoint, tensor, shape, hint: String::new() });
+            };
+            self.check_tensor(&found, shape)?;
+            checked.insert(name.clone(), found);
+        }
+        self.refuse_left(self.tensors.values().chain(&self.unknown))?;
+        Ok(CheckedTensors { shards: self.shards, tensors: checked })
+    }
+
+    /// Refuses tensors that nothing explains.
+    fn refuse_left<'a>(&self, left: impl Iterator<Item = &'a FoundTensor>) -> Result<(), ExportError> {
+        let mut left: Vec<&FoundTensor> = left.collect();
+        left.sort_by(|a, b| a.entry.key.cmp(&b.entry.key));
+        match left.split_first() {
+            None => Ok(()),
+            Some((first, rest)) => Err(ExportError::UnexpectedTensor {
+                path: self.path_of(first),
+                tensor: first.entry.key.clone(),
+                shape: first.entry.shape.clone(),
+                others: if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) },
+            }),
+        }
     }
 
     /// Adds the vision tower of a separate CLIP checkpoint.
@@ -127,18 +185,9 @@ impl CheckpointTensors {
             // transformers' versions disagree on which one counts, so only equal shapes and bytes are accepted.
             self.check_tied_head(&head, &checked)?;
         }
-        let mut left: Vec<&FoundTensor> =
-            self.tensors.iter().filter(|(name, _)| !ignorable(name)).map(|(_, found)| found).chain(&self.unknown).collect();
-        left.sort_by(|a, b| a.entry.key.cmp(&b.entry.key));
-        match left.split_first() {
-            None => Ok(CheckedTensors { shards: self.shards, tensors: checked }),
-            Some((first, rest)) => Err(ExportError::UnexpectedTensor {
-                path: self.path_of(first),
-                tensor: first.entry.key.clone(),
-                shape: first.entry.shape.clone(),
-                others: if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) },
-            }),
-        }
+        let left = self.tensors.iter().filter(|(name, _)| !ignorable(name)).map(|(_, found)| found);
+        self.refuse_left(left.chain(&self.unknown))?;
+        Ok(CheckedTensors { shards: self.shards, tensors: checked })
     }
 
     fn path_of(&self, found: &FoundTensor) -> PathBuf {
@@ -279,7 +328,7 @@ fn contained_or_linked(folder: &Path, name: &str) -> Result<PathBuf, ExportError
 }
 
 /// Buffers that some versions saved and every version recomputes.
-fn is_buffer(key: &str) -> bool {
+pub(super) fn is_buffer(key: &str) -> bool {
     key.ends_with("rotary_emb.inv_freq") || key.ends_with("position_ids")
 }
 

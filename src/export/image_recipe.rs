@@ -90,6 +90,49 @@ pub(super) fn image_recipe(checkpoint: &Checkpoint, aspect: Option<AspectMode>) 
     Ok(recipe)
 }
 
+/// Derives the recipe of a CLIP checkpoint (`CLIPImageProcessor`) in `folder`; `config_file` is for messages. `aspect` overrides
+/// how images that are not square are fitted.
+pub(super) fn clip_image_recipe(
+    folder: &std::path::Path,
+    config_file: &std::path::Path,
+    image_size: usize,
+    aspect: Option<AspectMode>,
+) -> Result<ImageRecipe, ExportError> {
+    let (config, mut origin) = processor_config(folder)?
+        .unwrap_or_else(|| (Config::empty(config_file, ""), "defaults of CLIP at the tower's image size".to_owned()));
+    let key = "image_processor_type";
+    if config.get(key).is_some() {
+        config.one_of(key, "", &["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"])?;
+    }
+    if config.flag("do_pad")?.unwrap_or(false) {
+        return Err(config.unsupported("do_pad", "false"));
+    }
+    let enabled = |key: &str| config.flag(key).map(|flag| flag.unwrap_or(true));
+    let default_size = if config.keys().next().is_none() { image_size } else { 224 };
+    let (mean, std) = (triple(&config, "image_mean")?.unwrap_or(CLIP_MEAN), triple(&config, "image_std")?.unwrap_or(CLIP_STD));
+    if std.iter().any(|&value| value <= 0.0) {
+        return Err(config.invalid("image_std", "three positive numbers"));
+    }
+    let normalise = enabled("do_normalize")?;
+    if aspect == Some(AspectMode::Pad) {
+        origin += "; aspect overridden: pad";
+    }
+    let recipe = ImageRecipe {
+        aspect: aspect.unwrap_or(AspectMode::Square),
+        pad_colour: mean.map(|value| (value * 255.0) as u8),
+        resize: if enabled("do_resize")? { Some(resize_rule(&config, default_size)?) } else { None },
+        resample: resample(&config)?,
+        centre_crop: if enabled("do_center_crop")? { Some(crop_size(&config, default_size)?) } else { None },
+        rescale_factor: if enabled("do_rescale")? { Some(config.number("rescale_factor")?.unwrap_or(1.0 / 255.0)) } else { None },
+        mean: normalise.then_some(mean),
+        std: normalise.then_some(std),
+        tiling: None,
+        origin,
+    };
+    check_final_size(&config, &recipe, image_size)?;
+    Ok(recipe)
+}
+
 /// The processor's configuration: transformers 5 nests it in `processor_config.json`.
 fn processor_config(folder: &std::path::Path) -> Result<Option<(Config, String)>, ExportError> {
     if let Some(processor) = Config::read_if_present(folder, "processor_config.json")?

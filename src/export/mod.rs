@@ -1,10 +1,11 @@
-//! The export room: checkpoint readers and graph builders, which make a model package of a LLaVA checkpoint without
-//! tracing and without Python.
+//! The export room: checkpoint readers and graph builders, which make a model package of a LLaVA or CLIP checkpoint
+//! without tracing and without Python.
 //!
 //! It must not run models: it reads configuration and tensor headers, and writes graphs that point at weights.
 
 mod architecture;
 mod checkpoint;
+mod clip;
 mod config;
 mod error;
 mod exporter;
@@ -19,5 +20,6 @@ mod rotary;
 mod vision;
 mod weights;
 
+pub use clip::{export_clip, is_clip_checkpoint};
 pub use error::ExportError;
 pub use exporter::{ExportOptions, ExportProgress, export};
