@@ -4,6 +4,7 @@
 //! of an image into one tree, and decoding; also a mock engine that answers from a script. It must not know benchmarks,
 //! scorers, tokenizers or image files: it takes pixel tensors and token segments, and gives token ids and timings.
 
+mod clip;
 mod decoder;
 mod embedding;
 mod mock;
@@ -17,6 +18,7 @@ mod tree;
 mod types;
 mod vision;
 
+pub use clip::{ClipEncoder, normalise};
 pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};

@@ -216,7 +216,7 @@ impl Conductor<'_> {
     }
 }
 
-fn count(state: &mut ProgressUpdate, record: &SampleRecord) {
+pub(super) fn count(state: &mut ProgressUpdate, record: &SampleRecord) {
     state.recorded += 1;
     match record.score {
         Some(score) => {

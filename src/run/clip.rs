@@ -1,0 +1,299 @@
+//! Runs of a CLIP package: zero-shot classification and retrieval. Texts are embedded first, all of them, since every
+//! answer is a choice among them; then images one after another, decoded ahead.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
+
+use ndarray::{Array1, Array2, Array4, Axis};
+use rayon::prelude::*;
+
+use super::conductor::{Outcome, Progress, ProgressUpdate, count};
+use super::error::RunError;
+use super::plan::{Plan, PlannedGroup};
+use super::ranking::{best, class_embedding, logits};
+use super::record::{self, GroupFacts, PreparedPrompt, Ranking};
+use crate::benchmark::{Benchmark, CandidateSet, ClassSet, Query, Sample, Task};
+use crate::engine::{ClipEncoder, StageTimings, normalise};
+use crate::package::ImageRecipe;
+use crate::prompt::ClipTokenizer;
+use crate::store::{RunWriter, SampleRecord};
+
+/// Candidates of an answer that are stored, the best first: as many as the largest cut-off of a metric.
+const STORED: usize = 10;
+/// Texts that are embedded between two looks at the stop signal.
+const TEXTS_AT_ONCE: usize = 1024;
+/// Images that may wait decoded.
+const IMAGES_AHEAD: usize = 8;
+
+/// A run of one CLIP package on one benchmark.
+pub struct ClipConductor<'a> {
+    /// The benchmark.
+    pub benchmark: &'a Benchmark,
+    /// What is asked.
+    pub plan: &'a Plan,
+    /// The package's tokenizer.
+    pub tokenizer: &'a ClipTokenizer,
+    /// The package's image side.
+    pub image_recipe: &'a ImageRecipe,
+    /// Set from a signal handler to end the run.
+    pub stop: &'a AtomicBool,
+}
+
+/// One image on its way to the encoder.
+struct LoadedImage {
+    /// `[1, 3, size, size]`, or why there are none.
+    pixels: Result<Array4<f32>, String>,
+    image_ms: f64,
+}
+
+/// One image's embedding `[width]`, normalised, or the kind of its failure and the reason.
+struct EmbeddedImage {
+    embedding: Result<Array1<f32>, (&'static str, String)>,
+    image_ms: f64,
+    vision_ms: f64,
+}
+
+impl ClipConductor<'_> {
+    /// Runs what is still outstanding. `recovered` are the records that an earlier attempt left in the log of `writer`. A
+    /// continued run ends like an uninterrupted one, because embeddings are made anew and alike.
+    pub fn run(
+        &self,
+        encoder: &mut ClipEncoder,
+        writer: &mut RunWriter,
+        recovered: &[SampleRecord],
+        progress: &mut dyn Progress,
+    ) -> Result<Outcome, RunError> {
+        let planned = self.plan.samples();
+        if planned == 0 {
+            return Err(RunError::NothingSelected { benchmark: self.benchmark.spec.name.clone() });
+        }
+        let mut state = ProgressUpdate { planned, ..Default::default() };
+        recovered.iter().for_each(|record| count(&mut state, record));
+        let recorded: HashSet<String> = recovered.iter().map(|record| record.key.clone()).collect();
+        let outstanding = self.plan.outstanding(&self.benchmark.samples, &recorded);
+        progress.update(&state);
+        if outstanding.is_empty() {
+            return Ok(Outcome::Complete);
+        }
+        let mut store = |mut records: Vec<SampleRecord>| -> Result<(), RunError> {
+            records.retain(|record| !recorded.contains(&record.key));
+            writer.append(&records)?;
+            records.iter().for_each(|record| count(&mut state, record));
+            progress.update(&state);
+            Ok(())
+        };
+        match &self.benchmark.task {
+            Task::Classify(classes) => self.classify(encoder, classes, &outstanding, &mut store),
+            Task::Retrieve(candidates) => self.retrieve(encoder, candidates, &outstanding, &mut store),
+            Task::Answer => Err(RunError::Embedding(format!("{} asks for answers in words", self.benchmark.spec.name))),
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn classify(
+        &self,
+        encoder: &mut ClipEncoder,
+        classes: &ClassSet,
+        outstanding: &[&PlannedGroup],
+        store: &mut dyn FnMut(Vec<SampleRecord>) -> Result<(), RunError>,
+    ) -> Result<Outcome, RunError> {
+        let Some(classifier) = class_embeddings(encoder, self.tokenizer, classes, self.stop)? else {
+            return Ok(Outcome::Interrupted);
+        };
+        let files: Vec<PathBuf> = outstanding.iter().filter_map(|group| group.images.first().cloned()).collect();
+        let mut groups = outstanding.iter();
+        self.embed_images(encoder, files, &mut |image| {
+            let Some(group) = groups.next() else { return Ok(()) };
+            let answer = image.embedding.as_ref().map(|embedding| {
+                let scores = logits(embedding.view(), &classifier);
+                ranking(&scores, &classes.labels)
+            });
+            store(self.records(group, &image, |_| 0, |_| answer.clone().map_err(Clone::clone)))
+        })
+    }
+
+    fn retrieve(
+        &self,
+        encoder: &mut ClipEncoder,
+        set: &CandidateSet,
+        outstanding: &[&PlannedGroup],
+        store: &mut dyn FnMut(Vec<SampleRecord>) -> Result<(), RunError>,
+    ) -> Result<Outcome, RunError> {
+        let Some((captions, tokens)) = embed_texts(encoder, self.tokenizer, &set.captions, self.stop)? else {
+            return Ok(Outcome::Interrupted);
+        };
+        let captions = normalise(&captions).ok_or_else(|| RunError::Embedding("a caption's embedding has no direction".to_owned()))?;
+        let mut images: Vec<EmbeddedImage> = Vec::with_capacity(set.images.len());
+        let outcome = self.embed_images(encoder, set.images.clone(), &mut |image| {
+            images.push(image);
+            Ok(())
+        })?;
+        if outcome == Outcome::Interrupted {
+            return Ok(outcome);
+        }
+        // Images without an embedding are no candidates.
+        let (mut found, mut labels) = (Vec::new(), Vec::new());
+        for (image, label) in images.iter().zip(&set.image_labels) {
+            if let Ok(embedding) = &image.embedding {
+                found.push(embedding.view());
+                labels.push(label.clone());
+            }
+        }
+        let pool = ndarray::stack(Axis(0), &found).map_err(|error| RunError::Embedding(format!("no image: {error}")));
+        let by_file: HashMap<&PathBuf, &EmbeddedImage> = set.images.iter().zip(&images).collect();
+        for group in outstanding {
+            if self.stopped() {
+                return Ok(Outcome::Interrupted);
+            }
+            let Some(image) = group.images.first().and_then(|file| by_file.get(file)) else { continue };
+            let answer = |sample: usize| {
+                let embedding = image.embedding.as_ref().map_err(Clone::clone)?;
+                match set.queries.get(sample) {
+                    Some(Query::Caption(caption)) if *caption < captions.nrows() => {
+                        let pool = pool.as_ref().map_err(|error| ("engine", error.to_string()))?;
+                        Ok(ranking(&logits(captions.row(*caption), pool), &labels))
+                    }
+                    _ => Ok(ranking(&logits(embedding.view(), &captions), &set.caption_labels)),
+                }
+            };
+            let prompt_tokens = |sample: usize| match set.queries.get(sample) {
+                Some(Query::Caption(caption)) => tokens.get(*caption).copied().unwrap_or(0),
+                _ => 0,
+            };
+            store(self.records(group, image, prompt_tokens, answer))?;
+        }
+        Ok(Outcome::Complete)
+    }
+
+    /// The records of a group's samples, all of the same image.
+    fn records(
+        &self,
+        group: &PlannedGroup,
+        image: &EmbeddedImage,
+        prompt_tokens: impl Fn(usize) -> usize,
+        answer: impl Fn(usize) -> Result<Ranking, (&'static str, String)>,
+    ) -> Vec<SampleRecord> {
+        let stages = StageTimings { vision_ms: image.vision_ms, ..StageTimings::default() };
+        let facts = GroupFacts::new(group.samples.len(), image.image_ms, &stages);
+        let known = group.samples.iter().filter_map(|&index| Some((index, self.benchmark.samples.get(index)?)));
+        known
+            .map(|(index, sample): (usize, &Sample)| {
+                let prompt = PreparedPrompt { text: sample.prompt.clone(), tokens: prompt_tokens(index) };
+                match answer(index) {
+                    Ok(ranking) => record::ranked(self.benchmark, sample, &prompt, &facts, &ranking),
+                    Err((kind, message)) => record::failed(self.benchmark, sample, &prompt, &facts, kind, message),
+                }
+            })
+            .collect()
+    }
+
+    /// Embeds image files in their order; `each` is told one after another.
+    fn embed_images(
+        &self,
+        encoder: &mut ClipEncoder,
+        files: Vec<PathBuf>,
+        each: &mut dyn FnMut(EmbeddedImage) -> Result<(), RunError>,
+    ) -> Result<Outcome, RunError> {
+        let count = files.len();
+        std::thread::scope(|scope| {
+            let images = load_ahead(scope, files, self.image_recipe);
+            for _ in 0..count {
+                if self.stopped() {
+                    return Ok(Outcome::Interrupted);
+                }
+                let Ok(loaded) = images.recv() else { return Err(RunError::Thread("image loading")) };
+                let started = Instant::now();
+                let embedding = match &loaded.pixels {
+                    Err(message) => Err(("image", message.clone())),
+                    Ok(pixels) => match normalise(&encoder.embed_images(pixels)?) {
+                        Some(rows) => Ok(rows.row(0).to_owned()),
+                        None => Err(("non_finite", "the embedding of the image has no direction".to_owned())),
+                    },
+                };
+                let vision_ms = started.elapsed().as_secs_f64() * 1e3;
+                each(EmbeddedImage { embedding, image_ms: loaded.image_ms, vision_ms })?;
+            }
+            Ok(Outcome::Complete)
+        })
+    }
+}
+
+/// The best candidates with their scores.
+fn ranking(scores: &Array1<f32>, labels: &[String]) -> Ranking {
+    let kept = best(scores.view(), STORED);
+    let pairs = kept.into_iter().filter_map(|place| Some((labels.get(place)?.clone(), *scores.get(place)?)));
+    let (labels, scores) = pairs.unzip();
+    Ranking { labels, scores }
+}
+
+/// Embeddings of classes `[classes, width]`, normalised; `None` if the stop signal came.
+pub fn class_embeddings(
+    encoder: &mut ClipEncoder,
+    tokenizer: &ClipTokenizer,
+    classes: &ClassSet,
+    stop: &AtomicBool,
+) -> Result<Option<Array2<f32>>, RunError> {
+    let templates = classes.templates.len().max(1);
+    let texts: Vec<String> = (0..classes.names.len()).flat_map(|class| classes.texts(class)).collect();
+    let Some((embeddings, _)) = embed_texts(encoder, tokenizer, &texts, stop)? else { return Ok(None) };
+    let mut rows = Vec::with_capacity(classes.names.len());
+    for (class, label) in embeddings.axis_chunks_iter(Axis(0), templates).zip(&classes.labels) {
+        let embedding = class_embedding(&class.to_owned());
+        rows.push(embedding.ok_or_else(|| RunError::Embedding(format!("the texts of class {label:?} have no common direction")))?);
+    }
+    let views: Vec<_> = rows.iter().map(|row| row.view()).collect();
+    let stacked = ndarray::stack(Axis(0), &views).map_err(|error| RunError::Embedding(error.to_string()))?;
+    Ok(Some(stacked))
+}
+
+/// Embeddings of texts `[texts, width]`, not normalised, and their lengths in tokens; `None` if the stop signal came.
+fn embed_texts(
+    encoder: &mut ClipEncoder,
+    tokenizer: &ClipTokenizer,
+    texts: &[String],
+    stop: &AtomicBool,
+) -> Result<Option<(Array2<f32>, Vec<usize>)>, RunError> {
+    tracing::info!(texts = texts.len(), "embedding texts");
+    let tokens = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut parts = Vec::new();
+    for chunk in tokens.chunks(TEXTS_AT_ONCE) {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        parts.push(encoder.embed_texts(chunk)?);
+    }
+    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+    let embeddings = ndarray::concatenate(Axis(0), &views).map_err(|error| RunError::Embedding(error.to_string()))?;
+    Ok(Some((embeddings, tokens.iter().map(Vec::len).collect())))
+}
+
+/// Starts loading. The receiver yields one image per file, in order; dropping it stops the loader.
+fn load_ahead<'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    files: Vec<PathBuf>,
+    recipe: &'scope ImageRecipe,
+) -> Receiver<LoadedImage> {
+    let (sender, receiver) = sync_channel(IMAGES_AHEAD);
+    scope.spawn(move || {
+        for batch in files.chunks(IMAGES_AHEAD) {
+            let load = |file: &PathBuf| {
+                let started = Instant::now();
+                let pixels = crate::image::load(file, recipe).map(|image| image.pixels).map_err(|error| error.to_string());
+                LoadedImage { pixels, image_ms: started.elapsed().as_secs_f64() * 1e3 }
+            };
+            let loaded: Vec<LoadedImage> = batch.par_iter().map(load).collect();
+            for image in loaded {
+                if sender.send(image).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    receiver
+}
