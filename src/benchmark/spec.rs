@@ -205,14 +205,9 @@ impl ScorerRule {
             Self::Vqa { .. } | Self::Textvqa => &["vqa_accuracy"],
             Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio"],
             Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou"],
-            Self::LlavaMed => &[
-                "open_closed_mean",
-                "open_recall",
-                "closed_accuracy",
-                "open_precision",
-                "open_f1",
-                "open_exact_match",
-            ],
+            Self::LlavaMed => {
+                &["open_closed_mean", "open_recall", "closed_accuracy", "open_precision", "open_f1", "open_exact_match"]
+            }
             Self::ZeroShot => &["acc@1", "acc@5", "mean_per_class_recall"],
             Self::Retrieval => &[
                 "recall@1",

@@ -132,7 +132,8 @@ pub(super) fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataS
             place.unused(&Some(Spanned::new(at, ())), field, owner)?;
         }
     }
-    let image = ImagePattern::parse(table.image.get_ref(), name.image_hole()).map_err(|message| place.error(&table.image, message))?;
+    let image =
+        ImagePattern::parse(table.image.get_ref(), name.image_hole()).map_err(|message| place.error(&table.image, message))?;
     let needed = |field: Option<Spanned<String>>, name: &str| place.needed(field, name, owner, &span);
     let optional = |field: Option<Spanned<String>>| field.map(Spanned::into_inner);
     let rows = table.rows.map(Spanned::into_inner).unwrap_or_default();

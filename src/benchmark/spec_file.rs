@@ -104,7 +104,13 @@ impl Place<'_> {
     }
 
     /// A field that the format or kind must have.
-    pub(super) fn needed<T, U>(&self, field: Option<Spanned<T>>, name: &str, owner: &str, table: &Spanned<U>) -> Result<T, BenchmarkError> {
+    pub(super) fn needed<T, U>(
+        &self,
+        field: Option<Spanned<T>>,
+        name: &str,
+        owner: &str,
+        table: &Spanned<U>,
+    ) -> Result<T, BenchmarkError> {
         field.map(Spanned::into_inner).ok_or_else(|| self.error(table, format_args!("{owner} needs the field `{name}`")))
     }
 

@@ -6,6 +6,9 @@
 
 mod ask;
 mod benchmarks;
+mod classify;
+mod clip;
+mod clip_package;
 mod clock;
 mod compare;
 mod demo;
@@ -67,10 +70,12 @@ enum Verb {
     Compare(compare::CompareArguments),
     /// Write index.html, report.md, results.json and results.csv for runs
     Report(report::ReportArguments),
-    /// Turn a LLaVA checkpoint into a package of three ONNX graphs
+    /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package one question about an image
     Ask(ask::AskArguments),
+    /// Ask a CLIP package which of some labels fits an image
+    Classify(classify::ClassifyArguments),
     /// Score predictions that were made elsewhere; no model needed
     Score(score::ScoreArguments),
     /// Inspect or verify a package
@@ -99,6 +104,7 @@ pub fn main() -> ExitCode {
         Verb::Report(arguments) => report::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
+        Verb::Classify(arguments) => classify::run(arguments, &globals),
         Verb::Score(arguments) => score::run(arguments),
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure};
 use super::progress::RunProgress;
-use super::{Globals, VerbResult, clock, model, terminal};
+use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Benchmark, samples_sha256};
 use crate::compare;
 use crate::engine::Scheduling;
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
+use crate::package::PackageKind;
 use crate::run::{Conductor, Outcome, Plan};
 use crate::store::{BenchmarkIdentity, Environment, Run, RunHeader, RunSettings, RunWriter};
 
@@ -179,6 +180,11 @@ impl StopSignal {
         Ok(Self { stop, signal })
     }
 
+    /// Set once a signal came.
+    pub(super) fn flag(&self) -> &AtomicBool {
+        &self.stop
+    }
+
     /// The exit code of an interrupted run, or `None`.
     pub fn exit(&self) -> Option<Exit> {
         if !self.stop.load(Ordering::Relaxed) {
@@ -194,9 +200,20 @@ impl StopSignal {
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
     let benchmarks =
         suite.benchmarks.iter().map(|name| Benchmark::load(name, suite.data.as_deref())).collect::<Result<Vec<_>, _>>()?;
-    distinct_names(suite)?;
+    let kinds = clip::kinds(suite, &benchmarks)?;
+    distinct_names(suite, &kinds)?;
     let mut runs = Vec::new();
-    for given in &suite.models {
+    for (given, kind) in suite.models.iter().zip(kinds) {
+        if kind == PackageKind::Clip {
+            let mut model = clip::load(given, globals)?;
+            for benchmark in &benchmarks {
+                if stop.exit().is_some() {
+                    return Ok(runs);
+                }
+                runs.push(clip::run_one(suite, globals, &mut model, benchmark, stop)?);
+            }
+            continue;
+        }
         let mut model = model::load(given, globals, suite.scheduling)?;
         for benchmark in &benchmarks {
             if stop.exit().is_some() {
@@ -209,12 +226,15 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
 }
 
 /// Two packages of the same name would share a run directory.
-fn distinct_names(suite: &Suite) -> Result<(), Failure> {
+fn distinct_names(suite: &Suite, kinds: &[PackageKind]) -> Result<(), Failure> {
     let mut seen = std::collections::HashMap::new();
-    for given in &suite.models {
-        let package = crate::package::Package::open(&super::shipped::package_path(given))?;
-        if let Some(other) = seen.insert(package.manifest.name.clone(), given) {
-            let name = package.manifest.name;
+    for (given, kind) in suite.models.iter().zip(kinds) {
+        let path = super::shipped::package_path(given);
+        let name = match kind {
+            PackageKind::Llava => crate::package::Package::open(&path)?.manifest.name,
+            PackageKind::Clip => crate::package::ClipPackage::open(&path)?.manifest.name,
+        };
+        if let Some(other) = seen.insert(name.clone(), given) {
             let error = anyhow!(
                 "{} and {} are both named {name:?}; export one of them with another --name",
                 other.display(),
@@ -239,16 +259,7 @@ fn run_one(
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
         model: model::identity(&model.package),
-        benchmark: BenchmarkIdentity {
-            name: benchmark.spec.name.clone(),
-            title: benchmark.spec.title.clone(),
-            scorer: benchmark.spec.scorer.identity(),
-            samples_sha256: samples_sha256(plan.sample_indices().map(|index| &benchmark.samples[index])),
-            samples: plan.samples(),
-            samples_available: benchmark.samples.len(),
-            data_root: benchmark.data_root.to_string_lossy().into_owned(),
-            metrics: crate::score::metrics(&benchmark.spec.scorer),
-        },
+        benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {
             max_new_tokens,
             provider: "cpu".to_owned(),
@@ -279,8 +290,22 @@ fn run_one(
     Ok(run)
 }
 
+/// The benchmark, as a run records it.
+pub(super) fn benchmark_identity(benchmark: &Benchmark, plan: &Plan) -> BenchmarkIdentity {
+    BenchmarkIdentity {
+        name: benchmark.spec.name.clone(),
+        title: benchmark.spec.title.clone(),
+        scorer: benchmark.spec.scorer.identity(),
+        samples_sha256: samples_sha256(plan.sample_indices().map(|index| &benchmark.samples[index])),
+        samples: plan.samples(),
+        samples_available: benchmark.samples.len(),
+        data_root: benchmark.data_root.to_string_lossy().into_owned(),
+        metrics: crate::score::metrics(&benchmark.spec.scorer),
+    }
+}
+
 /// The machine and libraries, as a run records them.
-fn environment(runtime: &RuntimeInfo) -> Environment {
+pub(super) fn environment(runtime: &RuntimeInfo) -> Environment {
     let machine = Machine::look();
     Environment {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),

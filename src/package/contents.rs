@@ -137,8 +137,7 @@ impl<'a> Contents<'a> {
 
     /// Every external tensor must lie inside a file that the manifest pins. ONNX Runtime would follow any other name.
     fn check_external(&self, path: &Path, header: &ModelHeader) -> Result<(), PackageError> {
-        let lengths: BTreeMap<&str, u64> =
-            self.files.iter().map(|record| (record.name.as_str(), record.bytes)).collect();
+        let lengths: BTreeMap<&str, u64> = self.files.iter().map(|record| (record.name.as_str(), record.bytes)).collect();
         for tensor in &header.external {
             let refuse = |field: &str, found: String, expected: String| PackageError::Field {
                 path: path.to_path_buf(),

@@ -170,7 +170,6 @@ impl Package {
         }
         Ok(())
     }
-
 }
 
 /// What [`is_plain_name`] accepts, for messages.

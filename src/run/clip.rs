@@ -128,7 +128,8 @@ impl ClipConductor<'_> {
         let Some((captions, tokens)) = embed_texts(encoder, self.tokenizer, &set.captions, self.stop)? else {
             return Ok(Outcome::Interrupted);
         };
-        let captions = normalise(&captions).ok_or_else(|| RunError::Embedding("a caption's embedding has no direction".to_owned()))?;
+        let captions =
+            normalise(&captions).ok_or_else(|| RunError::Embedding("a caption's embedding has no direction".to_owned()))?;
         let mut images: Vec<EmbeddedImage> = Vec::with_capacity(set.images.len());
         let outcome = self.embed_images(encoder, set.images.clone(), &mut |image| {
             images.push(image);
@@ -245,7 +246,9 @@ pub fn class_embeddings(
     let mut rows = Vec::with_capacity(classes.names.len());
     for (class, label) in embeddings.axis_chunks_iter(Axis(0), templates).zip(&classes.labels) {
         let embedding = class_embedding(&class.to_owned());
-        rows.push(embedding.ok_or_else(|| RunError::Embedding(format!("the texts of class {label:?} have no common direction")))?);
+        rows.push(
+            embedding.ok_or_else(|| RunError::Embedding(format!("the texts of class {label:?} have no common direction")))?,
+        );
     }
     let views: Vec<_> = rows.iter().map(|row| row.view()).collect();
     let stacked = ndarray::stack(Axis(0), &views).map_err(|error| RunError::Embedding(error.to_string()))?;

@@ -21,5 +21,5 @@ pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, 
 pub use error::RunError;
 pub use plan::{Plan, PlannedGroup};
 pub use ranking::{LOGIT_FACTOR, best, class_embedding, logits};
-pub use verify_clip::{ClipVerifyReport, verify_clip_package};
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};
+pub use verify_clip::{ClipVerifyReport, verify_clip_package};

@@ -138,11 +138,7 @@ pub(super) fn ranked(
         score: Some(scored.value),
         contributions: scored.contributions,
         detail,
-        timings: SampleTimings {
-            ttft_ms: facts.timings.image_ms + facts.timings.vision_ms,
-            tpot_ms: None,
-            group: facts.timings,
-        },
+        timings: SampleTimings { ttft_ms: facts.timings.image_ms + facts.timings.vision_ms, tpot_ms: None, group: facts.timings },
         ..blank(benchmark, sample, prompt, facts)
     }
 }

@@ -107,7 +107,8 @@ pub fn verify_clip_package(
         rows.push(encoder.embed_images(&image.to_owned().insert_axis(ndarray::Axis(0)))?);
     }
     let views: Vec<_> = rows.iter().map(|row| row.view()).collect();
-    let own_images = ndarray::concatenate(ndarray::Axis(0), &views).map_err(|error| fixture.broken(format!("no image: {error}")))?;
+    let own_images =
+        ndarray::concatenate(ndarray::Axis(0), &views).map_err(|error| fixture.broken(format!("no image: {error}")))?;
     let own_texts = encoder.embed_texts(&ids)?;
     let image_embeds: Array2<f32> = fixture.floats("image_embeds")?;
     let text_embeds: Array2<f32> = fixture.floats("text_embeds")?;
@@ -115,7 +116,8 @@ pub fn verify_clip_package(
     let image_difference = fixture.difference("image_embeds", &own_images, &image_embeds)?;
     let text_difference = fixture.difference("text_embeds", &own_texts, &text_embeds)?;
     let no_direction = || RunError::Embedding("an embedding has no direction".to_owned());
-    let (own_images, own_texts) = (normalise(&own_images).ok_or_else(no_direction)?, normalise(&own_texts).ok_or_else(no_direction)?);
+    let (own_images, own_texts) =
+        (normalise(&own_images).ok_or_else(no_direction)?, normalise(&own_texts).ok_or_else(no_direction)?);
     let scale = (package.manifest.logit_scale as f32).exp();
     let own_logits = own_images.dot(&own_texts.t()) * scale;
     let logits = fixture.difference("logits_per_image", &own_logits, &reference_logits)?;
@@ -153,9 +155,10 @@ pub fn verify_clip_package(
 fn same_order(own: Vec<f32>, reference: Vec<f32>) -> bool {
     let order = |scores: &[f32]| super::ranking::best(ndarray::ArrayView1::from(scores), scores.len());
     let score = |position: &usize| reference.get(*position).copied().map_or(f64::NAN, f64::from);
-    order(&own).iter().zip(order(&reference).iter()).all(|(own, expected)| {
-        own == expected || (score(own) - score(expected)).abs() < 2.0 * LOGIT_LIMIT
-    })
+    order(&own)
+        .iter()
+        .zip(order(&reference).iter())
+        .all(|(own, expected)| own == expected || (score(own) - score(expected)).abs() < 2.0 * LOGIT_LIMIT)
 }
 
 /// The fixture file.
@@ -175,7 +178,10 @@ impl<'a> Fixture<'a> {
         let text = file.metadata().get("parity").ok_or_else(|| broken("metadata key `parity` is missing".into()))?;
         let header: Header = serde_json::from_str(text).map_err(|error| broken(format!("metadata key `parity`: {error}")))?;
         if header.format != 1 || header.kind != "clip" {
-            return Err(broken(format!("parity format {} of kind {:?} found, 1 of \"clip\" expected", header.format, header.kind)));
+            return Err(broken(format!(
+                "parity format {} of kind {:?} found, 1 of \"clip\" expected",
+                header.format, header.kind
+            )));
         }
         Ok(Self { path, file, header })
     }

@@ -106,10 +106,7 @@ pub(super) fn score(reference: &str, open: bool, text: &str) -> SampleScore {
     SampleScore {
         parsed: says_yes_or_no(&answer).then_some(answer),
         value,
-        contributions: BTreeMap::from([
-            (OPEN_CLOSED_MEAN.to_owned(), mean(value)),
-            (CLOSED_ACCURACY.to_owned(), mean(value)),
-        ]),
+        contributions: BTreeMap::from([(OPEN_CLOSED_MEAN.to_owned(), mean(value)), (CLOSED_ACCURACY.to_owned(), mean(value))]),
         detail: json!({ "question": "closed" }),
     }
 }

@@ -129,9 +129,11 @@ fn class_of(
     match (&row.label, row.class_index) {
         (Some(label), None) => match by_name.get(label.as_str()) {
             Some(Some(index)) => Ok(*index),
-            Some(None) => {
-                Err(place.error("label", "a name that only one class has (or `class_index`)", format!("{label:?}, more than once")))
-            }
+            Some(None) => Err(place.error(
+                "label",
+                "a name that only one class has (or `class_index`)",
+                format!("{label:?}, more than once"),
+            )),
             None => Err(place.error("label", format!("one of the class names of {class_names}"), format!("{label:?}"))),
         },
         (None, Some(index)) if index < classes.labels.len() => Ok(index),
@@ -177,7 +179,8 @@ fn csv_rows(path: &Path, text: &str) -> Result<Vec<Row>, BenchmarkError> {
         let class_index = match cell(class_index) {
             None => None,
             Some(cell) => {
-                let number = cell.trim().parse().map_err(|_| place.error("class_index", "a whole number", format!("{cell:?}")))?;
+                let number =
+                    cell.trim().parse().map_err(|_| place.error("class_index", "a whole number", format!("{cell:?}")))?;
                 Some(number)
             }
         };

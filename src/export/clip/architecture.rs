@@ -141,11 +141,7 @@ impl ClipModelArchitecture {
         add("text.embeddings.position_embedding.weight".to_owned(), &[self.maximum_tokens, read]);
         self.text.add_tensors("text", &mut add);
         add("text_projection.weight".to_owned(), &[self.projection_size, read]);
-        for (norm, width) in [
-            ("vision.pre_layrnorm", seen),
-            ("vision.post_layernorm", seen),
-            ("text.final_layer_norm", read),
-        ] {
+        for (norm, width) in [("vision.pre_layrnorm", seen), ("vision.post_layernorm", seen), ("text.final_layer_norm", read)] {
             add(format!("{norm}.weight"), &[width]);
             add(format!("{norm}.bias"), &[width]);
         }

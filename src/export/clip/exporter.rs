@@ -40,8 +40,18 @@ pub fn is_clip_checkpoint(root: &Path) -> Result<bool, ExportError> {
             Some(_) => Err(config.unsupported("architectures", "CLIPModel, which has both towers and both projections")),
         },
         Some(
-            "clip_vision_model" | "clip_text_model" | "siglip" | "siglip_vision_model" | "siglip_text_model" | "siglip2" | "chinese_clip"
-            | "altclip" | "align" | "metaclip_2" | "clipseg" | "vision-text-dual-encoder",
+            "clip_vision_model"
+            | "clip_text_model"
+            | "siglip"
+            | "siglip_vision_model"
+            | "siglip_text_model"
+            | "siglip2"
+            | "chinese_clip"
+            | "altclip"
+            | "align"
+            | "metaclip_2"
+            | "clipseg"
+            | "vision-text-dual-encoder",
         ) => Err(config.unsupported("model_type", "clip (CLIPModel), or a LLaVA checkpoint")),
         _ => Ok(false),
     }
@@ -158,7 +168,8 @@ fn refuse_other_package(options: &ExportOptions, manifest: &ClipManifest) -> Res
     if options.force || !path.is_file() {
         return Ok(());
     }
-    let existing = crate::guard::files::read_text_capped(&path, 1 << 20).ok().and_then(|text| ClipManifest::from_text(&text).ok());
+    let existing =
+        crate::guard::files::read_text_capped(&path, 1 << 20).ok().and_then(|text| ClipManifest::from_text(&text).ok());
     if existing.is_some_and(|existing| ClipManifest { files: Vec::new(), ..existing } == *manifest) {
         return Ok(());
     }

@@ -95,11 +95,7 @@ fn flags(token: Option<&Map<String, Value>>) -> Map<String, Value> {
 }
 
 /// Adds the special tokens that the tokenizer does not list, as loading it in transformers does. Tells whether any was missing.
-fn add_special_tokens(
-    path: &Path,
-    tokenizer: &mut Map<String, Value>,
-    specials: &[SpecialToken],
-) -> Result<bool, ExportError> {
+fn add_special_tokens(path: &Path, tokenizer: &mut Map<String, Value>, specials: &[SpecialToken]) -> Result<bool, ExportError> {
     let wrong = |reason: &str| ExportError::Json { path: path.to_path_buf(), reason: reason.to_owned() };
     let vocabulary = match tokenizer.get("model").and_then(|model| model.get("vocab")) {
         Some(Value::Object(vocabulary)) => vocabulary,
