@@ -79,7 +79,7 @@ fn class_names_and_templates_are_part_of_the_samples() {
     let names = folder.load("zero_shot.toml").unwrap().samples_sha256();
     assert!(before != templates && templates != names, "runs on other classes or templates must not compare");
     let pool = folder.load("retrieval.toml").unwrap().samples_sha256();
-    folder.replace("captions.jsonl", "number 0", "number zero");
+    folder.replace("captions.jsonl", ", 0", ", zero");
     assert_ne!(folder.load("retrieval.toml").unwrap().samples_sha256(), pool);
 }
 
@@ -156,7 +156,12 @@ fn wrong_specifications_are_refused_with_their_place() {
         ("zero_shot.toml", "templates = \"templates.json\"\n", "", "the format `zero-shot` needs the field `templates`"),
         ("zero_shot.toml", "set = ", "annotations = \"x\"\nset = ", "`annotations` has no use with the format `zero-shot`"),
         ("zero_shot.toml", "[scorer]", "[generation]\nmax_new_tokens = 5\n\n[scorer]", "`generation` has no use"),
-        ("zero_shot.toml", "kind = \"zero-shot\"", "kind = \"zero-shot\"\nprimary_metric = \"f1\"", "expected one of the metrics acc@1"),
+        (
+            "zero_shot.toml",
+            "kind = \"zero-shot\"",
+            "kind = \"zero-shot\"\nprimary_metric = \"f1\"",
+            "expected one of the metrics acc@1",
+        ),
         ("retrieval.toml", "captions = \"captions.jsonl\"\n", "", "the format `retrieval` needs the field `captions`"),
     ] {
         let folder = Folder::new();

@@ -60,7 +60,8 @@ fn the_test_split_is_read_with_the_quirks_of_the_release() {
         row(json!(4), json!("no"), "CLOSED", "test_para "),
     ]);
     let benchmark = load(TOML, &rows).unwrap();
-    let found: Vec<_> = benchmark.samples.iter().map(|sample| (sample.key.as_str(), sample.category.as_deref().unwrap())).collect();
+    let found: Vec<_> =
+        benchmark.samples.iter().map(|sample| (sample.key.as_str(), sample.category.as_deref().unwrap())).collect();
     assert_eq!(found, [("1", "closed"), ("2", "open"), ("4", "closed")], "training questions are left out");
     assert_eq!(benchmark.samples[1].reference, Reference::OpenOrClosed { answer: "3".to_owned(), open: true });
     assert_eq!(benchmark.samples[0].prompt, "Is it there?");
@@ -105,7 +106,11 @@ fn wrong_rows_are_refused_with_row_and_field() {
 fn wrong_specifications_are_refused_with_their_place() {
     for (from, to, part) in [
         ("kind = \"llava-med\"", "kind = \"vqa\"\nvariant = \"official\"", "cannot score data of this format"),
-        ("kind = \"llava-med\"", "kind = \"llava-med\"\nvariant = \"official\"", "`variant` has no use with the scorer `llava-med`"),
+        (
+            "kind = \"llava-med\"",
+            "kind = \"llava-med\"\nvariant = \"official\"",
+            "`variant` has no use with the scorer `llava-med`",
+        ),
         ("questions = \"rad.json\"\n", "", "the format `vqa-rad` needs the field `questions`"),
         ("questions = ", "captions = \"x\"\nquestions = ", "`captions` has no use with the format `vqa-rad`"),
         ("[generation]\nmax_new_tokens = 32\n", "", "the format `vqa-rad` needs the field `generation`"),
@@ -211,7 +216,9 @@ fn the_real_test_questions_are_those_that_llava_med_counts() {
         return;
     };
     // That file has the test questions only and marks them otherwise.
-    let toml = TOML.replace("[\"test_freeform\", \"test_para\"]", "[\"freeform\", \"para\"]").replace("image = ", "rows = [451]\nimage = ");
+    let toml = TOML
+        .replace("[\"test_freeform\", \"test_para\"]", "[\"freeform\", \"para\"]")
+        .replace("image = ", "rows = [451]\nimage = ");
     let benchmark = load(&toml, &serde_json::from_str(&text).unwrap()).unwrap();
     let open = benchmark.samples.iter().filter(|sample| sample.category.as_deref() == Some("open")).count();
     assert_eq!((benchmark.samples.len(), open), (451, 179));
@@ -222,5 +229,7 @@ fn the_real_test_questions_are_those_that_llava_med_counts() {
         Reference::OpenOrClosed { answer, .. } => score(&benchmark.spec.scorer, &sample.reference, answer).value,
         other => panic!("{other:?}"),
     };
-    assert!(benchmark.samples.iter().filter(|sample| sample.category.as_deref() == Some("open")).all(|sample| gold(sample) == 1.0));
+    assert!(
+        benchmark.samples.iter().filter(|sample| sample.category.as_deref() == Some("open")).all(|sample| gold(sample) == 1.0)
+    );
 }
