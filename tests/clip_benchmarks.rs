@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use llava_gauge::benchmark::{Benchmark, Query, Reference, RetrievalDirection, ScorerRule, ScorerSpec, Task, predictions};
 use llava_gauge::score::score;
+use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -246,4 +247,39 @@ fn rankings_made_elsewhere_are_read() {
     folder.write("answers.jsonl", &rows);
     let found = predictions::read(&folder.path("answers.jsonl"), &benchmark, false).unwrap();
     assert_eq!((found.found[0].text.as_str(), found.found[1].text.as_str()), ("red box", "red box\ncrane"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn spoilt_files_are_errors_or_samples_and_never_panics(
+        file in prop::sample::select(vec![
+            ("zero_shot.toml", "labels.csv"),
+            ("zero_shot.toml", "class_names.json"),
+            ("zero_shot.toml", "templates.json"),
+            ("zero_shot.toml", "zero_shot.toml"),
+            ("retrieval.toml", "captions.jsonl"),
+        ]),
+        at in 0.0..1.0_f64,
+        bytes in prop::collection::vec(any::<u8>(), 0..4),
+        cut in any::<bool>(),
+    ) {
+        let folder = Folder::new();
+        let mut content = std::fs::read(folder.path(file.1)).unwrap();
+        let at = ((content.len() as f64) * at) as usize;
+        if cut {
+            content.truncate(at);
+        }
+        let end = (at + bytes.len()).min(content.len());
+        content.splice(at..end, bytes);
+        std::fs::write(folder.path(file.1), content).unwrap();
+        if let Ok(benchmark) = folder.load(file.0) {
+            for sample in &benchmark.samples {
+                if let Reference::Class { label, classes } = &sample.reference {
+                    prop_assert!(!label.is_empty() && *classes > 0);
+                }
+            }
+        }
+    }
 }

@@ -125,11 +125,11 @@ impl ClipConductor<'_> {
         outstanding: &[&PlannedGroup],
         store: &mut dyn FnMut(Vec<SampleRecord>) -> Result<(), RunError>,
     ) -> Result<Outcome, RunError> {
-        let Some((captions, tokens)) = embed_texts(encoder, self.tokenizer, &set.captions, self.stop)? else {
+        let Some(texts) = embed_texts(encoder, self.tokenizer, &set.captions, self.stop)? else {
             return Ok(Outcome::Interrupted);
         };
-        let captions =
-            normalise(&captions).ok_or_else(|| RunError::Embedding("a caption's embedding has no direction".to_owned()))?;
+        let captions = normalise(&texts.embeddings)
+            .ok_or_else(|| RunError::Embedding("a caption's embedding has no direction".to_owned()))?;
         let mut images: Vec<EmbeddedImage> = Vec::with_capacity(set.images.len());
         let outcome = self.embed_images(encoder, set.images.clone(), &mut |image| {
             images.push(image);
@@ -164,7 +164,7 @@ impl ClipConductor<'_> {
                 }
             };
             let prompt_tokens = |sample: usize| match set.queries.get(sample) {
-                Some(Query::Caption(caption)) => tokens.get(*caption).copied().unwrap_or(0),
+                Some(Query::Caption(caption)) => texts.lengths_tokens.get(*caption).copied().unwrap_or(0),
                 _ => 0,
             };
             store(self.records(group, image, prompt_tokens, answer))?;
@@ -242,9 +242,9 @@ pub fn class_embeddings(
 ) -> Result<Option<Array2<f32>>, RunError> {
     let templates = classes.templates.len().max(1);
     let texts: Vec<String> = (0..classes.names.len()).flat_map(|class| classes.texts(class)).collect();
-    let Some((embeddings, _)) = embed_texts(encoder, tokenizer, &texts, stop)? else { return Ok(None) };
+    let Some(embedded) = embed_texts(encoder, tokenizer, &texts, stop)? else { return Ok(None) };
     let mut rows = Vec::with_capacity(classes.names.len());
-    for (class, label) in embeddings.axis_chunks_iter(Axis(0), templates).zip(&classes.labels) {
+    for (class, label) in embedded.embeddings.axis_chunks_iter(Axis(0), templates).zip(&classes.labels) {
         let embedding = class_embedding(&class.to_owned());
         rows.push(
             embedding.ok_or_else(|| RunError::Embedding(format!("the texts of class {label:?} have no common direction")))?,
@@ -255,13 +255,21 @@ pub fn class_embeddings(
     Ok(Some(stacked))
 }
 
-/// Embeddings of texts `[texts, width]`, not normalised, and their lengths in tokens; `None` if the stop signal came.
+/// Texts and what the encoder made of them.
+struct EmbeddedTexts {
+    /// `[texts, width]`, not normalised.
+    embeddings: Array2<f32>,
+    /// Length of each text.
+    lengths_tokens: Vec<usize>,
+}
+
+/// Embeds texts; `None` if the stop signal came.
 fn embed_texts(
     encoder: &mut ClipEncoder,
     tokenizer: &ClipTokenizer,
     texts: &[String],
     stop: &AtomicBool,
-) -> Result<Option<(Array2<f32>, Vec<usize>)>, RunError> {
+) -> Result<Option<EmbeddedTexts>, RunError> {
     tracing::info!(texts = texts.len(), "embedding texts");
     let tokens = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
     let mut parts = Vec::new();
@@ -273,7 +281,7 @@ fn embed_texts(
     }
     let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
     let embeddings = ndarray::concatenate(Axis(0), &views).map_err(|error| RunError::Embedding(error.to_string()))?;
-    Ok(Some((embeddings, tokens.iter().map(Vec::len).collect())))
+    Ok(Some(EmbeddedTexts { embeddings, lengths_tokens: tokens.iter().map(Vec::len).collect() }))
 }
 
 /// Starts loading. The receiver yields one image per file, in order; dropping it stops the loader.
