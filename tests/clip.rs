@@ -230,7 +230,14 @@ fn runs_compare_and_report_like_others() {
     let report = folder.path().join("report");
     gauge(&["report", text(&runs), "-o", text(&report)]).assert().success();
     let page = std::fs::read_to_string(report.join("index.html")).unwrap();
-    for part in ["Shapes, zero-shot", "mean_per_class_recall", "text_retrieval_recall@5", "of 7 classes", "image-to-text", "right one at rank"] {
+    for part in [
+        "Shapes, zero-shot",
+        "mean_per_class_recall",
+        "text_retrieval_recall@5",
+        "of 7 classes",
+        "image-to-text",
+        "right one at rank",
+    ] {
         assert!(page.contains(part), "{part:?} is not in the page");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::ExportError;
-use super::architecture::{EMBEDDING, LlavaArchitecture, OUTPUT_HEAD, RequiredTensor};
+use super::architecture::{EMBEDDING, LlavaArchitecture, OUTPUT_HEAD};
 use super::config::Config;
 use super::weights::slice_of;
 use crate::guard::files::{contained, map_file};
@@ -47,15 +47,14 @@ pub(super) struct CheckpointTensors {
     root: PathBuf,
     format: SourceFormat,
     pub shards: Vec<Shard>,
-    tensors: BTreeMap<String, FoundTensor>,
-    unknown: Vec<FoundTensor>,
+    pub(super) tensors: BTreeMap<String, FoundTensor>,
+    pub(super) unknown: Vec<FoundTensor>,
 }
 
 impl CheckpointTensors {
     /// Reads the headers of a checkpoint's weight files.
     pub fn read(root: &Path, format: SourceFormat) -> Result<Self, ExportError> {
-        let mut found =
-            Self { root: root.to_path_buf(), format, shards: Vec::new(), tensors: BTreeMap::new(), unknown: Vec::new() };
+        let mut found = Self::new(root, format);
         let role = match format {
             SourceFormat::HuggingFace => hugging_face_role,
             SourceFormat::Original => original_role,
@@ -64,62 +63,8 @@ impl CheckpointTensors {
         Ok(found)
     }
 
-    /// Reads the headers of a checkpoint of transformers whose tensors have other roles.
-    pub fn read_with(root: &Path, role: fn(&str) -> Role) -> Result<Self, ExportError> {
-        let format = SourceFormat::HuggingFace;
-        let mut found =
-            Self { root: root.to_path_buf(), format, shards: Vec::new(), tensors: BTreeMap::new(), unknown: Vec::new() };
-        found.add_folder(root, role, |name| name.to_owned())?;
-        Ok(found)
-    }
-
-    /// Takes out a tensor that is no weight of a graph, with the file that it stands in.
-    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<(FoundTensor, Shard), ExportError> {
-        let missing = || ExportError::MissingTensor {
-            checkpoint: self.root.clone(),
-            tensor: format!("{name:?}"),
-            shape: shape.to_vec(),
-            hint: String::new(),
-        };
-        let found = self.tensors.get(name).cloned().ok_or_else(missing)?;
-        let shard = self.shards.get(found.shard).cloned().ok_or_else(missing)?;
-        self.check_tensor(&found, shape)?;
-        self.tensors.remove(name);
-        Ok((found, shard))
-    }
-
-    /// Checks that the checkpoint has exactly these tensors.
-    pub fn check_exactly(mut self, required: &[RequiredTensor]) -> Result<CheckedTensors, ExportError> {
-        let mut checked = BTreeMap::new();
-        for RequiredTensor { name, shape } in required {
-            let Some(found) = self.tensors.remove(name) else {
-                let tensor = match name.split_once('.') {
-                    Some((tower @ ("vision" | "text"), rest)) => format!("\"{tower}_model.{rest}\""),
-                    _ => format!("{name:?}"),
-                };
-                let (checkpoint, shape) = (self.root.clone(), shape.clone());
-                return Err(ExportError::MissingTensor { checkpoint, tensor, shape, hint: String::new() });
-            };
-            self.check_tensor(&found, shape)?;
-            checked.insert(name.clone(), found);
-        }
-        self.refuse_left(self.tensors.values().chain(&self.unknown))?;
-        Ok(CheckedTensors { shards: self.shards, tensors: checked })
-    }
-
-    /// Refuses tensors that nothing explains.
-    fn refuse_left<'a>(&self, left: impl Iterator<Item = &'a FoundTensor>) -> Result<(), ExportError> {
-        let mut left: Vec<&FoundTensor> = left.collect();
-        left.sort_by(|a, b| a.entry.key.cmp(&b.entry.key));
-        match left.split_first() {
-            None => Ok(()),
-            Some((first, rest)) => Err(ExportError::UnexpectedTensor {
-                path: self.path_of(first),
-                tensor: first.entry.key.clone(),
-                shape: first.entry.shape.clone(),
-                others: if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) },
-            }),
-        }
+    pub(super) fn new(root: &Path, format: SourceFormat) -> Self {
+        Self { root: root.to_path_buf(), format, shards: Vec::new(), tensors: BTreeMap::new(), unknown: Vec::new() }
     }
 
     /// Adds the vision tower of a separate CLIP checkpoint.
@@ -135,7 +80,7 @@ impl CheckpointTensors {
         self.tensors.keys().any(|name| name.starts_with("vision."))
     }
 
-    fn add_folder(
+    pub(super) fn add_folder(
         &mut self,
         folder: &Path,
         role: fn(&str) -> Role,
@@ -185,16 +130,25 @@ impl CheckpointTensors {
             // transformers' versions disagree on which one counts, so only equal shapes and bytes are accepted.
             self.check_tied_head(&head, &checked)?;
         }
-        let left = self.tensors.iter().filter(|(name, _)| !ignorable(name)).map(|(_, found)| found);
-        self.refuse_left(left.chain(&self.unknown))?;
-        Ok(CheckedTensors { shards: self.shards, tensors: checked })
+        let mut left: Vec<&FoundTensor> =
+            self.tensors.iter().filter(|(name, _)| !ignorable(name)).map(|(_, found)| found).chain(&self.unknown).collect();
+        left.sort_by(|a, b| a.entry.key.cmp(&b.entry.key));
+        match left.split_first() {
+            None => Ok(CheckedTensors { shards: self.shards, tensors: checked }),
+            Some((first, rest)) => Err(ExportError::UnexpectedTensor {
+                path: self.path_of(first),
+                tensor: first.entry.key.clone(),
+                shape: first.entry.shape.clone(),
+                others: if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) },
+            }),
+        }
     }
 
-    fn path_of(&self, found: &FoundTensor) -> PathBuf {
+    pub(super) fn path_of(&self, found: &FoundTensor) -> PathBuf {
         self.shards.get(found.shard).map(|shard| shard.path.clone()).unwrap_or_default()
     }
 
-    fn check_tensor(&self, found: &FoundTensor, expected: &[usize]) -> Result<(), ExportError> {
+    pub(super) fn check_tensor(&self, found: &FoundTensor, expected: &[usize]) -> Result<(), ExportError> {
         let entry = &found.entry;
         if entry.shape != expected {
             return Err(ExportError::Shape {
@@ -328,7 +282,7 @@ fn contained_or_linked(folder: &Path, name: &str) -> Result<PathBuf, ExportError
 }
 
 /// Buffers that some versions saved and every version recomputes.
-pub(super) fn is_buffer(key: &str) -> bool {
+fn is_buffer(key: &str) -> bool {
     key.ends_with("rotary_emb.inv_freq") || key.ends_with("position_ids")
 }
 

@@ -8,9 +8,9 @@ use super::families::Checkpoint;
 use crate::package::{AspectMode, ImageRecipe, Resample, ResizeRule, SourceFormat};
 
 /// Mean of the images that CLIP was trained on, `OPENAI_CLIP_MEAN` of transformers.
-const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
+pub(super) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 /// Standard deviation of the images that CLIP was trained on, `OPENAI_CLIP_STD` of transformers.
-const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
+pub(super) const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 
 /// Derives the recipe; `aspect` overrides how images that are not square are fitted.
 pub(super) fn image_recipe(checkpoint: &Checkpoint, aspect: Option<AspectMode>) -> Result<ImageRecipe, ExportError> {
@@ -90,51 +90,8 @@ pub(super) fn image_recipe(checkpoint: &Checkpoint, aspect: Option<AspectMode>) 
     Ok(recipe)
 }
 
-/// Derives the recipe of a CLIP checkpoint (`CLIPImageProcessor`) in `folder`; `config_file` is for messages. `aspect` overrides
-/// how images that are not square are fitted.
-pub(super) fn clip_image_recipe(
-    folder: &std::path::Path,
-    config_file: &std::path::Path,
-    image_size: usize,
-    aspect: Option<AspectMode>,
-) -> Result<ImageRecipe, ExportError> {
-    let (config, mut origin) = processor_config(folder)?
-        .unwrap_or_else(|| (Config::empty(config_file, ""), "defaults of CLIP at the tower's image size".to_owned()));
-    let key = "image_processor_type";
-    if config.get(key).is_some() {
-        config.one_of(key, "", &["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"])?;
-    }
-    if config.flag("do_pad")?.unwrap_or(false) {
-        return Err(config.unsupported("do_pad", "false"));
-    }
-    let enabled = |key: &str| config.flag(key).map(|flag| flag.unwrap_or(true));
-    let default_size = if config.keys().next().is_none() { image_size } else { 224 };
-    let (mean, std) = (triple(&config, "image_mean")?.unwrap_or(CLIP_MEAN), triple(&config, "image_std")?.unwrap_or(CLIP_STD));
-    if std.iter().any(|&value| value <= 0.0) {
-        return Err(config.invalid("image_std", "three positive numbers"));
-    }
-    let normalise = enabled("do_normalize")?;
-    if aspect == Some(AspectMode::Pad) {
-        origin += "; aspect overridden: pad";
-    }
-    let recipe = ImageRecipe {
-        aspect: aspect.unwrap_or(AspectMode::Square),
-        pad_colour: mean.map(|value| (value * 255.0) as u8),
-        resize: if enabled("do_resize")? { Some(resize_rule(&config, default_size)?) } else { None },
-        resample: resample(&config)?,
-        centre_crop: if enabled("do_center_crop")? { Some(crop_size(&config, default_size)?) } else { None },
-        rescale_factor: if enabled("do_rescale")? { Some(config.number("rescale_factor")?.unwrap_or(1.0 / 255.0)) } else { None },
-        mean: normalise.then_some(mean),
-        std: normalise.then_some(std),
-        tiling: None,
-        origin,
-    };
-    check_final_size(&config, &recipe, image_size)?;
-    Ok(recipe)
-}
-
 /// The processor's configuration: transformers 5 nests it in `processor_config.json`.
-fn processor_config(folder: &std::path::Path) -> Result<Option<(Config, String)>, ExportError> {
+pub(super) fn processor_config(folder: &std::path::Path) -> Result<Option<(Config, String)>, ExportError> {
     if let Some(processor) = Config::read_if_present(folder, "processor_config.json")?
         && let Some(nested) = processor.object("image_processor")?
     {
@@ -144,7 +101,7 @@ fn processor_config(folder: &std::path::Path) -> Result<Option<(Config, String)>
     Ok(config.map(|config| (config, "preprocessor_config.json".to_owned())))
 }
 
-fn resize_rule(config: &Config, default: usize) -> Result<ResizeRule, ExportError> {
+pub(super) fn resize_rule(config: &Config, default: usize) -> Result<ResizeRule, ExportError> {
     let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     let Some(Value::Object(_)) = config.get("size") else {
         return Ok(ResizeRule::ShortestEdge(narrow(config.positive("size", default)?)));
@@ -162,7 +119,7 @@ fn resize_rule(config: &Config, default: usize) -> Result<ResizeRule, ExportErro
     Ok(ResizeRule::Exact { height: narrow(size.positive("height", default)?), width: narrow(size.positive("width", default)?) })
 }
 
-fn crop_size(config: &Config, default: usize) -> Result<[u32; 2], ExportError> {
+pub(super) fn crop_size(config: &Config, default: usize) -> Result<[u32; 2], ExportError> {
     let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     let Some(Value::Object(_)) = config.get("crop_size") else {
         return Ok([narrow(config.positive("crop_size", default)?); 2]);
@@ -174,7 +131,7 @@ fn crop_size(config: &Config, default: usize) -> Result<[u32; 2], ExportError> {
     Ok([narrow(size.positive("height", default)?), narrow(size.positive("width", default)?)])
 }
 
-fn resample(config: &Config) -> Result<Resample, ExportError> {
+pub(super) fn resample(config: &Config) -> Result<Resample, ExportError> {
     match config.size("resample")?.unwrap_or(3) {
         0 => Ok(Resample::Nearest),
         1 => Ok(Resample::Lanczos),
@@ -184,7 +141,7 @@ fn resample(config: &Config) -> Result<Resample, ExportError> {
     }
 }
 
-fn triple(config: &Config, key: &str) -> Result<Option<[f64; 3]>, ExportError> {
+pub(super) fn triple(config: &Config, key: &str) -> Result<Option<[f64; 3]>, ExportError> {
     let Some(value) = config.get(key) else { return Ok(None) };
     let numbers: Option<Vec<f64>> = value.as_array().map(|list| list.iter().filter_map(Value::as_f64).collect());
     match numbers.as_deref() {
@@ -194,7 +151,7 @@ fn triple(config: &Config, key: &str) -> Result<Option<[f64; 3]>, ExportError> {
 }
 
 /// The tower takes one size, so the recipe must end in it.
-fn check_final_size(config: &Config, recipe: &ImageRecipe, image_size: usize) -> Result<(), ExportError> {
+pub(super) fn check_final_size(config: &Config, recipe: &ImageRecipe, image_size: usize) -> Result<(), ExportError> {
     let wanted = u32::try_from(image_size).unwrap_or(u32::MAX);
     let supported = format!("a recipe that ends in {wanted} x {wanted}, the tower's image_size");
     match (recipe.centre_crop, recipe.resize) {

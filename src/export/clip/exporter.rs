@@ -5,11 +5,11 @@ use std::path::Path;
 use super::super::ExportError;
 use super::super::config::Config;
 use super::super::exporter::{ExportOptions, ExportProgress, package_name, refuse_own_files};
-use super::super::image_recipe::clip_image_recipe;
 use super::super::output::OutputFolder;
 use super::super::weights::{WEIGHTS_FILE, WeightPlan};
 use super::architecture::ClipModelArchitecture;
 use super::graphs::{text_graph, vision_graph};
+use super::image::image_recipe;
 use super::tensors;
 use super::tokenizer::{TOKENIZER_FILE, tokenizer_file};
 use crate::package::{
@@ -78,7 +78,7 @@ pub fn export_clip(options: &ExportOptions) -> Result<ClipPackage, ExportError> 
     let architecture = ClipModelArchitecture::read(&config)?;
     let required = architecture.required_tensors();
     let (checked, logit_scale) = tensors::read(root, &required)?;
-    let image = clip_image_recipe(root, config.file(), architecture.image_size, options.image_aspect)?;
+    let image = image_recipe(root, config.file(), architecture.image_size, options.image_aspect)?;
     let tokenizer = tokenizer_file(root)?;
     let checkpoint_dtype = checked.commonest_dtype();
     refuse_own_files(&checked, root)?;

@@ -4,6 +4,7 @@
 mod architecture;
 mod exporter;
 mod graphs;
+mod image;
 mod tensors;
 mod tokenizer;
 
