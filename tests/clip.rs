@@ -261,6 +261,25 @@ fn a_continued_run_ends_like_an_uninterrupted_one() {
 }
 
 #[test]
+fn a_limit_takes_fewer_queries_and_keeps_all_candidates() {
+    let folder = tempfile::tempdir().unwrap();
+    let (package, runs) = (export("plain", folder.path()), folder.path().join("runs"));
+    run_both(&package, &data(), &runs.join("whole"));
+    let toml = data().join("retrieval.toml");
+    let output = runs.join("part");
+    let arguments = ["run", "--model", text(&package), "--benchmark", text(&toml), "-o", text(&output), "--limit", "6"];
+    gauge(&arguments).assert().success();
+    let records = |folder: &str| -> std::collections::BTreeMap<String, Value> {
+        let log = std::fs::read_to_string(runs.join(folder).join("plain/shapes-retrieval/samples.jsonl")).unwrap();
+        let record = |line: &str| serde_json::from_str::<Value>(line).unwrap()["record"].clone();
+        log.lines().map(record).map(|record| (record["key"].as_str().unwrap().to_owned(), record["detail"].clone())).collect()
+    };
+    let (whole, part) = (records("whole"), records("part"));
+    assert_eq!(part.len(), 6);
+    assert!(part.iter().all(|(key, detail)| &whole[key] == detail), "the same answers as among all");
+}
+
+#[test]
 fn a_broken_image_fails_its_own_samples_only() {
     let folder = tempfile::tempdir().unwrap();
     let package = export("plain", folder.path());

@@ -73,6 +73,27 @@ fn the_test_split_is_read_with_the_quirks_of_the_release() {
 }
 
 #[test]
+fn rows_as_llava_med_keeps_them_are_read() {
+    let row = |id: &str, turns: &str, kind: &str| {
+        json!({
+            "id": id, "image": "a.jpg", "answer_type": kind,
+            turns: [{"from": "human", "value": "What is it?\n<image>"}, {"from": "gpt", "value": "Lung "}],
+        })
+    };
+    let toml = TOML.replace("phrase_types = [\"test_freeform\", \"test_para\"]\n", "");
+    let rows = json!([row("x1", "conversations", "OPEN"), row("x2", "conversatons", "yes/no")]);
+    let benchmark = load(&toml, &rows).unwrap();
+    assert_eq!(benchmark.samples[0].question, "What is it?");
+    let reference = |open| Reference::OpenOrClosed { answer: "Lung ".to_owned(), open };
+    let found: Vec<_> = benchmark.samples.iter().map(|sample| (sample.key.as_str(), sample.reference.clone())).collect();
+    assert_eq!(found, [("x1", reference(true)), ("x2", reference(false))]);
+    let mut short = row("x1", "conversations", "OPEN");
+    short["conversations"] = json!([{"value": "What?"}]);
+    let message = load(&toml, &json!([short])).unwrap_err();
+    assert!(message.contains("row 1, field `conversations`") && message.contains("1 turns"), "{message}");
+}
+
+#[test]
 fn wrong_rows_are_refused_with_row_and_field() {
     let good = || row(json!(1), json!("Yes"), "CLOSED", "test_para");
     let with = |field: &str, value: Value| {

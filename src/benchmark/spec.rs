@@ -79,7 +79,7 @@ pub enum DataFormat {
         splits: Vec<SplitFile>,
     },
     /// `[{"qid", "image_name", "question", "answer", "answer_type": "OPEN" | "CLOSED", "phrase_type"}]`, as VQA-RAD is
-    /// released. Hole: `image`.
+    /// released, or `{"id", "image", "answer_type", "conversations"}` as LLaVA-Med keeps it. Hole: `image`.
     VqaRad {
         /// The file.
         questions: String,

@@ -1,13 +1,25 @@
-//! VQA-RAD: one JSON array of questions about medical pictures, open-ended or closed-ended.
+//! VQA-RAD: one JSON array of questions about medical pictures, open-ended or closed-ended; as the data set is released, or as
+//! LLaVA-Med keeps it and other medical data sets (`{"id", "image", "answer_type", "conversations": [{"value"}, {"value"}]}`).
 
 use std::collections::HashMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::error::BenchmarkError;
 use super::super::types::{Reference, Sample};
 use super::Context;
 use super::rows::{Id, RowObject, RowPlace, json_array, read_data_file};
+
+/// Names of the turns in LLaVA-Med's files, the second as they misspell it.
+const CONVERSATIONS: [&str; 2] = ["conversations", "conversatons"];
+/// The mark of the image in a turn, which `model_vqa_med.py` takes out of the question.
+const IMAGE_MARK: &str = "<image>";
+
+#[derive(Deserialize)]
+struct Turn {
+    value: String,
+}
 
 pub(super) fn read(
     context: &mut Context<'_>,
@@ -28,22 +40,27 @@ pub(super) fn read(
                 continue;
             }
         }
-        let Id(qid) = object.field("qid")?;
-        let image: String = object.field("image_name")?;
-        let question: String = object.field("question")?;
+        let conversation = CONVERSATIONS.into_iter().find(|name| object.has(name));
+        let (id_field, image_field) = if conversation.is_some() { ("id", "image") } else { ("qid", "image_name") };
+        let Id(qid) = object.field(id_field)?;
+        let image: String = object.field(image_field)?;
+        let (question, answer) = match conversation {
+            Some(name) => turns(&place, &object, name)?,
+            None => (object.field("question")?, answer(&place, &object)?),
+        };
         if let Some(earlier) = taken.insert(qid.clone(), index + 1) {
-            return Err(place.error("qid", "each question once", format!("{qid} again, first in row {earlier}")));
+            return Err(place.error(id_field, "each question once", format!("{qid} again, first in row {earlier}")));
         }
         let answer_type: String = object.field("answer_type")?;
         let open = match answer_type.trim() {
             "OPEN" => true,
-            "CLOSED" => false,
+            // As PathVQA has it (`run_eval_pvqa.py`).
+            "CLOSED" | "yes/no" => false,
             other => return Err(place.error("answer_type", "OPEN or CLOSED", format!("{other:?}"))),
         };
-        let answer = answer(&place, &object)?;
         samples.push(Sample {
             key: qid,
-            images: vec![context.image(&place, "image_name", &image)?],
+            images: vec![context.image(&place, image_field, &image)?],
             cluster: image,
             prompt: context.spec.prompt.render(&question, &[]),
             question,
@@ -61,5 +78,14 @@ fn answer(place: &RowPlace<'_>, object: &RowObject<'_, '_>) -> Result<String, Be
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
         other => Err(place.error("answer", "a text or a number", other.to_string())),
+    }
+}
+
+/// Question and answer of a row in LLaVA-Med's form.
+fn turns(place: &RowPlace<'_>, object: &RowObject<'_, '_>, name: &str) -> Result<(String, String), BenchmarkError> {
+    let turns: Vec<Turn> = object.field(name)?;
+    match turns.as_slice() {
+        [question, answer] => Ok((question.value.replace(IMAGE_MARK, "").trim().to_owned(), answer.value.clone())),
+        _ => Err(place.error(name, "a question and its answer", format!("{} turns", turns.len()))),
     }
 }
