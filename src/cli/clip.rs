@@ -31,7 +31,11 @@ const SCHEDULING: &str = "embeddings";
 
 /// Opens `given` (a path, or the name of a shipped package) and loads its graphs.
 pub fn load(given: &Path, globals: &Globals) -> Result<ClipModel, Failure> {
-    let package = ClipPackage::open(&shipped::package_path(given))?;
+    load_opened(ClipPackage::open(&shipped::package_path(given))?, globals)
+}
+
+/// Loads the graphs of a package that is open.
+pub fn load_opened(package: ClipPackage, globals: &Globals) -> Result<ClipModel, Failure> {
     let tokenizer = ClipTokenizer::open(&package)?;
     let encoder = ClipEncoder::load(&package, &model::engine_options(globals, Scheduling::default()))?;
     Ok(ClipModel { package, tokenizer, encoder })
