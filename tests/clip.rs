@@ -493,3 +493,58 @@ fn packages_that_somebody_changed_are_refused() {
     std::fs::write(&path, manifest.replacen(scale, "logit_scale = 1e9", 1)).unwrap();
     assert!(gauge_fails(&["package", "inspect", text(&package)], 102).contains("logit_scale"));
 }
+
+#[test]
+fn a_stop_signal_ends_a_run_and_keeps_what_is_stored() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use llava_gauge::benchmark::Benchmark;
+    use llava_gauge::engine::{ClipEncoder, EngineOptions};
+    use llava_gauge::package::ClipPackage;
+    use llava_gauge::prompt::ClipTokenizer;
+    use llava_gauge::run::{ClipConductor, Outcome, Plan, Progress, ProgressUpdate};
+    use llava_gauge::store::{Run, RunWriter};
+
+    /// Sets the signal once so many samples are recorded, or at the first batch of texts.
+    struct StopAfter<'a>(Option<usize>, &'a AtomicBool);
+
+    impl Progress for StopAfter<'_> {
+        fn update(&mut self, update: &ProgressUpdate) {
+            if self.0.is_some_and(|records| update.recorded >= records) {
+                self.1.store(true, Ordering::Relaxed);
+            }
+        }
+
+        fn texts(&mut self, done: usize, total: usize) {
+            assert!(done < total);
+            if self.0.is_none() {
+                self.1.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let root = export("plain", folder.path());
+    run_both(&root, &data(), &folder.path().join("whole"));
+    let package = ClipPackage::open(&root).unwrap();
+    let mut encoder = ClipEncoder::load(&package, &EngineOptions::default()).unwrap();
+    let tokenizer = ClipTokenizer::open(&package).unwrap();
+    for (toml, name) in [("zero_shot.toml", "shapes-zero-shot"), ("retrieval.toml", "shapes-retrieval")] {
+        let benchmark = Benchmark::load(text(&data().join(toml)), None).unwrap();
+        let plan = Plan::new(&benchmark.samples, None);
+        let header = Run::open(&folder.path().join("whole/plain").join(name)).unwrap().header;
+        for (stop_after, at_most) in [(None, 0), (Some(3), 6)] {
+            let directory = folder.path().join(format!("{name}-{at_most}"));
+            let (mut writer, recovered) = RunWriter::open_or_resume(&directory, &header).unwrap();
+            let stop = AtomicBool::new(false);
+            let recipe = &package.manifest.image;
+            let conductor =
+                ClipConductor { benchmark: &benchmark, plan: &plan, tokenizer: &tokenizer, image_recipe: recipe, stop: &stop };
+            let outcome = conductor.run(&mut encoder, &mut writer, &recovered, &mut StopAfter(stop_after, &stop)).unwrap();
+            assert_eq!(outcome, Outcome::Interrupted, "{name}");
+            drop(writer);
+            let stored = Run::open(&directory).unwrap().records.len();
+            assert!(stored >= stop_after.unwrap_or(0) && stored <= at_most, "{name}: {stored} records");
+        }
+    }
+}

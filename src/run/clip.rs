@@ -23,7 +23,8 @@ use crate::store::{RunWriter, SampleRecord};
 
 /// Candidates of an answer that are stored, the best first: as many as the largest cut-off of a metric.
 const STORED: usize = 10;
-/// Texts that are embedded between two looks at the stop signal.
+/// Texts that are embedded between two looks at the stop signal. The division into batches never depends on anything else, so that
+/// a continued run has the same embeddings.
 const TEXTS_AT_ONCE: usize = 1024;
 /// Images that may wait decoded.
 const IMAGES_AHEAD: usize = 8;
@@ -78,6 +79,19 @@ impl ClipConductor<'_> {
         if outstanding.is_empty() {
             return Ok(Outcome::Complete);
         }
+        // Whether to go on, told before each batch of texts.
+        let mut go_on = |done: usize, total: usize| {
+            progress.texts(done, total);
+            !self.stopped()
+        };
+        let texts = match &self.benchmark.task {
+            Task::Classify(classes) => class_embeddings(encoder, self.tokenizer, classes, &mut go_on)?.map(Texts::Classes),
+            Task::Retrieve(set) => self.captions(encoder, set, &mut go_on)?.map(Texts::Captions),
+            Task::Answer => {
+                return Err(RunError::Embedding(format!("{} asks for answers in words", self.benchmark.spec.name)));
+            }
+        };
+        let Some(texts) = texts else { return Ok(Outcome::Interrupted) };
         let mut store = |mut records: Vec<SampleRecord>| -> Result<(), RunError> {
             records.retain(|record| !recorded.contains(&record.key));
             writer.append(&records)?;
@@ -85,11 +99,26 @@ impl ClipConductor<'_> {
             progress.update(&state);
             Ok(())
         };
-        match &self.benchmark.task {
-            Task::Classify(classes) => self.classify(encoder, classes, &outstanding, &mut store),
-            Task::Retrieve(candidates) => self.retrieve(encoder, candidates, &outstanding, &mut store),
-            Task::Answer => Err(RunError::Embedding(format!("{} asks for answers in words", self.benchmark.spec.name))),
+        match (&self.benchmark.task, &texts) {
+            (Task::Classify(classes), Texts::Classes(classifier)) => {
+                self.classify(encoder, classes, classifier, &outstanding, &mut store)
+            }
+            (Task::Retrieve(set), Texts::Captions(captions)) => self.retrieve(encoder, set, captions, &outstanding, &mut store),
+            _ => Err(RunError::Embedding("texts of another task".to_owned())),
         }
+    }
+
+    /// The captions, embedded and normalised; `None` if the stop signal came.
+    fn captions(
+        &self,
+        encoder: &mut ClipEncoder,
+        set: &CandidateSet,
+        go_on: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<EmbeddedTexts>, RunError> {
+        let Some(texts) = embed_texts(encoder, self.tokenizer, &set.captions, go_on)? else { return Ok(None) };
+        let embeddings = normalise(&texts.embeddings)
+            .ok_or_else(|| RunError::Embedding("the embedding of a caption has no direction".to_owned()))?;
+        Ok(Some(EmbeddedTexts { embeddings, ..texts }))
     }
 
     fn stopped(&self) -> bool {
@@ -100,18 +129,16 @@ impl ClipConductor<'_> {
         &self,
         encoder: &mut ClipEncoder,
         classes: &ClassSet,
+        classifier: &Array2<f32>,
         outstanding: &[&PlannedGroup],
         store: &mut dyn FnMut(Vec<SampleRecord>) -> Result<(), RunError>,
     ) -> Result<Outcome, RunError> {
-        let Some(classifier) = class_embeddings(encoder, self.tokenizer, classes, self.stop)? else {
-            return Ok(Outcome::Interrupted);
-        };
         let files: Vec<PathBuf> = outstanding.iter().filter_map(|group| group.images.first().cloned()).collect();
         let mut groups = outstanding.iter();
         self.embed_images(encoder, files, &mut |image| {
             let Some(group) = groups.next() else { return Ok(()) };
             let answer = image.embedding.as_ref().map(|embedding| {
-                let scores = logits(embedding.view(), &classifier);
+                let scores = logits(embedding.view(), classifier);
                 ranking(&scores, &classes.labels)
             });
             store(self.records(group, &image, |_| 0, |_| answer.clone().map_err(Clone::clone)))
@@ -122,14 +149,11 @@ impl ClipConductor<'_> {
         &self,
         encoder: &mut ClipEncoder,
         set: &CandidateSet,
+        texts: &EmbeddedTexts,
         outstanding: &[&PlannedGroup],
         store: &mut dyn FnMut(Vec<SampleRecord>) -> Result<(), RunError>,
     ) -> Result<Outcome, RunError> {
-        let Some(texts) = embed_texts(encoder, self.tokenizer, &set.captions, self.stop)? else {
-            return Ok(Outcome::Interrupted);
-        };
-        let captions = normalise(&texts.embeddings)
-            .ok_or_else(|| RunError::Embedding("a caption's embedding has no direction".to_owned()))?;
+        let captions = &texts.embeddings;
         let mut images: Vec<EmbeddedImage> = Vec::with_capacity(set.images.len());
         let outcome = self.embed_images(encoder, set.images.clone(), &mut |image| {
             images.push(image);
@@ -160,7 +184,7 @@ impl ClipConductor<'_> {
                         let pool = pool.as_ref().map_err(|error| ("engine", error.to_string()))?;
                         Ok(ranking(&logits(captions.row(*caption), pool), &labels))
                     }
-                    _ => Ok(ranking(&logits(embedding.view(), &captions), &set.caption_labels)),
+                    _ => Ok(ranking(&logits(embedding.view(), captions), &set.caption_labels)),
                 }
             };
             let prompt_tokens = |sample: usize| match set.queries.get(sample) {
@@ -233,16 +257,17 @@ fn ranking(scores: &Array1<f32>, labels: &[String]) -> Ranking {
     Ranking { labels, scores }
 }
 
-/// Embeddings of classes `[classes, width]`, normalised; `None` if the stop signal came.
+/// Embeddings of classes `[classes, width]`, normalised. `go_on` is told how many texts of how many are embedded, and answers
+/// whether to go on; `None` if not.
 pub fn class_embeddings(
     encoder: &mut ClipEncoder,
     tokenizer: &ClipTokenizer,
     classes: &ClassSet,
-    stop: &AtomicBool,
+    go_on: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Option<Array2<f32>>, RunError> {
     let templates = classes.templates.len().max(1);
     let texts: Vec<String> = (0..classes.names.len()).flat_map(|class| classes.texts(class)).collect();
-    let Some(embedded) = embed_texts(encoder, tokenizer, &texts, stop)? else { return Ok(None) };
+    let Some(embedded) = embed_texts(encoder, tokenizer, &texts, go_on)? else { return Ok(None) };
     let mut rows = Vec::with_capacity(classes.names.len());
     for (class, label) in embedded.embeddings.axis_chunks_iter(Axis(0), templates).zip(&classes.labels) {
         let embedding = class_embedding(&class.to_owned());
@@ -255,26 +280,33 @@ pub fn class_embeddings(
     Ok(Some(stacked))
 }
 
+/// The texts of a benchmark, embedded.
+enum Texts {
+    /// `[classes, width]`, normalised.
+    Classes(Array2<f32>),
+    /// Normalised.
+    Captions(EmbeddedTexts),
+}
+
 /// Texts and what the encoder made of them.
 struct EmbeddedTexts {
-    /// `[texts, width]`, not normalised.
+    /// `[texts, width]`.
     embeddings: Array2<f32>,
     /// Length of each text.
     lengths_tokens: Vec<usize>,
 }
 
-/// Embeds texts; `None` if the stop signal came.
+/// Embeds texts; `None` if `go_on` answered so.
 fn embed_texts(
     encoder: &mut ClipEncoder,
     tokenizer: &ClipTokenizer,
     texts: &[String],
-    stop: &AtomicBool,
+    go_on: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Option<EmbeddedTexts>, RunError> {
-    tracing::info!(texts = texts.len(), "embedding texts");
     let tokens = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
     let mut parts = Vec::new();
-    for chunk in tokens.chunks(TEXTS_AT_ONCE) {
-        if stop.load(Ordering::Relaxed) {
+    for (index, chunk) in tokens.chunks(TEXTS_AT_ONCE).enumerate() {
+        if !go_on(index * TEXTS_AT_ONCE, tokens.len()) {
             return Ok(None);
         }
         parts.push(encoder.embed_texts(chunk)?);
