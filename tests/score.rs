@@ -3,13 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use llava_gauge::benchmark::{
-    Benchmark, BenchmarkSpec, BoxSpace, Contribution, PixelBox, Reference, Sample, ScorerRule, ScorerSpec, ThresholdRule,
-    VqaVariant,
+    Benchmark, BenchmarkSpec, BoxSpace, Contribution, PixelBox, Reference, RetrievalDirection, Sample, ScorerRule, ScorerSpec,
+    ThresholdRule, VqaVariant,
 };
 use llava_gauge::score::{
     SampleScore, intersection_over_union, m4c_accuracy, m4c_normalise, metrics, official_accuracy, official_normalise, parse_box,
@@ -245,14 +246,23 @@ fn every_metric_of_a_scorer_gets_a_contribution_and_the_primary_one_comes_first(
         assert_eq!(names.len(), spec.scorer.rule.metric_names().len());
         assert!(names.iter().all(|name| spec.scorer.rule.metric_names().contains(name)));
         let region = PixelBox { x1: 0.0, y1: 0.0, x2: 1.0, y2: 1.0 };
-        let reference = match spec.scorer.rule {
-            ScorerRule::Pope => Reference::YesNo { yes: false },
-            ScorerRule::Grounding { .. } => Reference::Region { region, width: 1, height: 1 },
-            ScorerRule::Vqa { .. } | ScorerRule::Textvqa => Reference::Answers { answers: vec![String::new(); 10] },
+        let retrieval = |direction| Reference::Retrieval { direction, relevant: vec!["no".to_owned()], candidates: 10 };
+        let references = match spec.scorer.rule {
+            ScorerRule::Pope => vec![Reference::YesNo { yes: false }],
+            ScorerRule::Grounding { .. } => vec![Reference::Region { region, width: 1, height: 1 }],
+            ScorerRule::Vqa { .. } | ScorerRule::Textvqa => vec![Reference::Answers { answers: vec![String::new(); 10] }],
+            ScorerRule::LlavaMed => {
+                [true, false].map(|open| Reference::OpenOrClosed { answer: "no".to_owned(), open }).into_iter().collect()
+            }
+            ScorerRule::ZeroShot => vec![Reference::Class { label: "no".to_owned(), classes: 10 }],
+            ScorerRule::Retrieval => vec![retrieval(RetrievalDirection::ImageToText), retrieval(RetrievalDirection::TextToImage)],
         };
-        let scored = score(&spec.scorer, &reference, "no");
+        // Ten lines, so that rankings are long enough for every cut-off.
+        let answer = "no\n".repeat(10);
+        let scored: BTreeSet<String> =
+            references.iter().flat_map(|reference| score(&spec.scorer, reference, &answer).contributions.into_keys()).collect();
         names.sort_unstable();
-        assert_eq!(scored.contributions.keys().map(String::as_str).collect::<Vec<_>>(), names);
+        assert_eq!(scored.iter().map(String::as_str).collect::<Vec<_>>(), names, "{}", spec.name);
     }
     let pope = metrics(&ScorerSpec::new(ScorerRule::Pope));
     assert!(pope[0].mean_over_categories && pope[1..].iter().all(|metric| !metric.mean_over_categories));
@@ -272,6 +282,9 @@ fn perfect_answer(sample: &Sample, box_space: BoxSpace, decimals: usize) -> Stri
             let count = |answer: &String| answers.iter().filter(|other| *other == answer).count();
             answers.iter().max_by_key(|answer| count(answer)).unwrap().clone()
         }
+        Reference::OpenOrClosed { answer, .. } => answer.clone(),
+        Reference::Class { label, .. } => label.clone(),
+        Reference::Retrieval { relevant, .. } => relevant[0].clone(),
         Reference::Region { region, width, height } => {
             let (width, height) = (f64::from(*width), f64::from(*height));
             let side = width.max(height);
@@ -401,6 +414,7 @@ proptest! {
     fn no_answer_panics_and_every_score_is_a_share(
         text in any_answer(),
         answers in prop::collection::vec(any_answer(), 0..12),
+        reference in any_answer(),
         yes in any::<bool>(),
         region in any_box(),
         width in 0_u32..2000,
@@ -410,8 +424,16 @@ proptest! {
             Reference::Answers { answers },
             Reference::YesNo { yes },
             Reference::Region { region, width, height },
+            Reference::OpenOrClosed { answer: reference.clone(), open: yes },
+            Reference::Class { label: reference.clone(), classes: width as usize },
+            Reference::Retrieval {
+                direction: if yes { RetrievalDirection::ImageToText } else { RetrievalDirection::TextToImage },
+                relevant: vec![reference],
+                candidates: height as usize,
+            },
         ];
-        for rule in [OFFICIAL, M4C, ScorerRule::Textvqa, ScorerRule::Pope, PADDED, ORIGINAL] {
+        let ranked = [ScorerRule::LlavaMed, ScorerRule::ZeroShot, ScorerRule::Retrieval];
+        for rule in [OFFICIAL, M4C, ScorerRule::Textvqa, ScorerRule::Pope, PADDED, ORIGINAL].into_iter().chain(ranked) {
             for reference in &references {
                 let scored = score(&ScorerSpec::new(rule), reference, &text);
                 prop_assert!((0.0..=1.0).contains(&scored.value), "{}", scored.value);

@@ -8,6 +8,7 @@ use super::error::BenchmarkError;
 use super::readers;
 use super::spec::BenchmarkSpec;
 use super::spec_file::BUILT_IN;
+use super::task::Task;
 use super::types::{Conversation, Sample};
 use crate::guard::files::read_text_capped;
 
@@ -23,6 +24,8 @@ pub struct Benchmark {
     pub samples: Vec<Sample>,
     /// The data folder.
     pub data_root: PathBuf,
+    /// What is to be done with the samples, and what all of them share.
+    pub task: Task,
 }
 
 impl Benchmark {
@@ -34,8 +37,8 @@ impl Benchmark {
     pub fn load(name_or_toml_path: &str, data_override: Option<&Path>) -> Result<Self, BenchmarkError> {
         let (spec, beside) = find_spec(name_or_toml_path)?;
         let data_root = find_data(&spec, beside.as_deref(), data_override)?;
-        let samples = readers::read(&spec, &data_root)?;
-        Ok(Self { spec, samples, data_root })
+        let (samples, task) = readers::read(&spec, &data_root)?;
+        Ok(Self { spec, samples, data_root, task })
     }
 
     /// [`samples_sha256`] of all samples.

@@ -9,13 +9,18 @@ mod pattern;
 pub mod predictions;
 mod readers;
 mod spec;
+mod spec_data;
 mod spec_file;
+mod task;
 mod types;
 
 pub use error::BenchmarkError;
 pub use load::{Benchmark, samples_sha256};
-pub use pattern::{ImagePattern, PromptTemplate};
+pub use pattern::{ClassTemplate, ImagePattern, PromptTemplate};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
-pub use types::{Contribution, Contributions, Conversation, Exchange, IMAGE_MARK, MetricSpec, PixelBox, Reference, Sample};
+pub use task::{CandidateSet, ClassSet, Query, Task};
+pub use types::{
+    Contribution, Contributions, Conversation, Exchange, IMAGE_MARK, MetricSpec, PixelBox, Reference, RetrievalDirection, Sample,
+};

@@ -118,6 +118,34 @@ impl PromptTemplate {
     }
 }
 
+/// A text with a hole for a class name, such as `a photo of a {c}.` (CLIP_benchmark) or `a photo of a {}.` (OpenAI's CLIP).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassTemplate {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+impl ClassTemplate {
+    /// Reads a template, which must have `{c}` or `{}`; the error says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let pieces = pieces(text, &["c", ""])?;
+        if holes(&pieces, "c") + holes(&pieces, "") == 0 {
+            return Err(format!("{text:?} says the same of every class; expected {{c}} in it"));
+        }
+        Ok(Self { text: text.to_owned(), pieces })
+    }
+
+    /// The template as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text for one class.
+    pub fn render(&self, class_name: &str) -> String {
+        fill(&self.pieces, |_| class_name.to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +168,16 @@ mod tests {
             ("{image_id}}", "without"),
         ] {
             let message = ImagePattern::parse(text, "image_id").unwrap_err();
+            assert!(message.contains(reason), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_class_template_has_a_hole_for_the_class_and_no_other() {
+        assert_eq!(ClassTemplate::parse("a {c}, a {c}!").unwrap().render("{c}"), "a {c}, a {c}!");
+        assert_eq!(ClassTemplate::parse("itap of a {}.").unwrap().render("red bus"), "itap of a red bus.");
+        for (text, reason) in [("a photo.", "{c}"), ("a {name}", "{name}"), ("a {c", "never closed")] {
+            let message = ClassTemplate::parse(text).unwrap_err();
             assert!(message.contains(reason), "{text}: {message}");
         }
     }

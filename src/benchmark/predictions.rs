@@ -5,9 +5,9 @@
 //! | form | rows | join |
 //! | --- | --- | --- |
 //! | VQA results | JSON array of `{"question_id", "answer"}` | question id |
-//! | LLaVA answers | JSON Lines of `{"question_id", "prompt", "text", …}` | VQAv2 and LLaVA conversations: question id; TextVQA: image id and question; POPE: position; RefCOCO: key or row number from 0 |
+//! | LLaVA answers | JSON Lines of `{"question_id", "prompt", "text", …}` | VQAv2, VQA-RAD, LLaVA conversations: question id; TextVQA: image id and question; POPE: position; RefCOCO: key or row number from 0 |
 //! | POPE answers | JSON Lines of `{"question", "answer"}` | position |
-//! | plain | JSON Lines of `{"key", "text"}` | sample key |
+//! | plain | JSON Lines of `{"key", "text"}`; zero-shot and retrieval: `{"key", "ranking": [labels, best first]}` too | sample key |
 //! | our sample log | JSON Lines of `{"record": {"key", "text", …}, "crc32"}` | sample key; failed samples count as missing |
 //!
 //! POPE numbers its questions alike in each of its files, so answers are aligned by position as the official script does:
@@ -106,9 +106,13 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
         let texts = match benchmark.spec.data.format {
             DataFormat::Textvqa { .. } => join_by_image_and_question(path, benchmark, &rows)?,
             DataFormat::RefcocoMinigpt4 { .. } => join_by_row_number(path, benchmark, &rows)?,
-            DataFormat::Vqav2 { .. } | DataFormat::Pope { .. } | DataFormat::LlavaConversations { .. } => {
-                join_by_id(path, benchmark, &rows, "text")?
-            }
+            // The key of a zero-shot or retrieval sample is no number, so an answer in LLaVA's form names it in full.
+            DataFormat::Vqav2 { .. }
+            | DataFormat::Pope { .. }
+            | DataFormat::LlavaConversations { .. }
+            | DataFormat::VqaRad { .. }
+            | DataFormat::ZeroShot { .. }
+            | DataFormat::Retrieval { .. } => join_by_id(path, benchmark, &rows, "text")?,
         };
         Ok((texts, "LLaVA answers"))
     } else {
@@ -138,7 +142,7 @@ impl<'a> Join<'a> {
     }
 }
 
-/// VQAv2 and LLaVA conversations: the sample key is the question id.
+/// VQAv2, VQA-RAD and LLaVA conversations: the sample key is the question id.
 fn join_by_id<'a>(
     path: &Path,
     benchmark: &'a Benchmark,
@@ -160,7 +164,11 @@ fn join_by_key<'a>(path: &Path, benchmark: &'a Benchmark, rows: &[(usize, &str)]
     for (row, raw) in rows {
         let place = RowPlace { path, row: *row };
         let object = place.object(raw)?;
-        join.insert(&place, "key", &object.field::<String>("key")?, object.field("text")?)?;
+        let text = match object.optional::<Vec<String>>("ranking")? {
+            Some(ranking) if benchmark.spec.compares_embeddings() => ranking.join("\n"),
+            _ => object.field("text")?,
+        };
+        join.insert(&place, "key", &object.field::<String>("key")?, text)?;
     }
     Ok(join.texts)
 }
@@ -178,7 +186,14 @@ fn join_log<'a>(path: &Path, benchmark: &'a Benchmark, rows: &[(usize, &str)]) -
         let record: Box<RawValue> = line.field("record")?;
         let record = place.object(record.get())?;
         if !record.has("failure") {
-            join.insert(&place, "key", &record.field::<String>("key")?, record.field("text")?)?;
+            let text = if benchmark.spec.compares_embeddings() {
+                // Beside the best candidate in `text` the log has the best ones in order.
+                let detail: Box<RawValue> = record.field("detail")?;
+                place.object(detail.get())?.field::<Vec<String>>("ranking")?.join("\n")
+            } else {
+                record.field("text")?
+            };
+            join.insert(&place, "key", &record.field::<String>("key")?, text)?;
         }
     }
     Ok(join.texts)

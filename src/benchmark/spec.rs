@@ -27,6 +27,14 @@ pub struct BenchmarkSpec {
     pub reference_scores: Vec<ReferenceScore>,
 }
 
+impl BenchmarkSpec {
+    /// Whether images and texts are compared by their embeddings (zero-shot classification, retrieval), for which a CLIP
+    /// package is needed; otherwise questions are answered in words, for which a LLaVA package is needed.
+    pub fn compares_embeddings(&self) -> bool {
+        matches!(self.data.format, DataFormat::ZeroShot { .. } | DataFormat::Retrieval { .. })
+    }
+}
+
 /// The data files of a benchmark.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataSpec {
@@ -78,6 +86,39 @@ pub enum DataFormat {
     RefcocoMinigpt4 {
         /// The files.
         splits: Vec<SplitFile>,
+    },
+    /// `[{"qid", "image_name", "question", "answer", "answer_type": "OPEN" | "CLOSED", "phrase_type"}]`, as VQA-RAD is
+    /// released, or `{"id", "image", "answer_type", "conversations"}` as LLaVA-Med keeps it. Hole: `image`.
+    VqaRad {
+        /// The file.
+        questions: String,
+        /// Values of `phrase_type` that belong to the benchmark (the release marks its test split there); empty takes all.
+        phrase_types: Vec<String>,
+        /// Permitted numbers of rows taken; empty permits any.
+        rows: Vec<usize>,
+    },
+    /// Pictures and their classes, told apart by text alone. Hole: `image`.
+    ZeroShot {
+        /// Rows with `image` and either `label` (a class name) or `class_index` (from 0): CSV with a header where the name ends
+        /// in `.csv`, else JSON Lines.
+        labels: String,
+        /// JSON: a list of class names, or an object of such lists (CLIP_benchmark's `en_classnames.json`).
+        class_names: String,
+        /// JSON: a list of templates with `{c}`, or an object of such lists.
+        templates: String,
+        /// Member of the object of class names.
+        set: Option<String>,
+        /// Member of the object of templates, where it is not `set`.
+        template_set: Option<String>,
+        /// Permitted numbers of rows; empty permits any.
+        rows: Vec<usize>,
+    },
+    /// JSON Lines of `{"image", "captions": [texts]}`. Hole: `image`.
+    Retrieval {
+        /// The file.
+        captions: String,
+        /// Permitted numbers of images; empty permits any.
+        rows: Vec<usize>,
     },
 }
 
@@ -133,6 +174,13 @@ pub enum ScorerRule {
         /// Whether a threshold itself counts.
         threshold_rule: ThresholdRule,
     },
+    /// VQA-RAD as LLaVA-Med evaluates it (`run_eval.py` at `b9a98a7`): token recall of open-ended answers, substring accuracy of
+    /// closed-ended ones.
+    LlavaMed,
+    /// The rank of the right class, as CLIP_benchmark's `zeroshot_classification.py` counts it.
+    ZeroShot,
+    /// The rank of the first right candidate, as CLIP_benchmark's `zeroshot_retrieval.py` counts it.
+    Retrieval,
 }
 
 impl ScorerRule {
@@ -143,6 +191,9 @@ impl ScorerRule {
             Self::Vqa { variant: VqaVariant::M4c } => "vqa-m4c/1".to_owned(),
             Self::Pope => "pope-official/1".to_owned(),
             Self::Textvqa => "textvqa-m4c/1".to_owned(),
+            Self::LlavaMed => "llava-med/1".to_owned(),
+            Self::ZeroShot => "zero-shot/1".to_owned(),
+            Self::Retrieval => "retrieval/1".to_owned(),
             Self::Grounding { box_space, threshold_rule } => {
                 let space = match box_space {
                     BoxSpace::PaddedSquare => "padded_square",
@@ -163,6 +214,21 @@ impl ScorerRule {
             Self::Vqa { .. } | Self::Textvqa => &["vqa_accuracy"],
             Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio"],
             Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou"],
+            Self::LlavaMed => {
+                &["open_closed_mean", "open_recall", "closed_accuracy", "open_precision", "open_f1", "open_exact_match"]
+            }
+            Self::ZeroShot => &["acc@1", "acc@5", "mean_per_class_recall"],
+            Self::Retrieval => &[
+                "recall@1",
+                "recall@5",
+                "recall@10",
+                "text_retrieval_recall@1",
+                "text_retrieval_recall@5",
+                "text_retrieval_recall@10",
+                "image_retrieval_recall@1",
+                "image_retrieval_recall@5",
+                "image_retrieval_recall@10",
+            ],
         }
     }
 }

@@ -6,10 +6,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::BenchmarkError;
-use super::pattern::{ImagePattern, PromptTemplate};
-use super::spec::{
-    BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
-};
+use super::pattern::PromptTemplate;
+use super::spec::{BenchmarkSpec, BoxSpace, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
+use super::spec_data::{DataTable, FormatName, data};
 
 /// Longest answer that a benchmark may ask for.
 const MAX_NEW_TOKENS_LIMIT: usize = 4096;
@@ -31,6 +30,9 @@ built_in!(
     "refcoco",
     "refcoco+",
     "refcocog",
+    "vqa_rad",
+    "imagenet_zero_shot",
+    "coco_retrieval",
     "pico-vqa",
     "pico-pope",
     "pico-textvqa",
@@ -45,44 +47,11 @@ struct SpecFile {
     licence: String,
     source: String,
     data: Spanned<DataTable>,
-    prompt: PromptTable,
-    generation: GenerationTable,
+    prompt: Option<Spanned<PromptTable>>,
+    generation: Option<Spanned<GenerationTable>>,
     scorer: Spanned<ScorerTable>,
     #[serde(default)]
     reference_scores: Vec<Spanned<ReferenceScore>>,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum FormatName {
-    Vqav2,
-    Pope,
-    Textvqa,
-    #[serde(rename = "refcoco-minigpt4")]
-    RefcocoMinigpt4,
-    LlavaConversations,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DataTable {
-    root: String,
-    format: FormatName,
-    image: Spanned<String>,
-    questions: Option<Spanned<String>>,
-    annotations: Option<Spanned<String>>,
-    ocr: Option<Spanned<String>>,
-    rows: Option<Spanned<Vec<usize>>>,
-    splits: Option<Spanned<Vec<SplitTable>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SplitTable {
-    name: String,
-    file: String,
-    #[serde(default)]
-    rows: Vec<usize>,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +74,9 @@ enum ScorerKind {
     Pope,
     Textvqa,
     Grounding,
+    LlavaMed,
+    ZeroShot,
+    Retrieval,
 }
 
 #[derive(Deserialize)]
@@ -118,13 +90,13 @@ struct ScorerTable {
 }
 
 /// Turns what is wrong at a place into an error that names line and column.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
 impl Place<'_> {
-    fn error<T>(&self, at: &Spanned<T>, message: impl std::fmt::Display) -> BenchmarkError {
+    pub(super) fn error<T>(&self, at: &Spanned<T>, message: impl std::fmt::Display) -> BenchmarkError {
         let before = self.text.get(..at.span().start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -132,12 +104,18 @@ impl Place<'_> {
     }
 
     /// A field that the format or kind must have.
-    fn needed<T, U>(&self, field: Option<Spanned<T>>, name: &str, owner: &str, table: &Spanned<U>) -> Result<T, BenchmarkError> {
+    pub(super) fn needed<T, U>(
+        &self,
+        field: Option<Spanned<T>>,
+        name: &str,
+        owner: &str,
+        table: &Spanned<U>,
+    ) -> Result<T, BenchmarkError> {
         field.map(Spanned::into_inner).ok_or_else(|| self.error(table, format_args!("{owner} needs the field `{name}`")))
     }
 
     /// A field that the format or kind must not have.
-    fn unused<T>(&self, field: &Option<Spanned<T>>, name: &str, owner: &str) -> Result<(), BenchmarkError> {
+    pub(super) fn unused<T>(&self, field: &Option<Spanned<T>>, name: &str, owner: &str) -> Result<(), BenchmarkError> {
         match field {
             Some(value) => Err(self.error(value, format_args!("the field `{name}` has no use with {owner}"))),
             None => Ok(()),
@@ -164,18 +142,7 @@ impl BenchmarkSpec {
             return Err(place.error(&file.name, message));
         }
         let format = file.data.get_ref().format;
-        let (hole, allowed): (&str, &[&str]) = match format {
-            FormatName::Vqav2 => ("image_id", &["question"]),
-            FormatName::Pope | FormatName::RefcocoMinigpt4 | FormatName::LlavaConversations => ("image", &["question"]),
-            FormatName::Textvqa => ("image_id", &["question", "ocr_tokens"]),
-        };
-        let prompt = PromptTemplate::parse(file.prompt.template.get_ref(), allowed)
-            .map_err(|message| place.error(&file.prompt.template, message))?;
-        let max_new_tokens = *file.generation.max_new_tokens.get_ref();
-        if !(1..=MAX_NEW_TOKENS_LIMIT).contains(&max_new_tokens) {
-            let message = format!("expected 1 to {MAX_NEW_TOKENS_LIMIT} new tokens, found {max_new_tokens}");
-            return Err(place.error(&file.generation.max_new_tokens, message));
-        }
+        let (prompt, prompt_source, max_new_tokens) = asking(&place, format, file.prompt, file.generation, &file.data)?;
         let scorer = scorer(&place, format, file.scorer)?;
         for score in &file.reference_scores {
             let metric = &score.get_ref().metric;
@@ -188,9 +155,9 @@ impl BenchmarkSpec {
             title: file.title,
             licence: file.licence,
             source: file.source,
-            data: data(&place, hole, file.data)?,
+            data: data(&place, file.data)?,
             prompt,
-            prompt_source: file.prompt.source,
+            prompt_source,
             max_new_tokens,
             scorer,
             reference_scores: file.reference_scores.into_iter().map(Spanned::into_inner).collect(),
@@ -198,81 +165,37 @@ impl BenchmarkSpec {
     }
 }
 
+/// The user's turn, where its text comes from, and the longest answer. Formats whose images and texts are only compared ask
+/// nothing.
+fn asking(
+    place: &Place<'_>,
+    format: FormatName,
+    prompt: Option<Spanned<PromptTable>>,
+    generation: Option<Spanned<GenerationTable>>,
+    data: &Spanned<DataTable>,
+) -> Result<(PromptTemplate, String, usize), BenchmarkError> {
+    let owner = format.owner();
+    if format.compares_embeddings() {
+        place.unused(&prompt, "prompt", owner)?;
+        place.unused(&generation, "generation", owner)?;
+        let template = PromptTemplate::parse("{question}", &["question"]).map_err(|message| place.error(data, message))?;
+        return Ok((template, String::new(), 0));
+    }
+    let PromptTable { template, source } = place.needed(prompt, "prompt", owner, data)?;
+    let GenerationTable { max_new_tokens } = place.needed(generation, "generation", owner, data)?;
+    let parsed =
+        PromptTemplate::parse(template.get_ref(), format.prompt_holes()).map_err(|message| place.error(&template, message))?;
+    if !(1..=MAX_NEW_TOKENS_LIMIT).contains(max_new_tokens.get_ref()) {
+        let message = format!("expected 1 to {MAX_NEW_TOKENS_LIMIT} new tokens, found {}", max_new_tokens.get_ref());
+        return Err(place.error(&max_new_tokens, message));
+    }
+    Ok((parsed, source, max_new_tokens.into_inner()))
+}
+
 /// A name is also a folder name in the output of a run.
 fn is_plain_name(name: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._+-".contains(&byte);
     name.len() <= 64 && name.bytes().all(good) && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
-}
-
-fn data(place: &Place<'_>, hole: &str, table: Spanned<DataTable>) -> Result<DataSpec, BenchmarkError> {
-    // Fields are taken out one by one below; the table's place is still needed for what is missing.
-    let span = Spanned::new(table.span(), ());
-    let DataTable { root, format, image, questions, annotations, ocr, rows, splits } = table.into_inner();
-    let image = ImagePattern::parse(image.get_ref(), hole).map_err(|message| place.error(&image, message))?;
-    let owner = match format {
-        FormatName::Vqav2 => "the format `vqav2`",
-        FormatName::Pope => "the format `pope`",
-        FormatName::Textvqa => "the format `textvqa`",
-        FormatName::RefcocoMinigpt4 => "the format `refcoco-minigpt4`",
-        FormatName::LlavaConversations => "the format `llava-conversations`",
-    };
-    if matches!(format, FormatName::Pope | FormatName::RefcocoMinigpt4) {
-        place.unused(&annotations, "annotations", owner)?;
-        place.unused(&rows, "rows", owner)?;
-    } else {
-        place.unused(&splits, "splits", owner)?;
-    }
-    if !matches!(format, FormatName::Vqav2 | FormatName::LlavaConversations) {
-        place.unused(&questions, "questions", owner)?;
-    }
-    if format == FormatName::LlavaConversations {
-        place.unused(&annotations, "annotations", owner)?;
-    }
-    if format != FormatName::Textvqa {
-        place.unused(&ocr, "ocr", owner)?;
-    }
-    let rows = rows.map(Spanned::into_inner).unwrap_or_default();
-    let format = match format {
-        FormatName::Vqav2 => DataFormat::Vqav2 {
-            questions: place.needed(questions, "questions", owner, &span)?,
-            annotations: place.needed(annotations, "annotations", owner, &span)?,
-            rows,
-        },
-        FormatName::Textvqa => DataFormat::Textvqa {
-            annotations: place.needed(annotations, "annotations", owner, &span)?,
-            ocr: ocr.map(Spanned::into_inner),
-            rows,
-        },
-        FormatName::LlavaConversations => {
-            DataFormat::LlavaConversations { questions: place.needed(questions, "questions", owner, &span)?, rows }
-        }
-        FormatName::Pope => DataFormat::Pope { splits: split_files(place, splits, owner, &span)? },
-        FormatName::RefcocoMinigpt4 => DataFormat::RefcocoMinigpt4 { splits: split_files(place, splits, owner, &span)? },
-    };
-    Ok(DataSpec { root, format, image })
-}
-
-fn split_files(
-    place: &Place<'_>,
-    splits: Option<Spanned<Vec<SplitTable>>>,
-    owner: &str,
-    table: &Spanned<()>,
-) -> Result<Vec<SplitFile>, BenchmarkError> {
-    let at = splits.as_ref().map(|splits| Spanned::new(splits.span(), ()));
-    let splits = place.needed(splits, "splits", owner, table)?;
-    let at = at.as_ref().unwrap_or(table);
-    if splits.is_empty() {
-        return Err(place.error(at, "expected at least one split"));
-    }
-    for (index, split) in splits.iter().enumerate() {
-        if split.name.is_empty() || split.name.contains('/') {
-            return Err(place.error(at, format_args!("{:?} is no name for a split", split.name)));
-        }
-        if splits.iter().take(index).any(|earlier| earlier.name == split.name) {
-            return Err(place.error(at, format_args!("two splits are called {:?}", split.name)));
-        }
-    }
-    Ok(splits.into_iter().map(|SplitTable { name, file, rows }| SplitFile { name, file, rows }).collect())
 }
 
 fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) -> Result<ScorerSpec, BenchmarkError> {
@@ -283,6 +206,9 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::Pope => "the scorer `pope`",
         ScorerKind::Textvqa => "the scorer `textvqa`",
         ScorerKind::Grounding => "the scorer `grounding`",
+        ScorerKind::LlavaMed => "the scorer `llava-med`",
+        ScorerKind::ZeroShot => "the scorer `zero-shot`",
+        ScorerKind::Retrieval => "the scorer `retrieval`",
     };
     let fits = match format {
         FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
@@ -290,6 +216,9 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         }
         FormatName::Pope => *kind.get_ref() == ScorerKind::Pope,
         FormatName::RefcocoMinigpt4 => *kind.get_ref() == ScorerKind::Grounding,
+        FormatName::VqaRad => *kind.get_ref() == ScorerKind::LlavaMed,
+        FormatName::ZeroShot => *kind.get_ref() == ScorerKind::ZeroShot,
+        FormatName::Retrieval => *kind.get_ref() == ScorerKind::Retrieval,
     };
     if !fits {
         return Err(place.error(&kind, format_args!("{owner} cannot score data of this format")));
@@ -305,6 +234,9 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::Vqa => ScorerRule::Vqa { variant: place.needed(variant, "variant", owner, &span)? },
         ScorerKind::Pope => ScorerRule::Pope,
         ScorerKind::Textvqa => ScorerRule::Textvqa,
+        ScorerKind::LlavaMed => ScorerRule::LlavaMed,
+        ScorerKind::ZeroShot => ScorerRule::ZeroShot,
+        ScorerKind::Retrieval => ScorerRule::Retrieval,
         ScorerKind::Grounding => ScorerRule::Grounding {
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,

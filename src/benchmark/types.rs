@@ -41,6 +41,49 @@ pub enum Reference {
         /// Image height in pixels.
         height: u32,
     },
+    /// The answer to an open-ended or a closed-ended question (VQA-RAD).
+    OpenOrClosed {
+        /// The answer as the file gives it.
+        answer: String,
+        /// True for an open-ended question, false for one of a few choices.
+        open: bool,
+    },
+    /// The class of a picture (zero-shot classification).
+    Class {
+        /// Its label, one of [`ClassSet::labels`](super::ClassSet::labels).
+        label: String,
+        /// Number of classes that it is told from.
+        classes: usize,
+    },
+    /// The right candidates of a retrieval query.
+    Retrieval {
+        /// What is looked for.
+        direction: RetrievalDirection,
+        /// Labels of all right candidates.
+        relevant: Vec<String>,
+        /// Number of candidates.
+        candidates: usize,
+    },
+}
+
+/// What a retrieval query looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetrievalDirection {
+    /// The captions of an image (`text_retrieval` of CLIP_benchmark).
+    ImageToText,
+    /// The image of a caption (`image_retrieval` of CLIP_benchmark).
+    TextToImage,
+}
+
+impl RetrievalDirection {
+    /// The name used as a category: `image-to-text` or `text-to-image`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ImageToText => "image-to-text",
+            Self::TextToImage => "text-to-image",
+        }
+    }
 }
 
 /// What stands for an image in a data file's texts, as LLaVA writes it.

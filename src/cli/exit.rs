@@ -117,6 +117,7 @@ exit_for! {
         crate::run::RunError::Engine(error) => engine_exit(error),
         crate::run::RunError::NothingSelected { .. } => Exit::NothingSelected,
         crate::run::RunError::Parity { .. } => Exit::Rejected,
+        crate::run::RunError::Embedding(_) => Exit::TooManyFailures,
         _ => Exit::Internal,
     },
     crate::store::StoreError => |_| Exit::IncompleteRun,

@@ -10,13 +10,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::exit::Exit;
 use super::models::Models;
 use super::{Globals, VerbResult, terminal};
-use crate::export::{ExportOptions, ExportProgress, export};
-use crate::package::AspectMode;
+use crate::export::{ExportOptions, ExportProgress, export, export_clip, is_clip_checkpoint};
+use crate::package::{AspectMode, ClipPackage};
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// Checkpoint folder, Hugging Face or original LLaVA format; or hf://org/name[@revision] of the local cache
+    /// Checkpoint: LLaVA in Hugging Face or original format, or CLIP itself in Hugging Face format; a folder, or
+    /// hf://org/name[@revision] of the local cache
     checkpoint: PathBuf,
     /// Package folder; may be the checkpoint folder itself
     #[arg(short, long, value_name = "PACKAGE")]
@@ -62,7 +63,7 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
     let models = Models::new(named.into_iter().flatten().map(PathBuf::as_path), arguments.download, globals.no_progress)?;
     let folder = |model: Option<PathBuf>| model.map(|model| models.folder(&model)).transpose();
     let progress = (!globals.no_progress).then(export_reporter);
-    let package = export(&ExportOptions {
+    let options = ExportOptions {
         checkpoint: models.folder(&arguments.checkpoint)?,
         output: arguments.output,
         base: folder(arguments.base)?,
@@ -75,7 +76,11 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
         conversation: arguments.conversation,
         force: arguments.force,
         progress,
-    })?;
+    };
+    if is_clip_checkpoint(&options.checkpoint)? {
+        return report_clip(&export_clip(&options)?, arguments.json, started);
+    }
+    let package = export(&options)?;
     if arguments.json {
         terminal::print_json(&package.manifest)?;
     } else {
@@ -92,6 +97,28 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
             started.elapsed().as_secs_f64()
         ))?;
     }
+    Ok(Exit::Success)
+}
+
+/// Says what became of a CLIP checkpoint.
+fn report_clip(package: &ClipPackage, json: bool, started: Instant) -> VerbResult {
+    let manifest = &package.manifest;
+    if json {
+        terminal::print_json(manifest)?;
+        return Ok(Exit::Success);
+    }
+    terminal::print(&format!(
+        "{}: {} (clip), vision {} px, {} layers × {}, text {} layers × {}, embeddings of {}, in {:.1} s",
+        package.root.display(),
+        manifest.name,
+        manifest.vision.image_size,
+        manifest.vision.layers,
+        manifest.vision.hidden_size,
+        manifest.text.layers,
+        manifest.text.hidden_size,
+        manifest.projection_size,
+        started.elapsed().as_secs_f64()
+    ))?;
     Ok(Exit::Success)
 }
 

@@ -6,6 +6,9 @@
 
 mod ask;
 mod benchmarks;
+mod classify;
+mod clip;
+mod clip_package;
 mod clock;
 mod compare;
 mod conversation;
@@ -69,10 +72,12 @@ enum Verb {
     Compare(compare::CompareArguments),
     /// Write index.html, report.md, results.json and results.csv for runs
     Report(report::ReportArguments),
-    /// Turn a LLaVA checkpoint into a package of three ONNX graphs
+    /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
     Ask(ask::AskArguments),
+    /// Ask a CLIP package which of some labels fits an image
+    Classify(classify::ClassifyArguments),
     /// Score predictions that were made elsewhere; no model needed
     Score(score::ScoreArguments),
     /// Inspect or verify a package
@@ -101,6 +106,7 @@ pub fn main() -> ExitCode {
         Verb::Report(arguments) => report::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
+        Verb::Classify(arguments) => classify::run(arguments, &globals),
         Verb::Score(arguments) => score::run(arguments),
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),

@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::{Globals, VerbResult, model, terminal};
+use super::{Globals, VerbResult, clip_package, model, shipped, terminal};
 use crate::engine::Scheduling;
 use crate::guard::escape;
-use crate::package::Manifest;
+use crate::package::{Manifest, PackageKind};
 use crate::run::{VerifyReport, verify_package};
 
 /// Verbs about packages.
@@ -67,6 +67,10 @@ pub fn run(verb: PackageVerb, globals: &Globals) -> VerbResult {
 }
 
 fn inspect(arguments: &InspectArguments) -> VerbResult {
+    let root = shipped::package_path(&arguments.package);
+    if PackageKind::of(&root)? == PackageKind::Clip {
+        return clip_package::inspect(&root, arguments.hashes, arguments.json);
+    }
     let package = model::open(&arguments.package, arguments.variant.as_deref())?;
     if arguments.hashes {
         package.verify_hashes()?;
@@ -143,6 +147,10 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
 }
 
 fn verify(arguments: &VerifyArguments, globals: &Globals) -> VerbResult {
+    let root = shipped::package_path(&arguments.package);
+    if PackageKind::of(&root)? == PackageKind::Clip {
+        return clip_package::verify(&root, arguments.json, globals);
+    }
     let mut model = model::load(&arguments.package, arguments.variant.as_deref(), globals, Scheduling::PackedTree)?;
     let report = verify_package(&model.package, &model.prompter, &mut model.engine)?;
     if arguments.json {

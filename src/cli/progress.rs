@@ -35,6 +35,15 @@ impl RunProgress {
 }
 
 impl Progress for RunProgress {
+    fn texts(&mut self, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("texts {done}/{total}"));
+        } else if !self.quiet && self.last_line.elapsed() >= LINE_INTERVAL {
+            self.last_line = Instant::now();
+            eprintln!("{}: embedding texts, {done}/{total}", self.label);
+        }
+    }
+
     fn update(&mut self, update: &ProgressUpdate) {
         let score = if update.answered > 0 {
             format!("score {:.1} %", 100.0 * update.score_sum / update.answered as f64)

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure};
 use super::progress::RunProgress;
-use super::{Globals, VerbResult, clock, model, terminal};
+use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Benchmark, samples_sha256};
 use crate::compare;
 use crate::engine::Scheduling;
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
-use crate::package::Package;
+use crate::package::{ClipPackage, Package, PackageKind};
 use crate::run::{Conductor, Outcome, Plan};
 use crate::store::{BenchmarkIdentity, Environment, Run, RunHeader, RunSettings, RunWriter};
 
@@ -186,6 +186,11 @@ impl StopSignal {
         Ok(Self { stop, signal })
     }
 
+    /// Set once a signal came.
+    pub(super) fn flag(&self) -> &AtomicBool {
+        &self.stop
+    }
+
     /// The exit code of an interrupted run, or `None`.
     pub fn exit(&self) -> Option<Exit> {
         if !self.stop.load(Ordering::Relaxed) {
@@ -201,9 +206,22 @@ impl StopSignal {
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
     let benchmarks =
         suite.benchmarks.iter().map(|name| Benchmark::load(name, suite.data.as_deref())).collect::<Result<Vec<_>, _>>()?;
-    let packages = open_packages(suite)?;
+    let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
     for package in packages {
+        let package = match package {
+            Opened::Llava(package) => *package,
+            Opened::Clip(package) => {
+                let mut model = clip::load_opened(*package, globals)?;
+                for benchmark in &benchmarks {
+                    if stop.exit().is_some() {
+                        return Ok(runs);
+                    }
+                    runs.push(clip::run_one(suite, globals, &mut model, benchmark, stop)?);
+                }
+                continue;
+            }
+        };
         let mut model = model::load_opened(package, globals, suite.scheduling)?;
         for benchmark in &benchmarks {
             if stop.exit().is_some() {
@@ -215,14 +233,28 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
     Ok(runs)
 }
 
+/// An open package of either kind.
+enum Opened {
+    Llava(Box<Package>),
+    Clip(Box<ClipPackage>),
+}
+
 /// Opens all packages before any is run. Two of the same name would share a run directory and are refused.
-fn open_packages(suite: &Suite) -> Result<Vec<Package>, Failure> {
+fn open_packages(suite: &Suite, kinds: &[PackageKind]) -> Result<Vec<Opened>, Failure> {
     let mut packages = Vec::with_capacity(suite.models.len());
     let mut seen = std::collections::HashMap::new();
-    for given in &suite.models {
-        let package = model::open(given, suite.variant.as_deref())?;
-        if let Some(other) = seen.insert(package.manifest.name.clone(), given) {
-            let name = package.manifest.name;
+    for (given, kind) in suite.models.iter().zip(kinds) {
+        let (name, package) = match kind {
+            PackageKind::Llava => {
+                let package = model::open(given, suite.variant.as_deref())?;
+                (package.manifest.name.clone(), Opened::Llava(Box::new(package)))
+            }
+            PackageKind::Clip => {
+                let package = ClipPackage::open(&super::shipped::package_path(given))?;
+                (package.manifest.name.clone(), Opened::Clip(Box::new(package)))
+            }
+        };
+        if let Some(other) = seen.insert(name.clone(), given) {
             let error = anyhow!(
                 "{} and {} are both named {name:?}; export one of them with another --name",
                 other.display(),
@@ -249,16 +281,7 @@ fn run_one(
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
         model: model::identity(&model.package),
-        benchmark: BenchmarkIdentity {
-            name: benchmark.spec.name.clone(),
-            title: benchmark.spec.title.clone(),
-            scorer: benchmark.spec.scorer.identity(),
-            samples_sha256: samples_sha256(plan.sample_indices().map(|index| &benchmark.samples[index])),
-            samples: plan.samples(),
-            samples_available: benchmark.samples.len(),
-            data_root: benchmark.data_root.to_string_lossy().into_owned(),
-            metrics: crate::score::metrics(&benchmark.spec.scorer),
-        },
+        benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {
             max_new_tokens,
             provider: "cpu".to_owned(),
@@ -289,8 +312,22 @@ fn run_one(
     Ok(run)
 }
 
+/// The benchmark, as a run records it.
+pub(super) fn benchmark_identity(benchmark: &Benchmark, plan: &Plan) -> BenchmarkIdentity {
+    BenchmarkIdentity {
+        name: benchmark.spec.name.clone(),
+        title: benchmark.spec.title.clone(),
+        scorer: benchmark.spec.scorer.identity(),
+        samples_sha256: samples_sha256(plan.sample_indices().map(|index| &benchmark.samples[index])),
+        samples: plan.samples(),
+        samples_available: benchmark.samples.len(),
+        data_root: benchmark.data_root.to_string_lossy().into_owned(),
+        metrics: crate::score::metrics(&benchmark.spec.scorer),
+    }
+}
+
 /// The machine and libraries, as a run records them.
-fn environment(runtime: &RuntimeInfo) -> Environment {
+pub(super) fn environment(runtime: &RuntimeInfo) -> Environment {
     let machine = Machine::look();
     Environment {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),

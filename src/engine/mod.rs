@@ -5,6 +5,7 @@
 //! script. It must not know benchmarks, scorers, tokenizers or image files: it takes pixel tensors and token segments, and
 //! gives token ids and timings.
 
+mod clip;
 mod decoder;
 mod embedding;
 mod foreign;
@@ -21,6 +22,7 @@ mod tree;
 mod types;
 mod vision;
 
+pub use clip::{ClipEncoder, normalise};
 pub use loaded::LoadedEngine;
 pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};

@@ -205,7 +205,7 @@ impl CheckpointTensors {
         self.shards.get(found.shard).map(|shard| shard.path.clone()).unwrap_or_default()
     }
 
-    fn check_tensor(&self, found: &FoundTensor, expected: &[usize]) -> Result<(), ExportError> {
+    pub(super) fn check_tensor(&self, found: &FoundTensor, expected: &[usize]) -> Result<(), ExportError> {
         let entry = &found.entry;
         if entry.shape != expected {
             return Err(ExportError::Shape {

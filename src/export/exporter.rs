@@ -192,7 +192,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
 }
 
 /// The given name, or the output folder's.
-fn package_name(options: &ExportOptions) -> Result<String, ExportError> {
+pub(super) fn package_name(options: &ExportOptions) -> Result<String, ExportError> {
     let name = match &options.name {
         Some(name) => name.clone(),
         None => {
@@ -216,7 +216,7 @@ fn package_name(options: &ExportOptions) -> Result<String, ExportError> {
 }
 
 /// A checkpoint whose own file has the name of a file that the export writes cannot share a folder with it.
-fn refuse_own_files(checked: &CheckedTensors, checkpoint: &Path) -> Result<(), ExportError> {
+pub(super) fn refuse_own_files(checked: &CheckedTensors, checkpoint: &Path) -> Result<(), ExportError> {
     match checked.shards.iter().find(|shard| shard.package_name == WEIGHTS_FILE) {
         None => Ok(()),
         Some(_) => Err(ExportError::Unsupported {

@@ -56,7 +56,19 @@ pub(super) fn read(
     let format = SourceFormat::HuggingFace;
     let tensors = CheckpointTensors::read(files, format)?;
     let (root, files) = (files.config_folder().to_path_buf(), files.clone());
-    Ok(Checkpoint { root, files, format, model_type, version, config, text_config, architecture, tiling, tensors, vision_tower: None })
+    Ok(Checkpoint {
+        root,
+        files,
+        format,
+        model_type,
+        version,
+        config,
+        text_config,
+        architecture,
+        tiling,
+        tensors,
+        vision_tower: None,
+    })
 }
 
 fn vision(config: &Config, class: Class) -> Result<VisionArchitecture, ExportError> {

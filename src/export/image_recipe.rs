@@ -11,9 +11,9 @@ use super::vision_architecture::VisionFamily;
 use crate::package::{AspectMode, ImageRecipe, Resample, ResizeRule, SourceFormat, Tiling};
 
 /// Mean of the images that CLIP was trained on, `OPENAI_CLIP_MEAN` of transformers.
-const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
+pub(super) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 /// Standard deviation of the images that CLIP was trained on, `OPENAI_CLIP_STD` of transformers.
-const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
+pub(super) const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 
 /// Mean and standard deviation of `SiglipImageProcessor`, `IMAGENET_STANDARD_MEAN` of transformers.
 const SIGLIP_MEAN_AND_STD: [f64; 3] = [0.5; 3];
@@ -217,7 +217,7 @@ fn check_tiling(
 }
 
 /// The processor's configuration: transformers 5 nests it in `processor_config.json`.
-fn processor_config(folder: &std::path::Path) -> Result<Option<(Config, String)>, ExportError> {
+pub(super) fn processor_config(folder: &std::path::Path) -> Result<Option<(Config, String)>, ExportError> {
     if let Some(processor) = Config::read_if_present(folder, "processor_config.json")?
         && let Some(nested) = processor.object("image_processor")?
     {
@@ -227,7 +227,7 @@ fn processor_config(folder: &std::path::Path) -> Result<Option<(Config, String)>
     Ok(config.map(|config| (config, "preprocessor_config.json".to_owned())))
 }
 
-fn resize_rule(config: &Config, absent: ResizeRule) -> Result<ResizeRule, ExportError> {
+pub(super) fn resize_rule(config: &Config, absent: ResizeRule) -> Result<ResizeRule, ExportError> {
     let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     let size = match config.get("size") {
         None => return Ok(absent),
@@ -246,7 +246,7 @@ fn resize_rule(config: &Config, absent: ResizeRule) -> Result<ResizeRule, Export
     Ok(ResizeRule::Exact { height: narrow(size.positive("height", 1)?), width: narrow(size.positive("width", 1)?) })
 }
 
-fn crop_size(config: &Config, default: usize) -> Result<[u32; 2], ExportError> {
+pub(super) fn crop_size(config: &Config, default: usize) -> Result<[u32; 2], ExportError> {
     let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     let Some(Value::Object(_)) = config.get("crop_size") else {
         return Ok([narrow(config.positive("crop_size", default)?); 2]);
@@ -258,7 +258,7 @@ fn crop_size(config: &Config, default: usize) -> Result<[u32; 2], ExportError> {
     Ok([narrow(size.positive("height", default)?), narrow(size.positive("width", default)?)])
 }
 
-fn resample(config: &Config) -> Result<Resample, ExportError> {
+pub(super) fn resample(config: &Config) -> Result<Resample, ExportError> {
     match config.size("resample")?.unwrap_or(3) {
         0 => Ok(Resample::Nearest),
         1 => Ok(Resample::Lanczos),
@@ -268,7 +268,7 @@ fn resample(config: &Config) -> Result<Resample, ExportError> {
     }
 }
 
-fn triple(config: &Config, key: &str) -> Result<Option<[f64; 3]>, ExportError> {
+pub(super) fn triple(config: &Config, key: &str) -> Result<Option<[f64; 3]>, ExportError> {
     let Some(value) = config.get(key) else { return Ok(None) };
     let numbers: Option<Vec<f64>> = value.as_array().map(|list| list.iter().filter_map(Value::as_f64).collect());
     match numbers.as_deref() {
@@ -278,7 +278,7 @@ fn triple(config: &Config, key: &str) -> Result<Option<[f64; 3]>, ExportError> {
 }
 
 /// The tower takes one size, so the recipe must end in it.
-fn check_final_size(config: &Config, recipe: &ImageRecipe, image_size: usize) -> Result<(), ExportError> {
+pub(super) fn check_final_size(config: &Config, recipe: &ImageRecipe, image_size: usize) -> Result<(), ExportError> {
     let wanted = u32::try_from(image_size).unwrap_or(u32::MAX);
     let supported = format!("a recipe that ends in {wanted} x {wanted}, the tower's image_size");
     match (recipe.centre_crop, recipe.resize) {

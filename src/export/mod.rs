@@ -1,5 +1,5 @@
-//! The export room: checkpoint readers and graph builders, which make a model package of a LLaVA checkpoint without
-//! tracing and without Python; also adopting packages that other programs wrote, whose manifest is derived from their
+//! The export room: checkpoint readers and graph builders, which make a model package of a LLaVA or CLIP checkpoint
+//! without tracing and without Python; also adopting packages that other programs wrote, whose manifest is derived from their
 //! configuration by the same rules.
 //!
 //! It must not run models: it reads configuration and tensor headers, and writes graphs that point at weights.
@@ -7,6 +7,7 @@
 mod adopt;
 mod architecture;
 mod checkpoint;
+mod clip;
 mod config;
 mod error;
 mod exporter;
@@ -17,25 +18,26 @@ mod hugging_face;
 mod image_recipe;
 mod language_architecture;
 mod llama;
-mod original;
 mod lora;
 mod merging;
 mod numbers;
+mod original;
 mod output;
 mod projector;
 mod prompt_recipe;
 mod rotary;
 mod rotary_scaling;
+mod sentencepiece;
 mod supported;
 mod tiling;
-mod sentencepiece;
 mod torch;
 mod vision;
-mod weight_files;
 mod vision_architecture;
+mod weight_files;
 mod weights;
 
 pub use adopt::adopt;
+pub use clip::{export_clip, is_clip_checkpoint};
 pub use error::ExportError;
 pub use exporter::{ExportOptions, ExportProgress, export};
 pub use supported::{SupportedModel, supported};

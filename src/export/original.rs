@@ -82,7 +82,19 @@ pub(super) fn read(
         return Err(config.invalid("hidden_size", &expected));
     }
     let (text_config, root, files) = (config.clone(), root.to_path_buf(), files.clone());
-    Ok(Checkpoint { root, files, format, model_type, version, config, text_config, architecture, tiling, tensors, vision_tower: folder })
+    Ok(Checkpoint {
+        root,
+        files,
+        format,
+        model_type,
+        version,
+        config,
+        text_config,
+        architecture,
+        tiling,
+        tensors,
+        vision_tower: folder,
+    })
 }
 
 /// `mm_projector_type`: `linear`, `mlpNx_gelu` or `identity`.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::ExportError;
-use super::architecture::{EMBEDDING, LlavaArchitecture};
+use super::architecture::{EMBEDDING, LlavaArchitecture, RequiredTensor};
 use super::checkpoint::{CheckedTensors, FoundTensor, Shard};
 use super::numbers::ShardMaps;
 use crate::package::{TensorDtype, TensorLocation};
@@ -52,6 +52,18 @@ pub(super) struct WeightPlan {
 impl WeightPlan {
     /// Decides where every tensor stands. `computed` are tensors that the checkpoint does not have (rotary tables).
     pub fn new(architecture: &LlavaArchitecture, checked: CheckedTensors, computed: Vec<(&str, Vec<usize>, Vec<f32>)>) -> Self {
+        // Rows of an embedding table are looked up outside the graph, which can widen them one by one.
+        let copied = (!architecture.llm.tied).then_some(EMBEDDING);
+        Self::of(architecture.required_tensors(), copied, checked, computed)
+    }
+
+    /// Decides where each of these tensors stands. `copied_name` is one that may stay narrow, as no graph reads it.
+    pub fn of(
+        required: Vec<RequiredTensor>,
+        copied_name: Option<&str>,
+        checked: CheckedTensors,
+        computed: Vec<(&str, Vec<usize>, Vec<f32>)>,
+    ) -> Self {
         let mut plan = Self {
             shards: checked.shards,
             places: BTreeMap::new(),
@@ -60,7 +72,7 @@ impl WeightPlan {
             in_place: BTreeSet::new(),
         };
         let mut copied = None;
-        for required in architecture.required_tensors() {
+        for required in required {
             let Some(found) = checked.tensors.get(&required.name) else { continue };
             let (name, shape, entry) = (required.name, required.shape, &found.entry);
             if entry.dtype == "F32" && found.is_plain() && plan.is_aligned(found) {
@@ -68,7 +80,7 @@ impl WeightPlan {
                 let file = plan.shards.get(found.shard).map(|shard| shard.package_name.clone()).unwrap_or_default();
                 let place = TensorLocation { file, offset: entry.offset, bytes: entry.bytes, dtype: TensorDtype::F32, shape };
                 plan.places.insert(name, place);
-            } else if name == EMBEDDING && !architecture.llm.tied {
+            } else if copied_name == Some(name.as_str()) {
                 // Rows are looked up outside the graph, which can widen them one by one.
                 let dtype = match found.dtype() {
                     "F16" => TensorDtype::F16,
@@ -136,6 +148,11 @@ impl WeightPlan {
     /// Weight files of the checkpoint that the package points into.
     pub fn files_in_place(&self) -> impl Iterator<Item = &Shard> {
         self.in_place.iter().filter_map(|&shard| self.shards.get(shard))
+    }
+
+    /// Whether `weights.safetensors` has any tensor.
+    pub fn writes_any(&self) -> bool {
+        !self.written.is_empty()
     }
 
     /// Length of `weights.safetensors` in bytes.

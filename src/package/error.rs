@@ -31,6 +31,20 @@ pub enum PackageError {
         /// The reason, with line and field.
         reason: String,
     },
+    /// The folder is a package of another kind.
+    #[error("{root} is a {found} package, which {found_does}; here a {expected} package is needed, which {expected_does}")]
+    Kind {
+        /// The folder.
+        root: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What such a package does.
+        found_does: &'static str,
+        /// What is needed.
+        expected: &'static str,
+        /// What such a package does.
+        expected_does: &'static str,
+    },
     /// A field has a value that it may not have.
     #[error("{path}: {field} is {found}, expected {expected}")]
     Field {

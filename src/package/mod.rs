@@ -5,15 +5,20 @@
 //! images, which is arithmetic on a recipe. It must not know ONNX Runtime, pixels or tokenizers: other rooms read the recipes
 //! and act on them.
 
+mod clip;
+mod contents;
 mod error;
 pub mod foreign;
+mod kind;
 mod manifest;
 mod open;
 mod recipe;
 pub mod safetensors;
 mod tiling;
 
+pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
+pub use kind::PackageKind;
 pub use manifest::{
     FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
     StagePrecision, TensorDtype, TensorLocation, VisionStage,

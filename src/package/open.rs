@@ -1,22 +1,21 @@
 //! Opening a package folder. Nothing in it is believed: sizes, names, graph contents and shapes are checked against the
 //! manifest before ONNX Runtime sees a byte.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::contents::{Contents, port};
+use super::kind::PackageKind;
 use super::manifest::{FORMAT, MANIFEST_FILE, Manifest};
 use super::{FileRecord, PackageError, PromptTemplate, TensorLocation};
 use crate::guard::files::{GuardError, contained, read_text_capped};
-use crate::onnx::{Dimension, MICROSOFT_DOMAIN, ModelHeader, TensorPort, inspect_file, proto::data_type};
+use crate::onnx::{Dimension, proto::data_type};
 
 /// Largest manifest; a real one has a few kilobytes.
-const MANIFEST_LIMIT_BYTES: u64 = 1 << 20;
-/// Most files of a package; the largest checkpoints have a few dozen shards.
-const FILE_LIMIT: usize = 4096;
+pub(super) const MANIFEST_LIMIT_BYTES: u64 = 1 << 20;
 
 /// A model package that was checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +40,7 @@ impl Package {
         }
         let text = read_text_capped(&path, MANIFEST_LIMIT_BYTES)?;
         check_format(&path, &text)?;
+        PackageKind::Llava.expect(root, &text)?;
         let manifest = Manifest::from_text(&text)
             .map_err(|error| PackageError::Manifest { path: path.clone(), reason: error.to_string() })?;
         let identity =
@@ -61,7 +61,7 @@ impl Package {
         if !is_plain_name(&package.manifest.name) {
             return Err(package.field("name", format!("{:?}", package.manifest.name), PLAIN_NAME));
         }
-        package.check_files()?;
+        package.contents().check_files()?;
         package.check_sizes()?;
         Ok(package)
     }
@@ -74,40 +74,26 @@ impl Package {
 
     /// Reads every file and compares its SHA-256 with the manifest.
     pub fn verify_hashes(&self) -> Result<(), PackageError> {
-        for record in &self.manifest.files {
-            let path = contained(&self.root, &record.name)?;
-            let found = sha256_of_file(&path)?;
-            if found != record.sha256 {
-                return Err(PackageError::Field {
-                    path,
-                    field: "sha256".to_owned(),
-                    found,
-                    expected: format!("{} as package.toml records", record.sha256),
-                });
-            }
-        }
-        Ok(())
+        self.contents().verify_hashes()
     }
 
     fn field(&self, field: impl Into<String>, found: impl ToString, expected: impl Into<String>) -> PackageError {
-        PackageError::Field {
-            path: self.root.join(MANIFEST_FILE),
-            field: field.into(),
-            found: found.to_string(),
-            expected: expected.into(),
-        }
+        self.contents().field(field, found, expected)
     }
 
     fn record(&self, field: &str, name: &str) -> Result<&FileRecord, PackageError> {
-        let record = self.manifest.files.iter().find(|record| record.name == name);
-        record.ok_or_else(|| self.field(field, format!("{name:?}"), "a file that the list `files` names"))
+        self.contents().record(field, name)
+    }
+
+    fn contents(&self) -> Contents<'_> {
+        Contents { root: &self.root, files: &self.manifest.files }
     }
 
     fn check(&self) -> Result<(), PackageError> {
         if !is_plain_name(&self.manifest.name) {
             return Err(self.field("name", format!("{:?}", self.manifest.name), PLAIN_NAME));
         }
-        self.check_files()?;
+        self.contents().check_files()?;
         self.check_stages()?;
         let embedding = &self.manifest.llm.embedding;
         self.check_tensor("llm.embedding", embedding, &[None, Some(self.manifest.llm.hidden_size)])?;
@@ -120,10 +106,10 @@ impl Package {
         let f32_port = |name: &str, shape: Vec<Dimension>| port(name, data_type::FLOAT, shape);
         let pixels = vec![named("images"), 3.into(), vision.image_size.into(), vision.image_size.into()];
         let features = vec![named("images"), vision.tokens_per_image.into(), vision.hidden_size.into()];
-        self.check_graph(&vision.graph, &[f32_port("pixel_values", pixels)], &[f32_port("features", features)])?;
+        self.contents().check_graph(&vision.graph, &[f32_port("pixel_values", pixels)], &[f32_port("features", features)])?;
         let projector_input = vec![named("images"), named("tokens"), projector.input_size.into()];
         let projector_output = vec![named("images"), named("tokens"), projector.output_size.into()];
-        self.check_graph(
+        self.contents().check_graph(
             &projector.graph,
             &[f32_port("features", projector_input)],
             &[f32_port("image_embeds", projector_output)],
@@ -145,43 +131,7 @@ impl Package {
                 outputs.push(f32_port(&format!("present.{layer}.{part}"), shape));
             }
         }
-        self.check_graph(&llm.graph, &inputs, &outputs)
-    }
-
-    fn check_files(&self) -> Result<(), PackageError> {
-        let files = &self.manifest.files;
-        if files.len() > FILE_LIMIT {
-            return Err(self.field("files", files.len(), format!("at most {FILE_LIMIT}")));
-        }
-        for pair in files.windows(2) {
-            if let [first, second] = pair
-                && first.name >= second.name
-            {
-                return Err(self.field("files", format!("{:?} before {:?}", first.name, second.name), "sorted names, each once"));
-            }
-        }
-        for record in files {
-            let path = contained(&self.root, &record.name)?;
-            let metadata =
-                std::fs::metadata(&path).map_err(|source| PackageError::from(GuardError::Read { path: path.clone(), source }))?;
-            if !metadata.is_file() {
-                return Err(PackageError::Field {
-                    path,
-                    field: "type".to_owned(),
-                    found: "not a file".to_owned(),
-                    expected: "a regular file".to_owned(),
-                });
-            }
-            if metadata.len() != record.bytes {
-                return Err(PackageError::Field {
-                    path,
-                    field: "length".to_owned(),
-                    found: format!("{} bytes", metadata.len()),
-                    expected: format!("{} bytes as package.toml records", record.bytes),
-                });
-            }
-        }
-        Ok(())
+        self.contents().check_graph(&llm.graph, &inputs, &outputs)
     }
 
     /// Sizes that the program computes with, kept in sane ranges, and stages that fit together.
@@ -267,67 +217,6 @@ impl Package {
         }
         Ok(())
     }
-
-    fn check_graph(&self, name: &str, inputs: &[TensorPort], outputs: &[TensorPort]) -> Result<(), PackageError> {
-        let path = self.path(name)?;
-        let header = inspect_file(&path)?;
-        let refuse = |field: String, found: String, expected: String| {
-            Err(PackageError::Field { path: path.clone(), field, found, expected })
-        };
-        for (kind, found, expected) in [("inputs", &header.inputs, inputs), ("outputs", &header.outputs, outputs)] {
-            if found.len() != expected.len() {
-                return refuse(kind.to_owned(), found.len().to_string(), expected.len().to_string());
-            }
-            for (found, expected) in found.iter().zip(expected) {
-                if found.name != expected.name {
-                    return refuse(kind.to_owned(), format!("{:?}", found.name), format!("{:?}", expected.name));
-                }
-                if found.element != expected.element || !same_shape(&found.shape, &expected.shape) {
-                    return refuse(format!("{kind} {:?}", found.name), describe(found), describe(expected));
-                }
-            }
-        }
-        self.check_operators(&path, &header)?;
-        self.check_external(&path, &header)
-    }
-
-    fn check_operators(&self, path: &Path, header: &ModelHeader) -> Result<(), PackageError> {
-        for (domain, version) in &header.opsets {
-            let newest = if domain == MICROSOFT_DOMAIN { 1 } else { 26 };
-            if !(1..=newest).contains(version) {
-                return Err(PackageError::Field {
-                    path: path.to_path_buf(),
-                    field: format!("opset version of domain {domain:?}"),
-                    found: version.to_string(),
-                    expected: format!("1 to {newest}"),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Every external tensor must lie inside a file that the manifest pins. ONNX Runtime would follow any other name.
-    fn check_external(&self, path: &Path, header: &ModelHeader) -> Result<(), PackageError> {
-        let lengths: BTreeMap<&str, u64> =
-            self.manifest.files.iter().map(|record| (record.name.as_str(), record.bytes)).collect();
-        for tensor in &header.external {
-            let refuse = |field: &str, found: String, expected: String| PackageError::Field {
-                path: path.to_path_buf(),
-                field: format!("external_data.{field} of {:?}", tensor.name),
-                found,
-                expected,
-            };
-            let Some(&length) = lengths.get(tensor.file.as_str()) else {
-                let expected = "a file that package.toml lists".to_owned();
-                return Err(refuse("location", format!("{:?}", tensor.file), expected));
-            };
-            if tensor.offset.checked_add(tensor.bytes).is_none_or(|end| end > length) {
-                let found = format!("{} + {}", tensor.offset, tensor.bytes);
-                return Err(refuse("offset", found, format!("inside the {length} bytes of {:?}", tensor.file)));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What [`is_plain_name`] accepts, for messages.
@@ -341,7 +230,7 @@ pub fn is_plain_name(name: &str) -> bool {
 }
 
 /// The format is read before the rest, so that a newer package says so instead of naming an unknown field.
-fn check_format(path: &Path, text: &str) -> Result<(), PackageError> {
+pub(super) fn check_format(path: &Path, text: &str) -> Result<(), PackageError> {
     let table: toml::Table =
         toml::from_str(text).map_err(|error| PackageError::Manifest { path: path.to_path_buf(), reason: error.to_string() })?;
     let found = table.get("format");
@@ -354,38 +243,6 @@ fn check_format(path: &Path, text: &str) -> Result<(), PackageError> {
         found: found.map_or_else(|| "missing".to_owned(), ToString::to_string),
         expected: FORMAT.to_string(),
     })
-}
-
-fn port(name: &str, element: i32, shape: Vec<Dimension>) -> TensorPort {
-    TensorPort { name: name.to_owned(), element, shape }
-}
-
-/// Named dimensions may have any name; known sizes must be equal.
-fn same_shape(found: &[Dimension], expected: &[Dimension]) -> bool {
-    found.len() == expected.len()
-        && found.iter().zip(expected).all(|pair| match pair {
-            (Dimension::Fixed(found), Dimension::Fixed(expected)) => found == expected,
-            (Dimension::Named(_), Dimension::Named(_)) => true,
-            _ => false,
-        })
-}
-
-fn describe(port: &TensorPort) -> String {
-    let element = match port.element {
-        data_type::FLOAT => "f32".to_owned(),
-        data_type::INT32 => "i32".to_owned(),
-        data_type::INT64 => "i64".to_owned(),
-        other => format!("ONNX type {other}"),
-    };
-    let shape: Vec<String> = port
-        .shape
-        .iter()
-        .map(|dimension| match dimension {
-            Dimension::Fixed(size) => size.to_string(),
-            Dimension::Named(name) => name.clone(),
-        })
-        .collect();
-    format!("{element} [{}]", shape.join(", "))
 }
 
 /// SHA-256 of a whole file in lower-case hexadecimal, read in pieces.

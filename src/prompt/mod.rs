@@ -5,6 +5,7 @@
 //! It must not know benchmarks, engines or graphs: it takes questions and gives token pieces.
 
 mod chat_template;
+mod clip_tokenizer;
 mod conversation;
 mod conversation_templates;
 mod error;
@@ -16,6 +17,7 @@ mod template_source;
 mod tokenizer_file;
 mod turn;
 
+pub use clip_tokenizer::ClipTokenizer;
 pub use conversation::{conversation_names, conversation_stop_strings};
 pub use error::PromptError;
 pub use pieces::{MAXIMUM_EXPANDED_TOKENS, Piece, TokenizedPrompt};

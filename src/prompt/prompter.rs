@@ -20,7 +20,7 @@ use crate::package::{Package, PromptRecipe, PromptTemplate, TokenizationMode};
 pub const MAXIMUM_TEXT_BYTES: usize = 256 << 10;
 
 /// Largest `tokenizer.json` that is read; the largest published ones have about 35 MB.
-const MAXIMUM_TOKENIZER_BYTES: u64 = 64 << 20;
+pub(super) const MAXIMUM_TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// Largest file with a chat template that is read: `tokenizer_config.json` also lists added tokens.
 const MAXIMUM_TEMPLATE_FILE_BYTES: u64 = 4 << 20;

@@ -21,6 +21,8 @@ const TEXT_BUDGET_BYTES: usize = 600_000;
 const QUESTION_LIMIT: usize = 600;
 const ANSWER_LIMIT: usize = 600;
 const PROMPT_LIMIT: usize = 1200;
+/// Candidates shown of a ranking.
+const RANKED_SHOWN: usize = 5;
 /// Distinct annotator answers shown.
 const REFERENCES_SHOWN: usize = 10;
 
@@ -276,13 +278,15 @@ fn card(record: &SampleRecord, data_root: &str) -> Card {
 
 fn answer(record: &SampleRecord, package: usize) -> Answer {
     let tokens = format::counted(record.token_ids.len(), "token", "tokens");
-    let facts = format!(
-        "{tokens}, stopped by {}, prompt of {} tokens, first token after {} ms, log-probability {}",
-        if record.stop_reason.is_empty() { format::MISSING } else { &record.stop_reason },
-        format::count(record.prompt_tokens),
-        format::significant(record.timings.ttft_ms),
-        format::number(record.log_probability, 2)
-    );
+    let facts = ranking_facts(record).unwrap_or_else(|| {
+        format!(
+            "{tokens}, stopped by {}, prompt of {} tokens, first token after {} ms, log-probability {}",
+            if record.stop_reason.is_empty() { format::MISSING } else { &record.stop_reason },
+            format::count(record.prompt_tokens),
+            format::significant(record.timings.ttft_ms),
+            format::number(record.log_probability, 2)
+        )
+    });
     Answer {
         package,
         mark: Mark::of(record.score, record.parsed.is_some(), record.failure.is_some()),
@@ -300,6 +304,19 @@ fn answer(record: &SampleRecord, package: usize) -> Answer {
     }
 }
 
+/// The best candidates with their scores, of an answer that was chosen among candidates.
+fn ranking_facts(record: &SampleRecord) -> Option<String> {
+    let labels = record.detail.get("ranking")?.as_array()?.iter().filter_map(serde_json::Value::as_str);
+    let scores = record.detail.get("scores")?.as_array()?.iter().filter_map(serde_json::Value::as_f64);
+    let shown = |(label, score): (&str, f64)| format!("{} {}", escape::shorten(label, 60), format::number(score, 2));
+    let best: Vec<String> = labels.zip(scores).take(RANKED_SHOWN).map(shown).collect();
+    let rank = match record.detail.get("rank").and_then(serde_json::Value::as_u64) {
+        Some(rank) => format!("right one at rank {rank}"),
+        None => "right one not among the best".to_owned(),
+    };
+    Some(format!("{rank}; {}; after {} ms", best.join(", "), format::significant(record.timings.ttft_ms)))
+}
+
 fn shortened_answer(text: &str) -> String {
     let length = text.chars().count();
     if length <= ANSWER_LIMIT {
@@ -313,6 +330,13 @@ fn reference(reference: &Reference) -> (String, Option<Corners>, Option<(u32, u3
     match reference {
         Reference::YesNo { yes } => (if *yes { "yes" } else { "no" }.to_owned(), None, None),
         Reference::Answers { answers } => (annotators(answers), None, None),
+        Reference::OpenOrClosed { answer, open } => {
+            (format!("{} ({})", escape::shorten(answer, 240), if *open { "open-ended" } else { "closed-ended" }), None, None)
+        }
+        Reference::Class { label, classes } => (format!("{} (of {classes} classes)", escape::shorten(label, 120)), None, None),
+        Reference::Retrieval { relevant, candidates, .. } => {
+            (format!("{} (of {candidates} candidates)", annotators(relevant)), None, None)
+        }
         Reference::Region { region, width, height } => {
             let corners = [region.x1, region.y1, region.x2, region.y2];
             let [left, top, right, bottom] = corners.map(|value| format::number(value, 0));

@@ -33,6 +33,9 @@ pub struct ProgressUpdate {
 pub trait Progress: Send {
     /// One more group is stored.
     fn update(&mut self, update: &ProgressUpdate);
+
+    /// So many texts of a CLIP run are embedded, which comes before its first group.
+    fn texts(&mut self, _done: usize, _total: usize) {}
 }
 
 /// How a run ended.
@@ -221,7 +224,7 @@ impl Conductor<'_> {
     }
 }
 
-fn count(state: &mut ProgressUpdate, record: &SampleRecord) {
+pub(super) fn count(state: &mut ProgressUpdate, record: &SampleRecord) {
     state.recorded += 1;
     match record.score {
         Some(score) => {

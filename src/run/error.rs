@@ -23,6 +23,9 @@ pub enum RunError {
         /// Benchmark name.
         benchmark: String,
     },
+    /// Embeddings that cannot be compared.
+    #[error("{0}")]
+    Embedding(String),
     /// The package has no parity fixture, or a broken one.
     #[error("{path}: {message}")]
     Parity {

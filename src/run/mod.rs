@@ -3,19 +3,25 @@
 //!
 //! It must not know ONNX Runtime, tokenizers' internals or file formats: every other room does its own part.
 
+mod clip;
 mod conductor;
 mod error;
 mod images;
 mod loader;
 mod plan;
+mod ranking;
 mod record;
 mod verify;
+mod verify_clip;
 
 #[cfg(test)]
 mod tests;
 
+pub use clip::{ClipConductor, class_embeddings};
 pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, segments};
 pub use error::RunError;
 pub use images::PreparedImages;
 pub use plan::{Plan, PlannedGroup};
+pub use ranking::{LOGIT_FACTOR, best, class_embedding, logits};
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};
+pub use verify_clip::{ClipVerifyReport, verify_clip_package};

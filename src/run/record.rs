@@ -109,6 +109,45 @@ pub(super) fn answered(
     }
 }
 
+/// Candidates in order, the best first, with their scores.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ranking {
+    pub labels: Vec<String>,
+    pub scores: Vec<f32>,
+}
+
+/// A sample whose candidates were ranked, scored. The answer is the best candidate; `detail` has the best ones with their
+/// scores.
+pub(super) fn ranked(
+    benchmark: &Benchmark,
+    sample: &Sample,
+    prompt: &PreparedPrompt,
+    facts: &GroupFacts,
+    ranking: &Ranking,
+) -> SampleRecord {
+    let scored = score::score(&benchmark.spec.scorer, &sample.reference, &ranking.labels.join("\n"));
+    let mut detail = scored.detail;
+    if let Some(detail) = detail.as_object_mut() {
+        detail.insert("ranking".to_owned(), serde_json::json!(ranking.labels));
+        detail.insert("scores".to_owned(), serde_json::json!(ranking.scores.iter().map(four_decimals).collect::<Vec<f64>>()));
+    }
+    SampleRecord {
+        text: ranking.labels.first().cloned().unwrap_or_default(),
+        stop_reason: "ranked".to_owned(),
+        parsed: scored.parsed,
+        score: Some(scored.value),
+        contributions: scored.contributions,
+        detail,
+        timings: SampleTimings { ttft_ms: facts.timings.image_ms + facts.timings.vision_ms, tpot_ms: None, group: facts.timings },
+        ..blank(benchmark, sample, prompt, facts)
+    }
+}
+
+/// Scores for people and for other programs; the order was made of all digits.
+fn four_decimals(score: &f32) -> f64 {
+    (f64::from(*score) * 1e4).round() / 1e4
+}
+
 fn relative(path: &Path, root: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }

@@ -30,12 +30,12 @@ use crate::package::{Package, TensorFile};
 use crate::prompt::Prompter;
 
 /// Name of the fixture inside a package.
-const FIXTURE: &str = "parity.safetensors";
+pub(super) const FIXTURE: &str = "parity.safetensors";
 /// Largest accepted logit error. fp32 graphs of the same weights differ by rounding order only, about 1e-5 on logits of
 /// order 10; 1e-3 is far below any argmax margin that matters and far above that noise.
-const LOGIT_LIMIT: f64 = 1e-3;
+pub(super) const LOGIT_LIMIT: f64 = 1e-3;
 /// Smallest accepted share of pixel values within one grey level: JPEG decoders may round differently.
-const PIXELS_LIMIT: f64 = 0.999;
+pub(super) const PIXELS_LIMIT: f64 = 0.999;
 /// Rounding slack when a difference of exactly one grey level is computed from normalised f32 values.
 const LEVEL_SLACK: f64 = 1e-5;
 
@@ -46,6 +46,22 @@ pub struct StageDifference {
     pub max_absolute: f64,
     /// Euclidean norm of the difference over that of the reference.
     pub relative: f64,
+}
+
+impl StageDifference {
+    /// The difference of two arrays of one shape.
+    pub(super) fn between<D: Dimension>(own: ArrayView<'_, f32, D>, reference: ArrayView<'_, f32, D>) -> Self {
+        let (mut max_absolute, mut squares, mut reference_squares) = (0.0_f64, 0.0, 0.0);
+        for (own, reference) in own.iter().zip(reference.iter()) {
+            let (own, reference) = (f64::from(*own), f64::from(*reference));
+            let difference = (own - reference).abs();
+            // A NaN must show as the worst difference, not vanish in a maximum.
+            max_absolute = if difference.is_nan() { f64::INFINITY } else { max_absolute.max(difference) };
+            squares += difference * difference;
+            reference_squares += reference * reference;
+        }
+        Self { max_absolute, relative: (squares / reference_squares.max(f64::MIN_POSITIVE)).sqrt() }
+    }
 }
 
 /// One case of the fixture.
@@ -227,7 +243,7 @@ fn verify_case(
 }
 
 /// Share of values whose difference is at most one of 255 grey levels. Tensors are `[images, 3, height, width]`.
-fn within_one_level(own: &Array4<f32>, reference: &Array4<f32>, std: Option<[f64; 3]>) -> f64 {
+pub(super) fn within_one_level(own: &Array4<f32>, reference: &Array4<f32>, std: Option<[f64; 3]>) -> f64 {
     let std = std.unwrap_or([1.0; 3]);
     let mut within = 0_usize;
     for ((_, channel, _, _), own) in own
@@ -302,15 +318,6 @@ impl<'a> Fixture<'a> {
                 own.shape()
             )));
         }
-        let (mut max_absolute, mut squares, mut reference_squares) = (0.0_f64, 0.0, 0.0);
-        for (own, reference) in own.iter().zip(reference.iter()) {
-            let (own, reference) = (f64::from(*own), f64::from(*reference));
-            let difference = (own - reference).abs();
-            // A NaN must show as the worst difference, not vanish in a maximum.
-            max_absolute = if difference.is_nan() { f64::INFINITY } else { max_absolute.max(difference) };
-            squares += difference * difference;
-            reference_squares += reference * reference;
-        }
-        Ok(StageDifference { max_absolute, relative: (squares / reference_squares.max(f64::MIN_POSITIVE)).sqrt() })
+        Ok(StageDifference::between(own, reference))
     }
 }

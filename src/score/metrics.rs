@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::grounding::{self, ACCURACIES, MEAN_IOU};
+use super::medical::{self, CLOSED_ACCURACY, OPEN_CLOSED_MEAN, OPEN_EXACT_MATCH, OPEN_F1, OPEN_PRECISION, OPEN_RECALL};
 use super::pope::{self, ACCURACY, F1, PRECISION, RECALL, YES_RATIO};
+use super::ranking::{self, ACCURACY_AT_1, ACCURACY_AT_5, MEAN_PER_CLASS_RECALL, RECALLS};
 use super::types::SampleScore;
 use super::vqa::{self, VQA_ACCURACY};
 use crate::benchmark::{Contribution, MetricSpec, Reference, ScorerRule, ScorerSpec, VqaVariant};
@@ -16,7 +18,8 @@ pub(super) fn mean(value: f64) -> Contribution {
 }
 
 /// Scores one answer by the benchmark's rule. An answer never fails to score: what cannot be understood has `parsed` `None`
-/// and the score that the official rule gives it.
+/// and the score that the official rule gives it. For zero-shot classification and retrieval the text is a ranking: one label
+/// a line, the best first.
 ///
 /// A reference of a kind that the rule cannot use has no contributions and a note in `detail`; specifications that pair a
 /// data format with such a rule are refused when they are read.
@@ -27,6 +30,11 @@ pub fn score(scorer: &ScorerSpec, reference: &Reference, text: &str) -> SampleSc
         (ScorerRule::Pope, Reference::YesNo { yes }) => pope::score(*yes, text),
         (ScorerRule::Grounding { box_space, threshold_rule }, Reference::Region { region, width, height }) => {
             grounding::score(*box_space, *threshold_rule, region, *width, *height, text)
+        }
+        (ScorerRule::LlavaMed, Reference::OpenOrClosed { answer, open }) => medical::score(answer, *open, text),
+        (ScorerRule::ZeroShot, Reference::Class { label, classes }) => ranking::zero_shot(label, *classes, text),
+        (ScorerRule::Retrieval, Reference::Retrieval { direction, relevant, candidates }) => {
+            ranking::retrieval(*direction, relevant, *candidates, text)
         }
         (rule, _) => SampleScore {
             parsed: None,
@@ -57,6 +65,28 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             better(RECALL),
             metric(YES_RATIO, None),
         ],
+        ScorerRule::LlavaMed => vec![
+            // Categories are the open-ended and the closed-ended questions.
+            MetricSpec { mean_over_categories: true, ..better(OPEN_CLOSED_MEAN) },
+            better(OPEN_RECALL),
+            better(CLOSED_ACCURACY),
+            better(OPEN_PRECISION),
+            better(OPEN_F1),
+            better(OPEN_EXACT_MATCH),
+        ],
+        ScorerRule::ZeroShot => vec![
+            better(ACCURACY_AT_1),
+            better(ACCURACY_AT_5),
+            // Categories are the classes.
+            MetricSpec { mean_over_categories: true, ..better(MEAN_PER_CLASS_RECALL) },
+        ],
+        ScorerRule::Retrieval => {
+            // Categories are the two directions.
+            let both = RECALLS.iter().map(|(_, [both, ..])| MetricSpec { mean_over_categories: true, ..better(both) });
+            let text = RECALLS.iter().map(|(_, [_, image_to_text, _])| better(image_to_text));
+            let image = RECALLS.iter().map(|(_, [_, _, text_to_image])| better(text_to_image));
+            both.chain(text).chain(image).collect()
+        }
         ScorerRule::Grounding { .. } => ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU]).map(better).collect(),
     };
     metrics.sort_by_key(|metric| !metric.primary);

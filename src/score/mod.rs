@@ -5,16 +5,19 @@
 
 mod contractions;
 mod grounding;
+mod medical;
 mod metrics;
 mod pope;
 mod python_text;
+mod ranking;
 mod types;
 mod vqa;
 mod vqa_text;
 
 pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
+pub use medical::{WordOverlap, closed_is_right, word_overlap};
 pub use metrics::{metrics, score};
 pub use pope::says_yes;
 pub use types::SampleScore;
 pub use vqa::{m4c_accuracy, official_accuracy};
-pub use vqa_text::{m4c_normalise, official_normalise};
+pub use vqa_text::{m4c_normalise, med_normalise, official_normalise};

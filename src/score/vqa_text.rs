@@ -33,6 +33,13 @@ pub fn m4c_normalise(text: &str) -> String {
     digits_and_articles(&punctuation(&clean, false))
 }
 
+/// The normalisation of LLaVA-Med's evaluation (`glossary.py`, `normalize_word`): punctuation, numbers, articles and
+/// contractions as in the official VQA evaluation, but nothing is trimmed before punctuation is looked at, so that a tab or a
+/// newline beside a mark is no space. (Its last step deletes commas, of which none is left by then.)
+pub fn med_normalise(text: &str) -> String {
+    digits_and_articles(&punctuation(text, comma_between_digits(text)))
+}
+
 /// Whether a comma stands between two digits: one such comma makes the official evaluation delete all punctuation instead
 /// of replacing it by spaces.
 fn comma_between_digits(text: &str) -> bool {

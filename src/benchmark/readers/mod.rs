@@ -4,30 +4,46 @@
 mod llava_conversations;
 mod pope;
 mod refcoco;
+mod retrieval;
 mod rows;
 mod textvqa;
+mod vqa_rad;
 mod vqav2;
+mod zero_shot;
 
 pub(super) use rows::{Id, RowObject, RowPlace, json_array, json_lines, read_text};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::error::BenchmarkError;
 use super::spec::{BenchmarkSpec, DataFormat};
+use super::task::Task;
 use super::types::Sample;
 use crate::guard::files::contained;
 
-/// Reads all samples of a benchmark whose data folder is `root`.
-pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<Vec<Sample>, BenchmarkError> {
+/// Reads all samples of a benchmark whose data folder is `root`, and what they share.
+pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<(Vec<Sample>, Task), BenchmarkError> {
     let mut context = Context { spec, root, images: HashMap::new() };
-    match &spec.data.format {
-        DataFormat::Vqav2 { questions, annotations, rows } => vqav2::read(&mut context, questions, annotations, rows),
-        DataFormat::Pope { splits } => pope::read(&mut context, splits),
-        DataFormat::Textvqa { annotations, ocr, rows } => textvqa::read(&mut context, annotations, ocr.as_deref(), rows),
-        DataFormat::LlavaConversations { questions, rows } => llava_conversations::read(&mut context, questions, rows),
-        DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(&mut context, splits),
-    }
+    let samples = match &spec.data.format {
+        DataFormat::Vqav2 { questions, annotations, rows } => vqav2::read(&mut context, questions, annotations, rows)?,
+        DataFormat::Pope { splits } => pope::read(&mut context, splits)?,
+        DataFormat::Textvqa { annotations, ocr, rows } => textvqa::read(&mut context, annotations, ocr.as_deref(), rows)?,
+        DataFormat::LlavaConversations { questions, rows } => llava_conversations::read(&mut context, questions, rows)?,
+        DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(&mut context, splits)?,
+        DataFormat::VqaRad { questions, phrase_types, rows } => vqa_rad::read(&mut context, questions, phrase_types, rows)?,
+        DataFormat::ZeroShot { .. } => {
+            let (samples, classes) = zero_shot::read(&mut context)?;
+            return Ok((samples, Task::Classify(classes)));
+        }
+        DataFormat::Retrieval { captions, rows } => {
+            let (samples, candidates) = retrieval::read(&mut context, captions, rows)?;
+            return Ok((samples, Task::Retrieve(candidates)));
+        }
+    };
+    Ok((samples, Task::Answer))
 }
 
 /// What every reader needs.
@@ -72,4 +88,14 @@ impl Context<'_> {
         };
         Err(BenchmarkError::File { path: path.to_path_buf(), expected, found: format!("{found} rows") })
     }
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 over texts, each preceded by its length in bytes.
+fn texts_digest<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

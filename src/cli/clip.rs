@@ -1,0 +1,133 @@
+//! CLIP packages: opening them with what their verbs need, and running them on benchmarks.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+
+use super::exit::{Exit, Failure};
+use super::progress::RunProgress;
+use super::run::{StopSignal, Suite, benchmark_identity, environment};
+use super::{Globals, clock, model, shipped};
+use crate::benchmark::Benchmark;
+use crate::compare;
+use crate::engine::{ClipEncoder, Scheduling};
+use crate::package::{ClipPackage, PackageKind, Precision};
+use crate::prompt::ClipTokenizer;
+use crate::run::{ClipConductor, Outcome, Plan};
+use crate::store::{ModelIdentity, Run, RunHeader, RunSettings, RunWriter};
+
+/// A CLIP package that is ready to compare.
+pub struct ClipModel {
+    /// The package.
+    pub package: ClipPackage,
+    /// Its tokenizer.
+    pub tokenizer: ClipTokenizer,
+    /// Its encoders.
+    pub encoder: ClipEncoder,
+}
+
+/// What a run of a CLIP package records as scheduling.
+const SCHEDULING: &str = "embeddings";
+
+/// Opens `given` (a path, or the name of a shipped package) and loads its graphs.
+pub fn load(given: &Path, globals: &Globals) -> Result<ClipModel, Failure> {
+    load_opened(ClipPackage::open(&shipped::package_path(given))?, globals)
+}
+
+/// Loads the graphs of a package that is open.
+pub fn load_opened(package: ClipPackage, globals: &Globals) -> Result<ClipModel, Failure> {
+    let tokenizer = ClipTokenizer::open(&package)?;
+    let encoder = ClipEncoder::load(&package, &model::engine_options(globals, Scheduling::default()))?;
+    Ok(ClipModel { package, tokenizer, encoder })
+}
+
+/// What a run records of its package.
+pub fn identity(package: &ClipPackage) -> ModelIdentity {
+    let manifest = &package.manifest;
+    // The name that the manifest has for it.
+    let name = |precision: Precision| match serde_json::to_value(precision) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "unknown".to_owned(),
+    };
+    ModelIdentity {
+        name: manifest.name.clone(),
+        identity: package.identity.clone(),
+        precision: format!("{}/{}", name(manifest.precision.vision), name(manifest.precision.text)),
+        template: "class templates".to_owned(),
+        image_recipe: manifest.image.summary(),
+    }
+}
+
+/// The kind of each package of a suite. A package on a benchmark that its kind cannot answer is refused before anything runs.
+pub fn kinds(suite: &Suite, benchmarks: &[Benchmark]) -> Result<Vec<PackageKind>, Failure> {
+    let mut kinds = Vec::with_capacity(suite.models.len());
+    for given in &suite.models {
+        let kind = PackageKind::of(&shipped::package_path(given))?;
+        if let Some(benchmark) = benchmarks.iter().find(|benchmark| !fits(kind, benchmark)) {
+            let (needed, asks) = if benchmark.spec.compares_embeddings() {
+                (PackageKind::Clip, "compares images with texts")
+            } else {
+                (PackageKind::Llava, "asks for answers in words")
+            };
+            let error = anyhow!(
+                "{} is a {} package, which {}; the benchmark {} {asks} and needs a {} package",
+                given.display(),
+                kind.name(),
+                kind.does(),
+                benchmark.spec.name,
+                needed.name()
+            );
+            return Err(Failure::new(Exit::Setup, error));
+        }
+        kinds.push(kind);
+    }
+    Ok(kinds)
+}
+
+/// Whether a package of this kind can be run on the benchmark.
+pub fn fits(kind: PackageKind, benchmark: &Benchmark) -> bool {
+    (kind == PackageKind::Clip) == benchmark.spec.compares_embeddings()
+}
+
+/// Runs one package on one benchmark, into its run directory.
+pub fn run_one(
+    suite: &Suite,
+    globals: &Globals,
+    model: &mut ClipModel,
+    benchmark: &Benchmark,
+    stop: &StopSignal,
+) -> Result<Run, Failure> {
+    let plan = Plan::new(&benchmark.samples, suite.limit);
+    let header = RunHeader {
+        format: crate::store::FORMAT,
+        started: clock::now_rfc3339(),
+        model: identity(&model.package),
+        benchmark: benchmark_identity(benchmark, &plan),
+        settings: RunSettings {
+            max_new_tokens: 0,
+            provider: "cpu".to_owned(),
+            intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
+            scheduling: SCHEDULING.to_owned(),
+            scheduling_reason: None,
+        },
+        environment: environment(model.encoder.runtime()),
+    };
+    let directory = suite.output.join(&header.model.name).join(&header.benchmark.name);
+    let label = format!("{} · {}", header.model.name, header.benchmark.name);
+    let (mut writer, recovered) = RunWriter::open_or_resume(&directory, &header)?;
+    let conductor = ClipConductor {
+        benchmark,
+        plan: &plan,
+        tokenizer: &model.tokenizer,
+        image_recipe: &model.package.manifest.image,
+        stop: stop.flag(),
+    };
+    let mut progress = RunProgress::new(label, globals.no_progress);
+    let outcome = conductor.run(&mut model.encoder, &mut writer, &recovered, &mut progress)?;
+    let run = Run::open(&directory)?;
+    if outcome == Outcome::Complete {
+        let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
+        writer.finish(&summary)?;
+    }
+    Ok(run)
+}
