@@ -159,6 +159,20 @@ fn a_package_that_points_into_torch_files_answers_like_one_of_safetensors() {
     assert_eq!((answers[0].2, answers[1].2), (0, 1));
 }
 
+#[test]
+fn a_vision_tower_by_torch_save_is_the_same_tower() {
+    let folder = tempfile::tempdir().unwrap();
+    let tower = folder.path().join("tower");
+    copy_folder(&fixture("original-mlp-tower"), &tower);
+    let tensors = read_tensors(&tower.join("model.safetensors"));
+    fs::write(tower.join("pytorch_model.bin"), torch_file(&tensors)).unwrap();
+    fs::remove_file(tower.join("model.safetensors")).unwrap();
+    let mut options = options("bin-legacy", None, &folder.path().join("a"));
+    let expected = weights(&export(&options).unwrap());
+    (options.vision_tower, options.output) = (Some(tower), folder.path().join("b"));
+    assert_eq!(weights(&export(&options).unwrap()), expected);
+}
+
 /// An adapter for transformers' own format has no config.json; everything but the merged weights is the base's.
 #[test]
 fn an_adapter_of_a_hugging_face_checkpoint_takes_its_base_configuration() {

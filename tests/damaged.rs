@@ -284,7 +284,7 @@ fn hostile_archives() {
         ("text", hf().torch(b"weights"), &[FILE, "not a file of torch.save"]),
         (
             "git-lfs pointer",
-            hf().torch(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
+            hf().torch(b"version https://git-lfs.example/spec/v1\noid sha256:0\nsize 5\n"),
             &[FILE, "git lfs pull"],
         ),
         ("bare pickle", hf().torch(b"\x80\x02cos\nsystem\n."), &[FILE, "names os.system"]),

@@ -66,7 +66,7 @@ pub enum ExportProgress {
 
 /// What to export, and where to.
 pub struct ExportOptions {
-    /// Checkpoint folder: `config.json`, safetensors files, tokenizer.
+    /// Checkpoint folder: `config.json`, weights by safetensors or torch.save, tokenizer.
     pub checkpoint: PathBuf,
     /// Package folder; may be the checkpoint itself.
     pub output: PathBuf,

@@ -63,6 +63,9 @@ fn placed(key: &str, raw: &RawTensor, storages: &BTreeMap<String, (u64, u64)>) -
             ));
         }
     }
+    if raw.offset > storage.count {
+        return Err(format!("its offset {} is beyond its storage of {} numbers", raw.offset, storage.count));
+    }
     // A view can repeat its storage: more numbers than the file has would be made of nothing.
     if count > storage.count {
         return Err(format!("its {count} numbers are a view of only {}", storage.count));
