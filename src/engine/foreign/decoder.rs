@@ -4,15 +4,13 @@ use std::borrow::Cow;
 
 use ort::session::SessionInputValue;
 
+use super::super::plan::HIDDEN;
 use super::super::session::{Graph, runtime_error};
 use super::super::types::EngineError;
 use super::cache::KeyValues;
 use super::values::{floats, integers, shape, truth, widened};
 use crate::package::LanguageModelStage;
 use crate::package::foreign::{CacheInterface, DecoderInterface, layer_name};
-
-/// The attention bias that hides a position; see [`super::super::plan::HIDDEN`].
-const HIDDEN: f32 = f32::MIN;
 
 /// The decoder.
 pub(super) struct Decoder {
