@@ -609,6 +609,34 @@ fn what_cannot_run_is_refused_by_name() {
             &["config.json", "model_type", "qwen2_vl"],
         ),
         (
+            "an any-res checkpoint",
+            "transformers-js",
+            |copy| {
+                let pinpoints = json!([[8, 16], [16, 8]]);
+                edit_json(&copy.path("config.json"), |json| {
+                    json.insert("model_type".into(), json!("llava_next"));
+                    json.insert("architectures".into(), json!(["LlavaNextForConditionalGeneration"]));
+                    json.insert("image_grid_pinpoints".into(), pinpoints.clone());
+                });
+                edit_json(&copy.path("preprocessor_config.json"), |json| {
+                    json.insert("image_processor_type".into(), json!("LlavaNextImageProcessor"));
+                    json.insert("image_grid_pinpoints".into(), pinpoints);
+                });
+            },
+            &["config.json", "is not supported"],
+        ),
+        (
+            "an original configuration",
+            "transformers-js",
+            |copy| {
+                edit_json(&copy.path("config.json"), |json| {
+                    json.insert("architectures".into(), json!(["LlavaLlamaForCausalLM"]));
+                    json.insert("mm_vision_tower".into(), json!("openai/clip-vit-large-patch14-336"));
+                });
+            },
+            &["config.json", "architectures", "LlavaForConditionalGeneration"],
+        ),
+        (
             "other layers",
             "transformers-js",
             |copy| edit_json(&copy.path("config.json"), |json| json["text_config"]["num_hidden_layers"] = json!(3)),
