@@ -603,6 +603,16 @@ fn what_cannot_run_is_refused_by_name() {
             &["no config.json", "image token"],
         ),
         (
+            "steps of onnxruntime-extensions",
+            "genai",
+            |copy| {
+                fs::remove_file(copy.path("preprocessor_config.json")).unwrap();
+                let steps = json!({"name": "image_processing", "transforms": [{"operation": {"type": "DecodeImage"}}]});
+                edit_json(&copy.path("processor_config.json"), |json| drop(json.insert("processor".into(), steps)));
+            },
+            &["processor_config.json", "processor", "preprocessor_config.json"],
+        ),
+        (
             "another kind of model",
             "transformers-js",
             |copy| edit_json(&copy.path("config.json"), |json| drop(json.insert("model_type".into(), json!("qwen2_vl")))),
