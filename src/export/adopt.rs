@@ -43,6 +43,7 @@ pub fn adopt(root: &Path, variant: Option<&str>) -> Result<Package, ExportError>
         return Err(checkpoint.config.unsupported("architectures", supported));
     }
     let sizes = Sizes::new(&folder, &checkpoint)?;
+    refuse_foreign_processor(root)?;
     let image = image_recipe(&checkpoint, None)?;
     refuse_tiling(&checkpoint.config, &image)?;
     let DerivedPrompt { recipe: mut prompt, template_file, tokenizer_file } = prompt_recipe(&checkpoint, None)?;
@@ -133,6 +134,21 @@ impl Sizes {
             maximum_positions: llm.maximum_positions.min(folder.context_length.unwrap_or(usize::MAX)),
         })
     }
+}
+
+/// onnxruntime-genai describes preprocessing as steps of onnxruntime-extensions, whose resizing is not Pillow's: what the
+/// checkpoint was trained with stands in its own `preprocessor_config.json`, and CLIP's defaults must not silently replace it.
+fn refuse_foreign_processor(root: &Path) -> Result<(), ExportError> {
+    let Some(config) = Config::read_if_present(root, "processor_config.json")? else { return Ok(()) };
+    let own = root.join("preprocessor_config.json").is_file() || config.get("image_processor").is_some();
+    if own || config.get("processor").is_none() {
+        return Ok(());
+    }
+    Err(config.unsupported(
+        "processor",
+        "the checkpoint's own preprocessor_config.json beside it, as steps of \
+                                         onnxruntime-extensions are not what the checkpoint was trained with",
+    ))
 }
 
 /// Any-res is defined by transformers' processor, which none of these layouts carries: their graphs take one view.

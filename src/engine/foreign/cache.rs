@@ -92,3 +92,48 @@ where
     }
     Ok(target.into_dyn())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::runtime;
+    use super::super::values::floats;
+    use super::*;
+
+    /// A cache of one tensor, one head of width 1, whose rows are these numbers.
+    fn cache(batch: usize, rows: &[f32]) -> KeyValues {
+        let count = rows.len() / batch;
+        let value = floats(PortType::F32, &[batch, 1, count, 1], rows.to_vec()).unwrap();
+        KeyValues { values: vec![value], rows: count }
+    }
+
+    fn numbers(cache: &KeyValues) -> Vec<f32> {
+        cache.values[0].try_extract_tensor::<f32>().unwrap().1.to_vec()
+    }
+
+    #[test]
+    fn sequences_are_padded_on_the_side_that_the_graph_wants() {
+        runtime::load(&Default::default(), &mut |_| {}).unwrap();
+        let (long, short) = (cache(1, &[1.0, 2.0, 3.0]), cache(1, &[4.0]));
+        let sequences = [Sequence { cache: &long, place: 0, length: 3 }, Sequence { cache: &short, place: 0, length: 1 }];
+        let left = KeyValues::stack(&sequences, PortType::F32, Padding::Left).unwrap();
+        assert_eq!((numbers(&left), left.rows), (vec![1.0, 2.0, 3.0, 0.0, 0.0, 4.0], 3));
+        let right = KeyValues::stack(&sequences, PortType::F32, Padding::Right).unwrap();
+        assert_eq!(numbers(&right), [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
+        // Taking the second out again leaves its own rows, whichever side its padding was on.
+        for (batch, padding) in [(&left, Padding::Left), (&right, Padding::Right)] {
+            let one = KeyValues::stack(&[Sequence { cache: batch, place: 1, length: 1 }], PortType::F32, padding).unwrap();
+            assert_eq!((numbers(&one), one.rows), (vec![4.0], 1));
+        }
+        let beyond = Sequence { cache: &short, place: 0, length: 2 };
+        assert!(KeyValues::stack(&[beyond], PortType::F32, Padding::Left).is_err());
+        assert!(KeyValues::stack(&[beyond], PortType::F32, Padding::Right).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_into_16_bits_stays_a_number() {
+        runtime::load(&Default::default(), &mut |_| {}).unwrap();
+        let value = floats(PortType::F16, &[3], vec![f32::MIN, 1.5, f32::INFINITY]).unwrap();
+        let found: Vec<f32> = value.try_extract_tensor::<f16>().unwrap().1.iter().map(|value| value.to_f32()).collect();
+        assert_eq!(found, [-65504.0, 1.5, f32::INFINITY]);
+    }
+}

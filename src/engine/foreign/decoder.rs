@@ -4,15 +4,13 @@ use std::borrow::Cow;
 
 use ort::session::SessionInputValue;
 
+use super::super::plan::HIDDEN;
 use super::super::session::{Graph, runtime_error};
 use super::super::types::EngineError;
 use super::cache::KeyValues;
 use super::values::{floats, integers, shape, truth, widened};
 use crate::package::LanguageModelStage;
 use crate::package::foreign::{CacheInterface, DecoderInterface, layer_name};
-
-/// The attention bias that hides a position; see [`super::super::plan::HIDDEN`].
-const HIDDEN: f32 = f32::MIN;
 
 /// The decoder.
 pub(super) struct Decoder {
@@ -218,4 +216,23 @@ fn causal_bias(mask: &[i64], batch: usize, new: usize, total: usize) -> Vec<f32>
         }
     }
     bias
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bias_hides_padding_and_what_comes_later() {
+        let (o, x) = (0.0, HIDDEN);
+        // Two new rows after two cached ones; the first row of the second sequence is padding.
+        let bias = causal_bias(&[1, 1, 1, 1, 0, 1, 1, 1], 2, 2, 4);
+        assert_eq!(bias, [o, o, o, x, o, o, o, o, x, o, o, x, x, o, o, o]);
+    }
+
+    #[test]
+    fn cache_names_go_layer_by_layer() {
+        let names: Vec<String> = cache_names("past.%d.key", "past.%d.value", 2).collect();
+        assert_eq!(names, ["past.0.key", "past.0.value", "past.1.key", "past.1.value"]);
+    }
 }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use super::super::plan::HIDDEN;
 use super::super::sampling::{self, Choice};
 use super::super::types::EngineError;
 use super::super::vision::milliseconds;
@@ -11,9 +12,6 @@ use super::answer::{Asked, Group};
 use super::cache::KeyValues;
 use super::decoder::{Run, Visible};
 use crate::engine::RequestFailure;
-
-/// The attention bias that hides a position; see [`super::super::plan::HIDDEN`].
-const HIDDEN: f32 = f32::MIN;
 
 /// Writes a row of the bias: 0 in the visible ranges, hidden elsewhere.
 pub(super) fn visible_bias(row: &mut [f32], visible: &[Range<usize>]) {

@@ -17,6 +17,9 @@ const ATTEMPTS: usize = 4;
 /// alone gives about 1e-6 in 32 bits and 1e-3 in 16 bits; a wrong mask or position gives far more than either limit.
 const LIMIT_32_BITS: f32 = 1e-4;
 const LIMIT_16_BITS: f32 = 1e-2;
+/// Graphs that quantise by the range of a run's rows give other logits whenever other rows run with one, by more than a wrong
+/// cache might. They only have to show that they run on a cache and give numbers; nothing is shared with them.
+const LIMIT_QUANTISED: f32 = f32::INFINITY;
 
 /// How questions run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,9 @@ pub(super) fn choose(decoder: &mut Decoder, embedder: &mut Embedder, wanted: Sch
     }
     if wanted == Scheduling::OneByOne {
         return Ok(alone("as asked for".to_owned(), true));
+    }
+    if planned == CacheScheme::OneByOne {
+        return Ok(alone(because.to_owned(), true));
     }
     if let Err(difference) = trial.shared_chunk(decoder) {
         return Ok(alone(format!("a run of several tokens after cached ones {difference}"), true));
@@ -138,7 +144,11 @@ impl Trial {
             let embeds = embedder.embed_tokens(&tokens)?;
             let (expected, _) = decoder.extend(embeds.clone(), None)?;
             if !expected.is_empty() && expected.iter().all(|logit| logit.is_finite()) {
-                let limit = if wide { LIMIT_32_BITS } else { LIMIT_16_BITS };
+                let limit = match (decoder.interface().dynamic_quantisation, wide) {
+                    (true, _) => LIMIT_QUANTISED,
+                    (false, true) => LIMIT_32_BITS,
+                    (false, false) => LIMIT_16_BITS,
+                };
                 return Ok(Some(Self { embeds, width: decoder.stage().hidden_size, expected, limit }));
             }
         }

@@ -240,7 +240,9 @@ impl Header<'_> {
             let expected = "attention_mask or attention_bias, without which cached rows cannot be told from padding";
             return Err(self.refuse("inputs", "neither attention_mask nor attention_bias", expected));
         }
-        let grouped_query_attention = self.graph.summary.operators.contains_key("GroupQueryAttention");
+        let has = |operator: &str| self.graph.summary.operators.contains_key(operator);
+        let grouped_query_attention = has("GroupQueryAttention");
+        let dynamic_quantisation = has("DynamicQuantizeLinear") || has("DynamicQuantizeMatMul");
         Ok(DecoderInterface {
             inputs_embeds,
             logits,
@@ -252,6 +254,7 @@ impl Header<'_> {
             logits_to_keep,
             cache,
             grouped_query_attention,
+            dynamic_quantisation,
         })
     }
 

@@ -140,6 +140,10 @@ pub struct DecoderInterface {
     pub cache: Option<CacheInterface>,
     /// Whether attention is ONNX Runtime's grouped-query operator, whose limits decide what can share a run.
     pub grouped_query_attention: bool,
+    /// Whether the graph quantises numbers as it runs, by the range of all rows of the run: then what shares a run with a
+    /// row changes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dynamic_quantisation: bool,
 }
 
 /// Names of the cache's inputs and outputs; `%d` stands for the layer.
@@ -225,6 +229,10 @@ impl DecoderInterface {
     pub fn scheme(&self) -> (CacheScheme, &'static str) {
         if self.cache.is_none() {
             (CacheScheme::OneByOne, "the decoder graph has no past_key_values")
+        } else if self.dynamic_quantisation {
+            let reason = "the decoder graph quantises by the range of all rows of a run, so that questions sharing one would \
+                          change each other's answers";
+            (CacheScheme::OneByOne, reason)
         } else if self.attention_bias.is_some() && self.position_ids.is_some() && !self.last_row_only {
             (CacheScheme::PackedTree, "the decoder graph takes position_ids and attention_bias")
         } else if self.grouped_query_attention {
