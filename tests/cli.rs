@@ -16,7 +16,7 @@ fn image() -> String {
 #[test]
 fn help_names_every_verb_and_exit_code() {
     let help = gauge_output(&["--help"]);
-    for verb in ["demo", "run", "compare", "report", "export", "ask", "score", "package", "benchmarks", "doctor"] {
+    for verb in ["demo", "run", "compare", "report", "export", "ask", "score", "package", "benchmarks", "models", "doctor"] {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb} is missing:\n{help}");
     }
     for code in ["92", "96", "101", "102", "104", "106", "110", "130"] {
@@ -226,4 +226,20 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::copy(path, target).unwrap();
     }
+}
+
+/// The README's table of what runs is the program's own.
+#[test]
+fn models_lists_what_the_readme_says() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let table = gauge_output(&["models", "--markdown"]);
+    assert!(readme.contains(table.trim()), "put the output of `llava-gauge models --markdown` into the README");
+    let listed = gauge_json(&["models", "--json"]);
+    let versions: Vec<&str> =
+        listed["models"].as_array().unwrap().iter().map(|row| row["version"].as_str().unwrap()).collect();
+    for version in ["v0", "v1", "1.5", "NeXT", "OneVision", "Interleave", "Med v1.0", "Med v1.5"] {
+        assert!(versions.contains(&version), "{version}");
+    }
+    let plain = gauge_output(&["models"]);
+    assert!(plain.contains("LLaVA NeXT, Hugging Face format") && plain.contains("LoRA adapters"), "{plain}");
 }

@@ -102,7 +102,7 @@ fn the_first_release_answers_like_llava() {
 
 #[test]
 fn shipped_packages_pass_verification() {
-    for package in ["pico-llava-1.5", "pico-llava-1.5-stage1", "pico-llava-v1"] {
+    for package in ["pico-llava-1.5", "pico-llava-1.5-stage1", "pico-llava-v1", "pico-llava-next", "pico-llava-med"] {
         let report = gauge_json(&["package", "verify", package, "--json"]);
         assert_eq!(report["passed"], true, "{package}: {report:#}");
         assert_eq!(report["tokens"], report["tokens_equal"], "{package}");

@@ -37,6 +37,10 @@ built_in!(
     "pico-pope",
     "pico-textvqa",
     "pico-refcoco",
+    "pico-fineprint",
+    "pico-vqa-rad",
+    "pico-zeroshot",
+    "pico-retrieval",
 );
 
 #[derive(Deserialize)]

@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod score;
 mod shipped;
+mod supported;
 mod terminal;
 
 use std::process::ExitCode;
@@ -86,6 +87,8 @@ enum Verb {
     /// List, check or show benchmarks
     #[command(subcommand)]
     Benchmarks(benchmarks::BenchmarksVerb),
+    /// List the checkpoints and packages that can be used, and what shows it
+    Models(supported::ModelsArguments),
     /// Show versions, the ONNX Runtime library, providers, processor and cache locations
     Doctor(doctor::DoctorArguments),
 }
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Verb::Score(arguments) => score::run(arguments),
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),
+        Verb::Models(arguments) => supported::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(arguments, &globals),
     };
     match result {

@@ -40,5 +40,5 @@ pub use adopt::adopt;
 pub use clip::{export_clip, is_clip_checkpoint};
 pub use error::ExportError;
 pub use exporter::{ExportOptions, ExportProgress, export};
-pub use supported::{SupportedModel, supported};
+pub use supported::{OtherSource, SupportedModel, other_sources, supported};
 pub use torch::TorchError;

@@ -30,6 +30,70 @@ pub fn supported() -> &'static [SupportedModel] {
     &SUPPORTED
 }
 
+/// Something besides a LLaVA checkpoint that the program takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherSource {
+    /// What it is.
+    pub what: &'static str,
+    /// What is done with it, and its limits.
+    pub how: &'static str,
+    /// Files of the repository that show it, the tests that run without Python first.
+    pub evidence: &'static [&'static str],
+}
+
+/// Everything else that can be exported or run.
+pub fn other_sources() -> &'static [OtherSource] {
+    &OTHER_SOURCES
+}
+
+const OTHER_SOURCES: [OtherSource; 9] = [
+    OtherSource {
+        what: "CLIP (CLIPModel)",
+        how: "text encoder and projections for zero-shot classification and retrieval",
+        evidence: &["tests/clip.rs", "tests/clip_benchmarks.rs", "tests/parity/clip_parity.py"],
+    },
+    OtherSource {
+        what: "torch files (*.bin)",
+        how: "weights of any checkpoint above; a pickle is read, never run",
+        evidence: &["tests/checkpoints.rs", "tests/damaged.rs"],
+    },
+    OtherSource {
+        what: "delta weights",
+        how: "added to --base as apply_delta.py does",
+        evidence: &["tests/checkpoints.rs"],
+    },
+    OtherSource {
+        what: "LoRA adapters",
+        how: "merged into --base as PEFT does; DoRA and others refused",
+        evidence: &["tests/checkpoints.rs"],
+    },
+    OtherSource {
+        what: "a projector alone (mm_projector.bin)",
+        how: "completed by --base and --vision-tower",
+        evidence: &["tests/checkpoints.rs"],
+    },
+    OtherSource {
+        what: "tokenizer.model (SentencePiece)",
+        how: "written as a tokenizer.json with the slow tokenizer's tokens",
+        evidence: &["src/export/sentencepiece/mod.rs", "tests/fixtures/sentencepiece"],
+    },
+    OtherSource {
+        what: "hf://org/name[@revision]",
+        how: "from the local cache; fetched with --download",
+        evidence: &["tests/hub.rs"],
+    },
+    OtherSource {
+        what: "packages of transformers.js/Optimum",
+        how: "run as they are, LLaVA-1.5 kind, every precision that the runtime has kernels for",
+        evidence: &["tests/foreign.rs"],
+    },
+    OtherSource {
+        what: "packages of onnxruntime-genai and mobius",
+        how: "run as they are, LLaVA-1.5 kind",
+        evidence: &["tests/foreign.rs"],
+    },
+];
+
 const CLIP: &str = "CLIP, any size, quick_gelu or gelu";
 const SIGLIP: &str = "SigLIP";
 const EITHER: &str = "CLIP or SigLIP";
@@ -209,6 +273,15 @@ const SUPPORTED: [SupportedModel; 12] = [
 mod tests {
     use super::super::families::Version;
     use super::*;
+
+    #[test]
+    fn every_other_source_has_its_evidence() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for source in other_sources() {
+            assert!(!source.evidence.is_empty(), "{source:?}");
+            assert!(source.evidence.iter().all(|file| root.join(file).exists()), "{source:?}");
+        }
+    }
 
     #[test]
     fn every_row_has_its_evidence() {
