@@ -118,9 +118,16 @@ fn every_built_in_benchmark_reads_and_is_called_as_its_file() {
 fn shipped_benchmarks_differ_from_the_real_ones_in_name_and_files_only() {
     let specs = BenchmarkSpec::list().unwrap();
     let spec = |name: &str| specs.iter().find(|spec| spec.name == name).unwrap();
-    for (shipped, real) in
-        [("pico-vqa", "vqav2"), ("pico-pope", "pope"), ("pico-textvqa", "textvqa"), ("pico-refcoco", "refcoco")]
-    {
+    for (shipped, real) in [
+        ("pico-vqa", "vqav2"),
+        ("pico-pope", "pope"),
+        ("pico-textvqa", "textvqa"),
+        ("pico-refcoco", "refcoco"),
+        ("pico-fineprint", "textvqa"),
+        ("pico-vqa-rad", "vqa_rad"),
+        ("pico-zeroshot", "imagenet_zero_shot"),
+        ("pico-retrieval", "coco_retrieval"),
+    ] {
         let (shipped, real) = (spec(shipped), spec(real));
         assert_eq!(shipped.prompt, real.prompt);
         assert_eq!(shipped.scorer, real.scorer);
@@ -131,7 +138,17 @@ fn shipped_benchmarks_differ_from_the_real_ones_in_name_and_files_only() {
 
 #[test]
 fn shipped_benchmarks_load_with_every_image_in_place() {
-    for (name, samples) in [("pico-vqa", 625), ("pico-pope", 450), ("pico-textvqa", 180), ("pico-refcoco", 279)] {
+    for (name, samples) in [
+        ("pico-vqa", 625),
+        ("pico-pope", 450),
+        ("pico-textvqa", 180),
+        ("pico-refcoco", 279),
+        ("pico-fineprint", 120),
+        ("pico-vqa-rad", 400),
+        ("pico-zeroshot", 112),
+        // Every image looks for its caption and every caption for its image.
+        ("pico-retrieval", 250),
+    ] {
         let benchmark = Benchmark::load(name, None).unwrap();
         assert_eq!(benchmark.samples.len(), samples, "{name}");
         for sample in &benchmark.samples {

@@ -106,7 +106,7 @@ fn shipped_packages_pass_verification() {
         let report = gauge_json(&["package", "verify", package, "--json"]);
         assert_eq!(report["passed"], true, "{package}: {report:#}");
         assert_eq!(report["tokens"], report["tokens_equal"], "{package}");
-        assert!(report["cases"].as_array().unwrap().len() >= 6, "{package}");
+        assert!(report["cases"].as_array().unwrap().len() >= 2, "{package}");
         gauge(&["package", "inspect", package, "--hashes"]).assert().success();
     }
 }

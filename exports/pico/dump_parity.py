@@ -91,11 +91,14 @@ def check_stock_path(llava, image, prompt, tokens):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    folder = parser.parse_args().checkpoint
+    parser.add_argument("--cases", nargs="+", help="only these cases, by name")
+    arguments = parser.parse_args()
+    folder = arguments.checkpoint
     torch.set_num_threads(1)
     llava = models.load(folder)
     tensors, described = {}, []
-    for index, (name, data, question, limit) in enumerate(cases()):
+    chosen = [case for case in cases() if not arguments.cases or case[0] in arguments.cases]
+    for index, (name, data, question, limit) in enumerate(chosen):
         image, prompt = Image.open(io.BytesIO(data)), llava.render(question)
         values = reference(llava, image, prompt, limit)
         check_stock_path(llava, image, prompt, values["token_ids"].tolist())
