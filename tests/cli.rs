@@ -235,8 +235,7 @@ fn models_lists_what_the_readme_says() {
     let table = gauge_output(&["models", "--markdown"]);
     assert!(readme.contains(table.trim()), "put the output of `llava-gauge models --markdown` into the README");
     let listed = gauge_json(&["models", "--json"]);
-    let versions: Vec<&str> =
-        listed["models"].as_array().unwrap().iter().map(|row| row["version"].as_str().unwrap()).collect();
+    let versions: Vec<&str> = listed["models"].as_array().unwrap().iter().map(|row| row["version"].as_str().unwrap()).collect();
     for version in ["v0", "v1", "1.5", "NeXT", "OneVision", "Interleave", "Med v1.0", "Med v1.5"] {
         assert!(versions.contains(&version), "{version}");
     }

@@ -57,11 +57,7 @@ const OTHER_SOURCES: [OtherSource; 9] = [
         how: "weights of any checkpoint above; a pickle is read, never run",
         evidence: &["tests/checkpoints.rs", "tests/damaged.rs"],
     },
-    OtherSource {
-        what: "delta weights",
-        how: "added to --base as apply_delta.py does",
-        evidence: &["tests/checkpoints.rs"],
-    },
+    OtherSource { what: "delta weights", how: "added to --base as apply_delta.py does", evidence: &["tests/checkpoints.rs"] },
     OtherSource {
         what: "LoRA adapters",
         how: "merged into --base as PEFT does; DoRA and others refused",

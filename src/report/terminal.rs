@@ -46,11 +46,13 @@ pub fn comparison(comparison: &Comparison, width: usize, colour: bool) -> String
 
 fn accuracy(view: &View<'_>, width: usize, colour: bool, lines: &mut Vec<String>) {
     let names: Vec<String> = view.packages.iter().map(|package| escape::terminal(package)).collect();
-    let rows: Vec<(String, Vec<String>)> = view
+    let rows: Vec<Row> = view
         .benchmarks
         .iter()
         .map(|benchmark| {
-            let values = (0..names.len()).map(|package| value(benchmark, package)).collect();
+            let has_run = |package: &usize| benchmark.run_of(*package).is_some();
+            let values =
+                (0..names.len()).map(|package| Some(package).filter(has_run).map(|package| value(benchmark, package))).collect();
             (benchmark_label(benchmark), values)
         })
         .collect();
@@ -71,14 +73,19 @@ fn benchmark_label(benchmark: &BenchmarkView<'_>) -> String {
     escape::terminal(&format!("{} {name}{unit}", benchmark.name))
 }
 
-/// Rows × packages, as a table where it fits, otherwise package by package below each row's label.
-fn grid(names: &[String], rows: &[(String, Vec<String>)], width: usize, lines: &mut Vec<String>) {
+/// A label, and a value for each package that has a run.
+type Row = (String, Vec<Option<String>>);
+
+/// Rows × packages, as a table where it fits, otherwise package by package below each row's label, those without a run left
+/// out.
+fn grid(names: &[String], rows: &[Row], width: usize, lines: &mut Vec<String>) {
     let label = rows.iter().map(|(label, _)| columns(label)).max().unwrap_or(0).min(34);
     let cells: Vec<usize> = names
         .iter()
         .enumerate()
         .map(|(column, name)| {
-            let widest = rows.iter().filter_map(|(_, values)| values.get(column)).map(|value| columns(value)).max().unwrap_or(0);
+            let shown = rows.iter().filter_map(|(_, values)| values.get(column)).map(|value| columns(shown(value)));
+            let widest = shown.max().unwrap_or(0);
             widest.max(columns(name).min(18))
         })
         .collect();
@@ -88,19 +95,25 @@ fn grid(names: &[String], rows: &[(String, Vec<String>)], width: usize, lines: &
             names.iter().zip(&cells).map(|(name, cell)| format!("  {}", right(&fit(name, *cell), *cell))).collect();
         lines.push(format!("  {}{header}", left("", label)));
         for (name, values) in rows {
-            let cells: String = values.iter().zip(&cells).map(|(value, cell)| format!("  {}", right(value, *cell))).collect();
+            let cells: String =
+                values.iter().zip(&cells).map(|(value, cell)| format!("  {}", right(shown(value), *cell))).collect();
             lines.push(format!("  {}{cells}", left(&fit(name, label), label)));
         }
         return;
     }
-    let value_width = rows.iter().flat_map(|(_, values)| values).map(|value| columns(value)).max().unwrap_or(0);
+    let value_width = rows.iter().flat_map(|(_, values)| values.iter().flatten()).map(|value| columns(value)).max().unwrap_or(0);
     let name_width = names.iter().map(|name| columns(name)).max().unwrap_or(0).min(width.saturating_sub(value_width + 6));
     for (name, values) in rows {
         lines.push(format!("  {}", fit(name, width - 2)));
         for (package, value) in names.iter().zip(values) {
+            let Some(value) = value else { continue };
             lines.push(format!("    {}  {}", left(&fit(package, name_width), name_width), right(value, value_width)));
         }
     }
+}
+
+fn shown(value: &Option<String>) -> &str {
+    value.as_deref().unwrap_or(MISSING)
 }
 
 fn differences(view: &View<'_>, contest: &Contest<'_>, width: usize, colour: bool, lines: &mut Vec<String>) {
@@ -161,15 +174,15 @@ fn latency(view: &View<'_>, width: usize, colour: bool, lines: &mut Vec<String>)
         return;
     }
     let names: Vec<String> = view.packages.iter().map(|package| escape::terminal(package)).collect();
-    let rows: Vec<(String, Vec<String>)> = view
+    let rows: Vec<Row> = view
         .benchmarks
         .iter()
         .map(|benchmark| {
             let values = (0..names.len()).map(|package| {
-                let latency = benchmark.run_of(package).map(|run| &run.run.latency);
-                let per_question = format::milliseconds(latency.and_then(|latency| latency.per_question_ms));
-                let first = format::median_ms(latency.and_then(|latency| latency.ttft.as_ref()));
-                format!("{per_question} / {first}")
+                let latency = &benchmark.run_of(package)?.run.latency;
+                let per_question = format::milliseconds(latency.per_question_ms);
+                let first = format::median_ms(latency.ttft.as_ref());
+                Some(format!("{per_question} / {first}"))
             });
             (escape::terminal(benchmark.name), values.collect())
         })
