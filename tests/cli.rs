@@ -147,13 +147,23 @@ fn unlike_runs_are_not_compared() {
 fn the_packed_tree_answers_like_one_question_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let (tree, single) = (folder.path().join("tree"), folder.path().join("single"));
-    let benchmarks = ["pico-vqa", "pico-pope", "pico-textvqa", "pico-refcoco"];
+    let suites: [(&[&str], &[&str]); 2] = [
+        (
+            &["pico-llava-1.5", "pico-llava-v1", "pico-llava-next"],
+            &["pico-vqa", "pico-pope", "pico-textvqa", "pico-refcoco", "pico-fineprint"],
+        ),
+        (&["pico-llava-1.5", "pico-llava-med"], &["pico-vqa-rad"]),
+    ];
     let limit = std::env::var("LLAVA_GAUGE_TREE_LIMIT").unwrap_or_else(|_| "120".to_owned());
     for (scheduling, output) in [("packed-tree", &tree), ("one-by-one", &single)] {
-        let mut arguments = vec!["run", "--model", "pico-llava-1.5", "pico-llava-v1", "--benchmark"];
-        arguments.extend(benchmarks);
-        arguments.extend(["--limit", &limit, "--scheduling", scheduling, "-o", text(output)]);
-        gauge(&arguments).assert().success();
+        for (models, benchmarks) in suites {
+            let mut arguments = vec!["run", "--model"];
+            arguments.extend(models);
+            arguments.push("--benchmark");
+            arguments.extend(benchmarks);
+            arguments.extend(["--limit", &limit, "--scheduling", scheduling, "-o", text(output)]);
+            gauge(&arguments).assert().success();
+        }
     }
     let tokens = |folder: &std::path::Path| -> Vec<(String, String, String)> {
         common::results_without_timings(folder)

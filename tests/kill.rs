@@ -14,8 +14,8 @@ fn kills() -> u32 {
     std::env::var("LLAVA_GAUGE_KILLS").ok().and_then(|value| value.parse().ok()).unwrap_or(12)
 }
 
-const MODELS: [&str; 3] = ["pico-llava-1.5", "pico-llava-1.5-stage1", "pico-llava-v1"];
-const BENCHMARKS: [&str; 4] = ["pico-vqa", "pico-pope", "pico-textvqa", "pico-refcoco"];
+const MODELS: [&str; 4] = ["pico-llava-1.5", "pico-llava-1.5-stage1", "pico-llava-v1", "pico-llava-next"];
+const BENCHMARKS: [&str; 5] = ["pico-vqa", "pico-pope", "pico-textvqa", "pico-refcoco", "pico-fineprint"];
 
 fn arguments(output: &str) -> Vec<String> {
     let mut arguments = vec!["run".to_owned(), "--model".to_owned()];
