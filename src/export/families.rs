@@ -90,7 +90,7 @@ impl Checkpoint {
     pub fn read(files: &CheckpointFiles, vision_tower: Option<&Path>) -> Result<Self, ExportError> {
         let root = files.config_folder();
         let Some(config) = Config::read_if_present(root, "config.json")? else {
-            let hint = ": a checkpoint is a folder with config.json and safetensors files".to_owned();
+            let hint = ": a checkpoint is a folder with config.json and weight files".to_owned();
             return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: "config.json".to_owned(), hint });
         };
         config.refuse_present("quantization_config", "weights that are not quantised")?;

@@ -70,7 +70,7 @@ pub fn export_clip(options: &ExportOptions) -> Result<ClipPackage, ExportError> 
     report(ExportProgress::Reading);
     let root = options.checkpoint.as_path();
     let Some(config) = Config::read_if_present(root, "config.json")? else {
-        let hint = ": a checkpoint is a folder with config.json and safetensors files".to_owned();
+        let hint = ": a checkpoint is a folder with config.json and weight files".to_owned();
         return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: "config.json".to_owned(), hint });
     };
     config.refuse_present("quantization_config", "weights that are not quantised")?;
