@@ -106,7 +106,9 @@ fn shipped_packages_pass_verification() {
         let report = gauge_json(&["package", "verify", package, "--json"]);
         assert_eq!(report["passed"], true, "{package}: {report:#}");
         assert_eq!(report["tokens"], report["tokens_equal"], "{package}");
-        assert!(report["cases"].as_array().unwrap().len() >= 2, "{package}");
+        // One package has every awkward image; the others show that their own weights and format are replayed.
+        let fewest = if package == "pico-llava-1.5" { 7 } else { 2 };
+        assert!(report["cases"].as_array().unwrap().len() >= fewest, "{package}");
         gauge(&["package", "inspect", package, "--hashes"]).assert().success();
     }
 }
