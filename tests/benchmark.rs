@@ -385,7 +385,7 @@ fn llava_conversations_keep_earlier_turns_and_places_of_images() {
     // One of ten equal annotators: right is 1, all else 0.
     let score =
         |sample: &Sample, answer: &str| llava_gauge::score::score(&benchmark.spec.scorer, &sample.reference, answer).value;
-    assert_eq!((score(turns, "Yes."), score(turns, "no")), (1.0, 0.0));
+    assert_eq!((score(turns, "Yes."), score(turns, "no")), (Some(1.0), Some(0.0)));
     // JSON Lines are the same.
     let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(folder.path("questions.json")).unwrap()).unwrap();
     folder.write("questions.json", lines(&rows));

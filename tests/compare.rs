@@ -15,7 +15,14 @@ use llava_gauge::store::{
 use proptest::prelude::*;
 
 fn metric(name: &str, higher_is_better: Option<bool>, primary: bool) -> MetricSpec {
-    MetricSpec { name: name.into(), scale: 100.0, higher_is_better, primary, mean_over_categories: false }
+    MetricSpec {
+        name: name.into(),
+        scale: 100.0,
+        higher_is_better,
+        primary,
+        mean_over_categories: false,
+        sum_over_categories: false,
+    }
 }
 
 /// A run of samples given as cluster and score; `None` is a failed sample.
@@ -106,6 +113,7 @@ fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
         records,
         complete: true,
         notes: vec![],
+        judge: None,
     }
 }
 

@@ -187,24 +187,24 @@ fn unanimous_references_are_compared_as_they_are_only_by_the_official_variant() 
     let answers = vec!["yes".to_owned(); 10];
     let reference = Reference::Answers { answers };
     let value = |rule, text| score(&ScorerSpec::new(rule), &reference, text).value;
-    assert_eq!(value(OFFICIAL, "Yes"), 0.0);
-    assert_eq!(value(OFFICIAL, " yes\n"), 1.0);
-    assert_eq!(value(M4C, "Yes"), 1.0);
-    assert_eq!(value(ScorerRule::Textvqa, "Yes."), 1.0);
+    assert_eq!(value(OFFICIAL, "Yes"), Some(0.0));
+    assert_eq!(value(OFFICIAL, " yes\n"), Some(1.0));
+    assert_eq!(value(M4C, "Yes"), Some(1.0));
+    assert_eq!(value(ScorerRule::Textvqa, "Yes."), Some(1.0));
 }
 
 #[test]
 fn answers_that_say_nothing_are_unparsed_and_still_scored() {
     let region = PixelBox { x1: 0.0, y1: 0.0, x2: 10.0, y2: 10.0 };
     let grounding = score(&ScorerSpec::new(PADDED), &Reference::Region { region, width: 10, height: 10 }, "the left one");
-    assert_eq!((grounding.parsed, grounding.value), (None, 0.0));
+    assert_eq!((grounding.parsed, grounding.value), (None, Some(0.0)));
     assert_eq!(grounding.contributions["acc@0.5"].denominator, 1.0);
     assert_eq!(grounding.detail["predicted_box"], Value::Null);
     // The official rule counts whatever is not a no as yes.
     let pope = score(&ScorerSpec::new(ScorerRule::Pope), &Reference::YesNo { yes: true }, "a red bus");
-    assert_eq!((pope.parsed.as_deref(), pope.value, &pope.detail["counted_as"]), (None, 1.0, &Value::from("yes")));
+    assert_eq!((pope.parsed.as_deref(), pope.value, &pope.detail["counted_as"]), (None, Some(1.0), &Value::from("yes")));
     let vqa = score(&ScorerSpec::new(OFFICIAL), &Reference::Answers { answers: vec!["yes".to_owned(); 10] }, " \n");
-    assert_eq!((vqa.parsed, vqa.value, vqa.contributions["vqa_accuracy"].denominator), (None, 0.0, 1.0));
+    assert_eq!((vqa.parsed, vqa.value, vqa.contributions["vqa_accuracy"].denominator), (None, Some(0.0), 1.0));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_box_in_the_padded_square_is_moved_back_to_the_image() {
         &Reference::Region { region: PixelBox { x1: 160.0, y1: 80.0, x2: 320.0, y2: 240.0 }, width: 640, height: 480 },
         "[0.25, 0.25, 0.5, 0.5]",
     );
-    assert_eq!((scored.value, scored.parsed.as_deref()), (1.0, Some("[0.25, 0.25, 0.5, 0.5]")));
+    assert_eq!((scored.value, scored.parsed.as_deref()), (Some(1.0), Some("[0.25, 0.25, 0.5, 0.5]")));
     assert_eq!(scored.detail["predicted_box"], serde_json::json!([160.0, 80.0, 320.0, 240.0]));
     assert_eq!(scored.detail["reference_box"], scored.detail["predicted_box"]);
     assert_eq!(scored.detail["iou"], 1.0);
@@ -233,7 +233,7 @@ fn an_iou_of_exactly_one_half_counts_only_with_at_least() {
         let rule = ScorerRule::Grounding { box_space: BoxSpace::Original, threshold_rule };
         score(&ScorerSpec::new(rule), &reference, "[0, 0, 1, 0.5]").value
     };
-    assert_eq!((value(ThresholdRule::AtLeast), value(ThresholdRule::Above)), (1.0, 0.0));
+    assert_eq!((value(ThresholdRule::AtLeast), value(ThresholdRule::Above)), (Some(1.0), Some(0.0)));
 }
 
 #[test]
@@ -285,6 +285,7 @@ fn perfect_answer(sample: &Sample, box_space: BoxSpace, decimals: usize) -> Stri
         Reference::OpenOrClosed { answer, .. } => answer.clone(),
         Reference::Class { label, .. } => label.clone(),
         Reference::Retrieval { relevant, .. } => relevant[0].clone(),
+        Reference::Choice { .. } | Reference::Judged { .. } | Reference::Withheld => unreachable!("no such benchmark here"),
         Reference::Region { region, width, height } => {
             let (width, height) = (f64::from(*width), f64::from(*height));
             let side = width.max(height);
@@ -436,7 +437,7 @@ proptest! {
         for rule in [OFFICIAL, M4C, ScorerRule::Textvqa, ScorerRule::Pope, PADDED, ORIGINAL].into_iter().chain(ranked) {
             for reference in &references {
                 let scored = score(&ScorerSpec::new(rule), reference, &text);
-                prop_assert!((0.0..=1.0).contains(&scored.value), "{}", scored.value);
+                prop_assert!(scored.value.is_some_and(|value| (0.0..=1.0).contains(&value)), "{:?}", scored.value);
                 for contribution in scored.contributions.values() {
                     prop_assert!(contribution.numerator >= 0.0 && contribution.numerator <= contribution.denominator);
                 }

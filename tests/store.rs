@@ -42,6 +42,7 @@ fn header() -> RunHeader {
                 higher_is_better: Some(true),
                 primary: true,
                 mean_over_categories: false,
+                sum_over_categories: false,
             }],
         },
         settings: RunSettings {

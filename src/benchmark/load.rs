@@ -41,6 +41,11 @@ impl Benchmark {
         Ok(Self { spec, samples, data_root, task })
     }
 
+    /// What a built-in benchmark, or one given by the path of its TOML file, is; its data are not read.
+    pub fn specification(name_or_toml_path: &str) -> Result<BenchmarkSpec, BenchmarkError> {
+        Ok(find_spec(name_or_toml_path)?.0)
+    }
+
     /// [`samples_sha256`] of all samples.
     pub fn samples_sha256(&self) -> String {
         samples_sha256(&self.samples)

@@ -184,6 +184,37 @@ pub enum ScorerRule {
 }
 
 impl ScorerRule {
+    /// Every rule with every choice of its options, the usual one first.
+    pub fn all() -> Vec<Self> {
+        let mut rules = vec![
+            Self::Vqa { variant: VqaVariant::Official },
+            Self::Vqa { variant: VqaVariant::M4c },
+            Self::Pope,
+            Self::Textvqa,
+            Self::LlavaMed,
+            Self::ZeroShot,
+            Self::Retrieval,
+        ];
+        for box_space in [BoxSpace::PaddedSquare, BoxSpace::Original] {
+            for threshold_rule in [ThresholdRule::AtLeast, ThresholdRule::Above] {
+                rules.push(Self::Grounding { box_space, threshold_rule });
+            }
+        }
+        rules
+    }
+
+    /// Name and options without the version, such as `vqa-official`.
+    pub fn name(&self) -> String {
+        let identity = self.identity();
+        identity.rsplit_once('/').map_or(identity.clone(), |(name, _)| name.to_owned())
+    }
+
+    /// The rule of a [`name`](Self::name), with or without a version behind it.
+    pub fn by_name(name: &str) -> Option<Self> {
+        let name = name.split('/').next().unwrap_or_default();
+        Self::all().into_iter().find(|rule| rule.name() == name)
+    }
+
     /// Name, options and version, such as `vqa-official/1`. The version rises when the same answers would score otherwise.
     pub fn identity(&self) -> String {
         match self {

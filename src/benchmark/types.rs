@@ -64,6 +64,26 @@ pub enum Reference {
         /// Number of candidates.
         candidates: usize,
     },
+    /// One of several options (multiple choice).
+    Choice {
+        /// Texts of the options in the order in which they are shown, the first being A.
+        options: Vec<String>,
+        /// Index of the right one among them.
+        answer: usize,
+    },
+    /// What a judge compares an answer with (LLaVA-Bench, MM-Vet).
+    Judged {
+        /// The reference answer as the file gives it.
+        answer: String,
+        /// What the judge is told of the image, which it does not see.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<String>,
+        /// What the question tests (MM-Vet's capabilities), sorted.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        capabilities: Vec<String>,
+    },
+    /// Nobody but the benchmark's server knows (test splits): answers are written for it and not scored here.
+    Withheld,
 }
 
 /// What a retrieval query looks for.
@@ -147,6 +167,9 @@ pub struct MetricSpec {
     /// When set, the metric is the unweighted mean over categories of the ratio within each (POPE as LLaVA reports it).
     #[serde(default)]
     pub mean_over_categories: bool,
+    /// When set, the metric is the sum over categories of the ratio within each (MME's scores).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sum_over_categories: bool,
 }
 
 /// One sample's contribution to one metric.

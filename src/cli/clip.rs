@@ -2,18 +2,17 @@
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
 use super::exit::{Exit, Failure};
 use super::progress::RunProgress;
-use super::run::{StopSignal, Suite, benchmark_identity, environment};
+use super::run::{StopSignal, Suite, benchmark_identity, environment, finish};
 use super::{Globals, clock, model, shipped};
 use crate::benchmark::Benchmark;
-use crate::compare;
 use crate::engine::{ClipEncoder, Scheduling};
 use crate::package::{ClipPackage, PackageKind, Precision};
 use crate::prompt::ClipTokenizer;
-use crate::run::{ClipConductor, Outcome, Plan};
+use crate::run::{ClipConductor, Plan};
 use crate::store::{ModelIdentity, Run, RunHeader, RunSettings, RunWriter};
 
 /// A CLIP package that is ready to compare.
@@ -124,10 +123,5 @@ pub fn run_one(
     };
     let mut progress = RunProgress::new(label, globals.no_progress);
     let outcome = conductor.run(&mut model.encoder, &mut writer, &recovered, &mut progress)?;
-    let run = Run::open(&directory)?;
-    if outcome == Outcome::Complete {
-        let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
-        writer.finish(&summary)?;
-    }
-    Ok(run)
+    finish(benchmark, &directory, writer, outcome)
 }

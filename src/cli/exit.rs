@@ -116,7 +116,7 @@ exit_for! {
     crate::run::RunError => |error: &crate::run::RunError| match error {
         crate::run::RunError::Engine(error) => engine_exit(error),
         crate::run::RunError::NothingSelected { .. } => Exit::NothingSelected,
-        crate::run::RunError::Parity { .. } => Exit::Rejected,
+        crate::run::RunError::Parity { .. } | crate::run::RunError::Scorer { .. } => Exit::Rejected,
         crate::run::RunError::Embedding(_) => Exit::TooManyFailures,
         _ => Exit::Internal,
     },

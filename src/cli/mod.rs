@@ -21,6 +21,7 @@ mod models;
 mod package;
 mod progress;
 mod report;
+mod rescore;
 mod run;
 mod score;
 mod shipped;
@@ -81,6 +82,8 @@ enum Verb {
     Classify(classify::ClassifyArguments),
     /// Score predictions that were made elsewhere; no model needed
     Score(score::ScoreArguments),
+    /// Score the answers of runs again, by the same or another scorer; no model needed
+    Rescore(rescore::RescoreArguments),
     /// Inspect or verify a package
     #[command(subcommand)]
     Package(package::PackageVerb),
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),
         Verb::Score(arguments) => score::run(arguments),
+        Verb::Rescore(arguments) => rescore::run(arguments),
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),
         Verb::Models(arguments) => supported::run(&arguments),

@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::exit::{Exit, Failure};
 use super::progress::RunProgress;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
-use crate::benchmark::{Benchmark, samples_sha256};
+use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec, samples_sha256};
 use crate::compare;
 use crate::engine::Scheduling;
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
 use crate::package::{ClipPackage, Package, PackageKind};
-use crate::run::{Conductor, Outcome, Plan};
-use crate::store::{BenchmarkIdentity, Environment, Run, RunHeader, RunSettings, RunWriter};
+use crate::run::{Conductor, Outcome, Plan, rescore};
+use crate::store::{BenchmarkIdentity, Environment, Run, RunHeader, RunSettings, RunWriter, Scores};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -304,10 +304,41 @@ fn run_one(
     };
     let mut progress = RunProgress::new(label, globals.no_progress);
     let outcome = conductor.run(&mut model.engine, &mut writer, &recovered, &mut progress)?;
-    let run = Run::open(&directory)?;
+    finish(benchmark, &directory, writer, outcome)
+}
+
+/// Ends a run: a complete one gets the scores that only all answers together have, and its summary.
+pub(super) fn finish(benchmark: &Benchmark, directory: &Path, writer: RunWriter, outcome: Outcome) -> Result<Run, Failure> {
+    let scorer = &benchmark.spec.scorer;
+    if outcome == Outcome::Complete && crate::score::needs_all_answers(&scorer.rule) {
+        let log = Run::open_log(directory)?;
+        let answered = log.records.iter().filter(|record| record.failure.is_none()).count();
+        // Scores of another rule, or of a judge, are kept while they cover every answer.
+        if Scores::read(directory)?.is_none_or(|scores| scores.samples.len() != answered) {
+            rescore(&log, scorer)?.write(directory)?;
+        }
+    }
+    let run = open_run(directory)?;
     if outcome == Outcome::Complete {
         let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
         writer.finish(&summary)?;
+    }
+    Ok(run)
+}
+
+/// Reads a run. One that is not complete has no file of scores yet; what only all answers together have is then computed of
+/// those that are there.
+pub fn open_run(directory: &Path) -> Result<Run, Failure> {
+    let mut run = Run::open(directory)?;
+    let identity = run.header.benchmark.scorer.clone();
+    if let Some(rule) = ScorerRule::by_name(&identity).filter(crate::score::needs_all_answers)
+        && rule.identity() == identity
+        && Scores::read(directory)?.is_none()
+    {
+        let usual = ScorerSpec::new(rule);
+        let primary = run.header.benchmark.metrics.iter().find(|metric| metric.primary).map(|metric| metric.name.clone());
+        let scorer = ScorerSpec { primary_metric: primary.unwrap_or(usual.primary_metric), ..usual };
+        rescore(&run, &scorer)?.apply(&mut run);
     }
     Ok(run)
 }
@@ -347,7 +378,7 @@ struct RunsJson {
 }
 
 /// Prints the table of runs (not compared), or their summaries as JSON.
-fn report_runs(runs: &[Run], json: bool) -> Result<(), Failure> {
+pub(super) fn report_runs(runs: &[Run], json: bool) -> Result<(), Failure> {
     if json {
         terminal::print_json(&RunsJson { format: 1, runs: runs.iter().map(compare::summarise).collect() })?;
         return Ok(());
@@ -367,7 +398,7 @@ pub fn open_runs(paths: &[PathBuf]) -> Result<Vec<Run>, Failure> {
         let names: Vec<String> = paths.iter().map(|path: &PathBuf| Path::display(path).to_string()).collect();
         return Err(Failure::new(Exit::IncompleteRun, anyhow!("no run directory (run.json) in {}", names.join(", "))));
     }
-    Ok(directories.iter().map(|directory| Run::open(directory)).collect::<Result<Vec<_>, _>>()?)
+    directories.iter().map(|directory| open_run(directory)).collect()
 }
 
 /// Puts the runs of the package named `base` first, so that the others are compared with them.

@@ -10,6 +10,7 @@ use super::exit::Exit;
 use super::{VerbResult, terminal};
 use crate::benchmark::{Benchmark, predictions};
 use crate::compare::{MetricSummary, ScoredSample, summarise_scored};
+use crate::score::Answered;
 
 /// Arguments of `score`.
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ struct SampleLine {
     key: String,
     prediction: String,
     parsed: Option<String>,
-    score: f64,
+    score: Option<f64>,
 }
 
 /// Runs the verb.
@@ -72,19 +73,32 @@ pub fn run(arguments: ScoreArguments) -> VerbResult {
     let scorer = &benchmark.spec.scorer;
     let texts: HashMap<&str, &str> =
         predictions.found.iter().map(|prediction| (prediction.key.as_str(), prediction.text.as_str())).collect();
+    let mut answers: Vec<Answered<'_>> = benchmark
+        .samples
+        .iter()
+        .map(|sample| {
+            // A missing prediction counts as an empty answer, as LLaVA's converter submits it.
+            let text = texts.get(sample.key.as_str()).copied().unwrap_or_default();
+            Answered {
+                cluster: &sample.cluster,
+                category: sample.category.as_deref(),
+                reference: &sample.reference,
+                text,
+                score: crate::score::score(scorer, &sample.reference, text),
+            }
+        })
+        .collect();
+    crate::score::complete(scorer, &mut answers);
     let mut lines = Vec::with_capacity(benchmark.samples.len());
     let mut contributions = Vec::with_capacity(benchmark.samples.len());
-    for sample in &benchmark.samples {
-        // A missing prediction counts as an empty answer, as LLaVA's converter submits it.
-        let prediction = texts.get(sample.key.as_str()).copied().unwrap_or_default();
-        let result = crate::score::score(scorer, &sample.reference, prediction);
+    for (sample, answer) in benchmark.samples.iter().zip(answers) {
         lines.push(SampleLine {
             key: sample.key.clone(),
-            prediction: prediction.to_owned(),
-            parsed: result.parsed,
-            score: result.value,
+            prediction: answer.text.to_owned(),
+            parsed: answer.score.parsed,
+            score: answer.score.value,
         });
-        contributions.push(result.contributions);
+        contributions.push(answer.score.contributions);
     }
     let scored: Vec<ScoredSample<'_>> = benchmark
         .samples

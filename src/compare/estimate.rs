@@ -35,7 +35,11 @@ impl Column {
 
     /// The metric as a share or ratio, not yet scaled; `None` where it has no value.
     pub fn linearised(&self, metric: &MetricSpec, categories: &[usize]) -> Option<Linearised> {
-        if metric.mean_over_categories {
+        if metric.sum_over_categories {
+            let count = categories.iter().max().map_or(0, |last| last + 1);
+            let mean = Linearised::mean_over_categories(&self.numerators, &self.denominators, categories)?;
+            Some(mean.scaled(count as f64))
+        } else if metric.mean_over_categories {
             Linearised::mean_over_categories(&self.numerators, &self.denominators, categories)
         } else {
             Linearised::ratio_of_sums(&self.numerators, &self.denominators)

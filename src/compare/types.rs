@@ -92,6 +92,8 @@ pub struct RunSummary {
     pub records: usize,
     /// Samples without an answer.
     pub failed: usize,
+    /// Answers without a score, because no judge has read them or the reference is withheld.
+    pub unscored: usize,
     /// Answers that the scorer could not parse.
     pub unparsed: usize,
     /// Metrics, primary first.

@@ -337,6 +337,9 @@ fn reference(reference: &Reference) -> (String, Option<Corners>, Option<(u32, u3
         Reference::Retrieval { relevant, candidates, .. } => {
             (format!("{} (of {candidates} candidates)", annotators(relevant)), None, None)
         }
+        Reference::Choice { options, answer } => (chosen(options, *answer), None, None),
+        Reference::Judged { answer, .. } => (escape::shorten(answer, 240), None, None),
+        Reference::Withheld => ("withheld: only the benchmark's server has it".to_owned(), None, None),
         Reference::Region { region, width, height } => {
             let corners = [region.x1, region.y1, region.x2, region.y2];
             let [left, top, right, bottom] = corners.map(|value| format::number(value, 0));
@@ -344,6 +347,13 @@ fn reference(reference: &Reference) -> (String, Option<Corners>, Option<(u32, u3
             (text, Some(corners).filter(|corners| corners.iter().all(|value| value.is_finite())), Some((*width, *height)))
         }
     }
+}
+
+/// `B (of 4): red`.
+fn chosen(options: &[String], answer: usize) -> String {
+    let letter = u32::try_from(answer).ok().and_then(|index| char::from_u32(u32::from('A') + index)).unwrap_or('?');
+    let text = options.get(answer).map(|text| escape::shorten(text, 120)).unwrap_or_default();
+    format!("{letter} (of {}): {text}", options.len())
 }
 
 /// `yes × 8, no × 2`, in file order.

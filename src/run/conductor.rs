@@ -231,7 +231,8 @@ pub(super) fn count(state: &mut ProgressUpdate, record: &SampleRecord) {
             state.answered += 1;
             state.score_sum += score;
         }
-        None => state.failed += 1,
+        None if record.failure.is_some() => state.failed += 1,
+        None => {}
     }
 }
 

@@ -17,6 +17,14 @@ pub enum RunError {
     /// A thread of the conductor ended early.
     #[error("the {0} thread ended unexpectedly")]
     Thread(&'static str),
+    /// A scorer does not suit the references of a run.
+    #[error("{reason}, which the run on {benchmark} has")]
+    Scorer {
+        /// Benchmark name.
+        benchmark: String,
+        /// What does not suit.
+        reason: String,
+    },
     /// Nothing was selected.
     #[error("no sample of {benchmark} was selected")]
     NothingSelected {

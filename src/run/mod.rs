@@ -11,6 +11,7 @@ mod loader;
 mod plan;
 mod ranking;
 mod record;
+mod rescore;
 mod verify;
 mod verify_clip;
 
@@ -23,5 +24,6 @@ pub use error::RunError;
 pub use images::PreparedImages;
 pub use plan::{Plan, PlannedGroup};
 pub use ranking::{LOGIT_FACTOR, best, class_embedding, logits};
+pub use rescore::rescore;
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};
 pub use verify_clip::{ClipVerifyReport, verify_clip_package};

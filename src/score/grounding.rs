@@ -117,7 +117,7 @@ pub(super) fn score(space: BoxSpace, rule: ThresholdRule, region: &PixelBox, wid
     contributions.insert(MEAN_IOU.to_owned(), mean(iou));
     SampleScore {
         parsed: parsed.map(|[x1, y1, x2, y2]| format!("[{x1}, {y1}, {x2}, {y2}]")),
-        value: reached(0.5),
+        value: Some(reached(0.5)),
         contributions,
         detail: json!({ "iou": iou, "predicted_box": predicted.as_ref().map(corners), "reference_box": corners(region) }),
     }

@@ -97,7 +97,7 @@ pub(super) fn score(reference: &str, open: bool, text: &str) -> SampleScore {
         ];
         return SampleScore {
             parsed: (!strip(&answer).is_empty()).then_some(answer),
-            value: overlap.recall,
+            value: Some(overlap.recall),
             contributions: contributions.into_iter().map(|(name, value)| (name.to_owned(), mean(value))).collect(),
             detail: json!({ "question": "open" }),
         };
@@ -105,7 +105,7 @@ pub(super) fn score(reference: &str, open: bool, text: &str) -> SampleScore {
     let value = f64::from(u8::from(closed_is_right(text, reference)));
     SampleScore {
         parsed: says_yes_or_no(&answer).then_some(answer),
-        value,
+        value: Some(value),
         contributions: BTreeMap::from([(OPEN_CLOSED_MEAN.to_owned(), mean(value)), (CLOSED_ACCURACY.to_owned(), mean(value))]),
         detail: json!({ "question": "closed" }),
     }

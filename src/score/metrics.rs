@@ -36,9 +36,12 @@ pub fn score(scorer: &ScorerSpec, reference: &Reference, text: &str) -> SampleSc
         (ScorerRule::Retrieval, Reference::Retrieval { direction, relevant, candidates }) => {
             ranking::retrieval(*direction, relevant, *candidates, text)
         }
+        (_, Reference::Withheld) => {
+            SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
+        }
         (rule, _) => SampleScore {
             parsed: None,
-            value: 0.0,
+            value: Some(0.0),
             contributions: BTreeMap::new(),
             detail: json!({ "error": format!("the scorer {} cannot use this reference", rule.identity()) }),
         },
@@ -53,6 +56,7 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
         higher_is_better,
         primary: name == scorer.primary_metric,
         mean_over_categories: false,
+        sum_over_categories: false,
     };
     let better = |name: &str| metric(name, Some(true));
     let mut metrics = match scorer.rule {

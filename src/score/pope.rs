@@ -51,7 +51,7 @@ pub(super) fn score(reference_yes: bool, text: &str) -> SampleScore {
     let word = if yes { "yes" } else { "no" };
     SampleScore {
         parsed: is_explicit(text).then(|| word.to_owned()),
-        value,
+        value: Some(value),
         contributions: BTreeMap::from([
             (F1.to_owned(), ratio(2.0 * true_positive, 2.0 * true_positive + false_positive + false_negative)),
             (ACCURACY.to_owned(), mean(value)),

@@ -43,7 +43,7 @@ fn scored(ranking: &[&str], right: impl Fn(&str) -> bool, contributions: Contrib
     let rank = ranking.iter().position(|label| right(label)).map(|position| position + 1);
     SampleScore {
         parsed: ranking.first().map(|label| (*label).to_owned()),
-        value,
+        value: Some(value),
         contributions,
         // The rank among the candidates that were kept.
         detail: json!({ "rank": rank }),

@@ -62,7 +62,7 @@ pub(super) fn score(variant: VqaVariant, answers: &[String], text: &str) -> Samp
     };
     SampleScore {
         parsed: (!strip(text).is_empty()).then_some(compared),
-        value,
+        value: Some(value),
         contributions: BTreeMap::from([(VQA_ACCURACY.to_owned(), mean(value))]),
         detail: json!({}),
     }

@@ -55,6 +55,14 @@ pub enum StoreError {
         /// The format in the file.
         found: u32,
     },
+    /// The file of scores is not what it must be.
+    #[error("{path} has no scores of a run: {message}")]
+    Scores {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// The header is not what it must be.
     #[error("{path} is not a run header: {message}")]
     Header {

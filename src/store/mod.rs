@@ -6,6 +6,7 @@
 //! run.json        header, readable alone
 //! samples.jsonl   one record a line, each with its checksum
 //! summary.json    written when the run is complete
+//! scores.json     only where scores come from elsewhere than one answer: all answers together, a judge, another scorer
 //! ```
 //!
 //! It must not know engines or scorers: it keeps what it is given, and gives back every acknowledged record.
@@ -14,6 +15,7 @@ mod disk;
 mod error;
 mod log;
 mod reader;
+mod scores;
 mod types;
 mod writer;
 
@@ -23,10 +25,11 @@ mod tests;
 pub use error::{HeaderDifference, StoreError};
 pub use log::{LogNote, canonical_without_timings};
 pub use reader::{Run, discover, read_header};
+pub use scores::{JudgeIdentity, Scores, StoredScore};
 pub use types::{
     BenchmarkIdentity, Environment, Failure, GroupTimings, ModelIdentity, RunHeader, RunSettings, SampleRecord, SampleTimings,
 };
-pub use writer::RunWriter;
+pub use writer::{RunWriter, write_summary};
 
 /// Format version of run directories that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -36,6 +39,9 @@ pub const HEADER_FILE: &str = "run.json";
 
 /// Name of the sample log.
 pub const LOG_FILE: &str = "samples.jsonl";
+
+/// Name of the file of scores.
+pub const SCORES_FILE: &str = "scores.json";
 
 /// Name of the summary file.
 pub const SUMMARY_FILE: &str = "summary.json";

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::log::{LogNote, scan};
-use super::{FORMAT, HEADER_FILE, HEADER_LIMIT_BYTES, LOG_FILE, LOG_LIMIT_BYTES, RunHeader, SampleRecord, StoreError};
+use super::{
+    FORMAT, HEADER_FILE, HEADER_LIMIT_BYTES, JudgeIdentity, LOG_FILE, LOG_LIMIT_BYTES, RunHeader, SampleRecord, Scores,
+    StoreError,
+};
 use crate::guard::files::{read_capped, read_text_capped};
 
 /// A run as it stands on disk, finished or not.
@@ -22,18 +25,36 @@ pub struct Run {
     pub complete: bool,
     /// What the log holds beside them.
     pub notes: Vec<LogNote>,
+    /// Who judged the answers, if anybody did.
+    pub judge: Option<JudgeIdentity>,
 }
 
 impl Run {
-    /// Reads a run directory. A torn tail, damaged lines and repeated keys are noted, not errors; a run that another process
+    /// Reads a run directory, with the scores of `scores.json` where there is one. A torn tail, damaged lines and repeated keys are noted, not errors; a run that another process
     /// writes right now can be read.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let mut run = Self::open_log(directory)?;
+        if let Some(scores) = Scores::read(directory)? {
+            scores.apply(&mut run);
+        }
+        Ok(run)
+    }
+
+    /// Reads a run directory as its log has it, scores from elsewhere aside.
+    pub fn open_log(directory: &Path) -> Result<Self, StoreError> {
         let header = read_header(directory)?;
         let log = directory.join(LOG_FILE);
         // The header is written after the log was created, so a missing log is a file that somebody removed.
         let scanned = scan(&read_capped(&log, LOG_LIMIT_BYTES)?);
         let complete = scanned.records.len() >= header.benchmark.samples;
-        Ok(Self { directory: directory.to_path_buf(), header, records: scanned.records, complete, notes: scanned.notes })
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            header,
+            records: scanned.records,
+            complete,
+            notes: scanned.notes,
+            judge: None,
+        })
     }
 }
 

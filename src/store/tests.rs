@@ -35,6 +35,7 @@ fn header() -> RunHeader {
                 higher_is_better: Some(true),
                 primary: true,
                 mean_over_categories: false,
+                sum_over_categories: false,
             }],
         },
         settings: RunSettings {

@@ -192,6 +192,11 @@ impl RunWriter {
     }
 }
 
+/// Writes `summary.json` of a finished run anew, atomically: its answers were scored again.
+pub fn write_summary(directory: &Path, summary: &[u8]) -> Result<(), StoreError> {
+    replace_file(&mut RealDisk, &directory.join(SUMMARY_FILE), summary)
+}
+
 impl Drop for RunWriter {
     fn drop(&mut self) {
         // Best effort: both errors leave nothing to do, and acknowledged records are already safe from this process's end.

@@ -1,0 +1,99 @@
+//! `rescore`: stored answers scored again, without a model.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+
+use super::exit::{Exit, Failure};
+use super::{VerbResult, run, terminal};
+use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec};
+use crate::compare;
+use crate::run::rescore;
+use crate::store::{Run, write_summary};
+
+/// Arguments of `rescore`.
+#[derive(Debug, Args)]
+pub struct RescoreArguments {
+    /// Run directories, or folders of them
+    #[arg(required_unless_present = "list_scorers")]
+    runs: Vec<PathBuf>,
+    /// Scorer to apply, such as vqa-m4c [default: the one that the benchmark names]
+    #[arg(long, value_name = "NAME", conflicts_with = "benchmark")]
+    scorer: Option<String>,
+    /// Apply the scorer that this benchmark or benchmark TOML file names
+    #[arg(long, value_name = "NAME")]
+    benchmark: Option<String>,
+    /// Show what the scores would be and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// List the scorers and their versions
+    #[arg(long)]
+    list_scorers: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(arguments: RescoreArguments) -> VerbResult {
+    if arguments.list_scorers {
+        return list(arguments.json);
+    }
+    let given = match (&arguments.scorer, &arguments.benchmark) {
+        (Some(name), _) => Some(ScorerSpec::new(by_name(name)?)),
+        (None, Some(benchmark)) => Some(Benchmark::specification(benchmark)?.scorer),
+        (None, None) => None,
+    };
+    let mut rescored = Vec::new();
+    for directory in crate::store::discover(&arguments.runs)? {
+        let mut run = Run::open_log(&directory)?;
+        let scorer = match &given {
+            Some(scorer) => scorer.clone(),
+            None => own_scorer(&run)?,
+        };
+        let before = run.header.benchmark.scorer.clone();
+        let scores = rescore(&run, &scorer)?;
+        if !arguments.dry_run {
+            scores.write(&directory)?;
+        }
+        scores.apply(&mut run);
+        if !arguments.dry_run && run.complete {
+            let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
+            write_summary(&directory, &summary)?;
+        }
+        eprintln!("{}: scored by {} (in the log: {before})", directory.display(), run.header.benchmark.scorer);
+        rescored.push(run);
+    }
+    run::report_runs(&rescored, arguments.json)?;
+    Ok(Exit::Success)
+}
+
+/// The scorer that the run's benchmark names now, or the one of the log where the benchmark is not a built-in one.
+fn own_scorer(run: &Run) -> Result<ScorerSpec, Failure> {
+    let header = &run.header.benchmark;
+    if let Ok(specification) = Benchmark::specification(&header.name) {
+        return Ok(specification.scorer);
+    }
+    let rule = by_name(header.scorer.split('/').next().unwrap_or_default())?;
+    let primary = header.metrics.iter().find(|metric| metric.primary).map(|metric| metric.name.clone());
+    let usual = ScorerSpec::new(rule);
+    Ok(ScorerSpec { primary_metric: primary.unwrap_or(usual.primary_metric), ..usual })
+}
+
+fn by_name(name: &str) -> Result<ScorerRule, Failure> {
+    ScorerRule::by_name(name).ok_or_else(|| {
+        let known: Vec<String> = ScorerRule::all().iter().map(|rule| rule.name().to_owned()).collect();
+        Failure::new(Exit::Setup, anyhow!("no scorer is called {name:?}; there are {}", known.join(", ")))
+    })
+}
+
+fn list(json: bool) -> VerbResult {
+    let scorers: Vec<String> = ScorerRule::all().iter().map(ScorerRule::identity).collect();
+    if json {
+        terminal::print_json(&scorers)?;
+    } else {
+        terminal::print(&scorers.join("\n"))?;
+    }
+    Ok(Exit::Success)
+}

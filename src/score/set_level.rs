@@ -1,0 +1,49 @@
+//! Metrics that one answer alone does not have: pairs of questions that must both be right, and statistics of a whole corpus.
+
+use super::types::SampleScore;
+use crate::benchmark::{Reference, ScorerRule, ScorerSpec};
+
+/// A scored answer among all answers of a run.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// Samples that belong together: the image, or the group of questions, as the benchmark has it.
+    pub cluster: &'a str,
+    /// Category, if the benchmark has any.
+    pub category: Option<&'a str>,
+    /// What a right answer is.
+    pub reference: &'a Reference,
+    /// The answer.
+    pub text: &'a str,
+    /// What [`score`](super::score) said of it; completed here.
+    pub score: SampleScore,
+}
+
+/// Whether a rule has metrics that only all answers together have.
+pub fn needs_all_answers(rule: &ScorerRule) -> bool {
+    match rule {
+        ScorerRule::Vqa { .. }
+        | ScorerRule::Pope
+        | ScorerRule::Textvqa
+        | ScorerRule::Grounding { .. }
+        | ScorerRule::LlavaMed
+        | ScorerRule::ZeroShot
+        | ScorerRule::Retrieval => false,
+    }
+}
+
+/// Adds to each answer its contributions to the metrics that only all answers together have. Answers of samples that failed
+/// are not among them. The order of the answers does not matter, except for the last bits of sums.
+pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
+    if !needs_all_answers(&scorer.rule) || answers.is_empty() {
+        return;
+    }
+    match scorer.rule {
+        ScorerRule::Vqa { .. }
+        | ScorerRule::Pope
+        | ScorerRule::Textvqa
+        | ScorerRule::Grounding { .. }
+        | ScorerRule::LlavaMed
+        | ScorerRule::ZeroShot
+        | ScorerRule::Retrieval => {}
+    }
+}
