@@ -132,14 +132,13 @@ GROUPS = {"attribute_recognition": "finegrained_perception (instance-level)", "o
 
 def make_mmbench(folder, rng, count):
     """Questions with two to four options and their circular rotations, as TSV and as parquet with the same rows."""
-    rows, pictures = [], {}
-    wanted = list(KINDS)
-    for number, scene in enumerate(held_out_scenes(rng, count, lambda scene: len(scene.items) >= 2)):
-        result = None
-        while result is None:
-            kind = rng.choice(wanted)
-            result = scenes.vqa(scene, rng, kind=kind)
-        question, answer, _, _ = result
+    rows, pictures, asked = [], {}, []
+    for kind in KINDS:
+        drawn = held_out_scenes(rng, count // len(KINDS), lambda scene: len(scene.items) >= 2 and scenes.vqa(scene, rng, kind=kind))
+        asked += [(scene, kind) for scene in drawn]
+    rng.shuffle(asked)
+    for number, (scene, kind) in enumerate(asked):
+        question, answer, _, _ = scenes.vqa(scene, rng, kind=kind)
         category = KINDS[kind]
         others = rng.sample([text for text in WRONG_ANSWERS[category] if text != answer], rng.choice([1, 2, 3, 3, 3, 3]))
         options = others[:]
