@@ -8,6 +8,7 @@ mod load;
 mod pattern;
 pub mod predictions;
 mod readers;
+mod short_answer_rule;
 mod spec;
 mod spec_data;
 mod spec_file;
@@ -16,6 +17,7 @@ mod types;
 
 pub use error::BenchmarkError;
 pub use load::{Benchmark, samples_sha256};
+pub use short_answer_rule::{Edition, ShortAnswerRule};
 pub use pattern::{ClassTemplate, ImagePattern, PromptTemplate};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
