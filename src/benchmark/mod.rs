@@ -17,8 +17,8 @@ mod types;
 
 pub use error::BenchmarkError;
 pub use load::{Benchmark, samples_sha256};
-pub use short_answer_rule::{Edition, ShortAnswerRule};
 pub use pattern::{ClassTemplate, ImagePattern, PromptTemplate};
+pub use short_answer_rule::{Edition, ShortAnswerRule};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };

@@ -331,9 +331,7 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
             place.unused(&boundary, "boundary", "the variant `m4c`")?;
             ScorerRule::ShortAnswer(ShortAnswerRule::AnlsM4c)
         }
-        ScorerKind::Anls => {
-            ScorerRule::ShortAnswer(ShortAnswerRule::Anls(place.needed(boundary, "boundary", owner, &span)?))
-        }
+        ScorerKind::Anls => ScorerRule::ShortAnswer(ShortAnswerRule::Anls(place.needed(boundary, "boundary", owner, &span)?)),
         ScorerKind::RelaxedAccuracy if chosen == Some(Variant::Vlmevalkit) => {
             ScorerRule::ShortAnswer(ShortAnswerRule::RelaxedAccuracyTrimmed)
         }

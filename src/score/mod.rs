@@ -21,7 +21,7 @@ pub use medical::{WordOverlap, closed_is_right, word_overlap};
 pub use metrics::{metrics, score, score_in_category};
 pub use pope::says_yes;
 pub use set_level::{Answered, complete, needs_all_answers};
+pub use short_answer::{anls, anls_m4c, mme_answer, ocr_bench_is_right, relaxed_correctness, slake_normalise};
 pub use types::SampleScore;
 pub use vqa::{lmms_accuracy, m4c_accuracy, official_accuracy};
-pub use short_answer::{anls, anls_m4c, mme_answer, ocr_bench_is_right, relaxed_correctness, slake_normalise};
 pub use vqa_text::{m4c_normalise, med_normalise, official_normalise};

@@ -17,8 +17,7 @@ const ACCURACY: &str = "accuracy";
 const ACCURACY_PLUS: &str = "accuracy_plus";
 
 /// Categories of the second group; all others test perception.
-const COGNITION_CATEGORIES: [&str; 4] =
-    ["commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"];
+const COGNITION_CATEGORIES: [&str; 4] = ["commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"];
 
 /// Whether a metric is the sum of its categories' scores.
 pub(super) fn is_sum(metric: &str) -> bool {

@@ -26,19 +26,12 @@ use super::types::SampleScore;
 use crate::benchmark::{MetricSpec, Reference, ShortAnswerRule};
 
 /// Scores one answer; `None` where the rule cannot use the reference.
-pub(super) fn score(
-    rule: ShortAnswerRule,
-    reference: &Reference,
-    category: Option<&str>,
-    text: &str,
-) -> Option<SampleScore> {
+pub(super) fn score(rule: ShortAnswerRule, reference: &Reference, category: Option<&str>, text: &str) -> Option<SampleScore> {
     Some(match (rule, reference) {
         (ShortAnswerRule::VizWiz(edition), Reference::Answers { answers }) => vizwiz::score(edition, answers, category, text),
         (ShortAnswerRule::Gqa(edition), Reference::Answers { answers }) => same_text::gqa(edition, answers, text),
         (ShortAnswerRule::Exact, Reference::Answers { answers }) => same_text::exact(answers, text),
-        (ShortAnswerRule::Anls(boundary), Reference::Answers { answers }) => {
-            one("anls", anls(answers, text, boundary), text)
-        }
+        (ShortAnswerRule::Anls(boundary), Reference::Answers { answers }) => one("anls", anls(answers, text, boundary), text),
         (ShortAnswerRule::AnlsM4c, Reference::Answers { answers }) => one("anls", anls_m4c(answers, text), text),
         (ShortAnswerRule::RelaxedAccuracy, Reference::Answers { answers }) => relaxed::score(answers, text),
         (ShortAnswerRule::RelaxedAccuracyTrimmed, Reference::Answers { answers }) => relaxed::score(answers, strip(text)),

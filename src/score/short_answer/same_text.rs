@@ -12,10 +12,11 @@ fn converted(text: &str) -> String {
     text.trim_end_matches('.').to_lowercase()
 }
 
-/// Without ASCII punctuation, in lower case (lmms-eval's `exact_match` with `ignore_case` and `ignore_punctuation`, on arrays
-/// of NumPy, which drop final NULs).
+/// Without ASCII punctuation, in lower case (lmms-eval's `exact_match` with `ignore_case` and `ignore_punctuation`). It works on
+/// arrays of NumPy, which drop final NULs and cut what becomes longer in lower case (`İ`) to the length that it had.
 fn plain(text: &str) -> String {
-    let lower = text.trim_end_matches('\0').to_lowercase();
+    let text = text.trim_end_matches('\0');
+    let lower: String = text.to_lowercase().chars().take(text.chars().count()).collect();
     let plain = lower.replace(|character: char| character.is_ascii_punctuation(), "");
     plain.trim_end_matches('\0').to_owned()
 }

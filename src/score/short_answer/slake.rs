@@ -10,11 +10,9 @@ use super::super::types::SampleScore;
 use super::points;
 
 /// Chinese punctuation that lmms-eval takes for spaces.
-const CHINESE_PUNCTUATION: &str =
-    "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～、，。；：《》？【】（）";
+const CHINESE_PUNCTUATION: &str = "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～、，。；：《》？【】（）";
 const YES: [&str; 12] = ["yes", "yeah", "yep", "true", "是", "是的", "有", "包含", "可以", "能", "会", "正常"];
-const NO: [&str; 13] =
-    ["no", "nope", "false", "否", "不是", "没有", "无", "不包含", "不能", "不会", "不可以", "不正常", "异常"];
+const NO: [&str; 13] = ["no", "nope", "false", "否", "不是", "没有", "无", "不包含", "不能", "不会", "不可以", "不正常", "异常"];
 
 /// An answer as it is compared: lower case, without what stands in brackets and without punctuation, with single spaces; words
 /// for yes and no in both languages are one.

@@ -45,12 +45,7 @@ pub(super) fn score(edition: Edition, answers: &[String], category: Option<&str>
         let denominator = points(unanswerable) + points(declined);
         contributions.insert(F1.to_owned(), Contribution { numerator: both, denominator });
     }
-    SampleScore {
-        parsed: (!strip(text).is_empty()).then_some(compared),
-        value: Some(value),
-        contributions,
-        detail: json!({}),
-    }
+    SampleScore { parsed: (!strip(text).is_empty()).then_some(compared), value: Some(value), contributions, detail: json!({}) }
 }
 
 /// Adds the average precision of declining to answer (scikit-learn's `average_precision_score` of a prediction that is 0 or 1),
