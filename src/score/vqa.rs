@@ -58,7 +58,7 @@ pub(super) fn exact_annotator_mean(answers: &[String], prediction: &str) -> f64 
     }
     // 64 more binary digits than a result has, the last of them standing for whatever remains: converted with one rounding.
     let wide = sum << 64;
-    let quotient = (wide / count) | u128::from(wide % count != 0);
+    let quotient = (wide / count) | u128::from(!wide.is_multiple_of(count));
     quotient as f64 / SCALE / (1_u128 << 64) as f64
 }
 
