@@ -2,6 +2,7 @@
 
 use super::pattern::ImagePattern;
 use super::prompt::PromptTemplate;
+use super::short_answer_rule::ShortAnswerRule;
 use super::table_spec::TableSpec;
 
 /// One benchmark: where its data lie, what is asked, how answers are scored.
@@ -132,6 +133,11 @@ pub enum DataFormat {
     },
     /// Rows of named columns.
     Table(Box<TableSpec>),
+    /// MME: a folder a category with a text file a picture, `question<TAB>answer` in each line.
+    MmeRelease {
+        /// Permitted numbers of questions; empty permits any.
+        rows: Vec<usize>,
+    },
 }
 
 /// One file of a benchmark that has several.
@@ -193,6 +199,8 @@ pub enum ScorerRule {
     ZeroShot,
     /// The rank of the first right candidate, as CLIP_benchmark's `zeroshot_retrieval.py` counts it.
     Retrieval,
+    /// A word, a number or a phrase.
+    ShortAnswer(ShortAnswerRule),
 }
 
 impl ScorerRule {
@@ -201,6 +209,7 @@ impl ScorerRule {
         let mut rules = vec![
             Self::Vqa { variant: VqaVariant::Official },
             Self::Vqa { variant: VqaVariant::M4c },
+            Self::Vqa { variant: VqaVariant::Lmms },
             Self::Pope,
             Self::Textvqa,
             Self::LlavaMed,
@@ -212,6 +221,7 @@ impl ScorerRule {
                 rules.push(Self::Grounding { box_space, threshold_rule });
             }
         }
+        rules.extend(ShortAnswerRule::ALL.map(Self::ShortAnswer));
         rules
     }
 
@@ -232,6 +242,8 @@ impl ScorerRule {
         match self {
             Self::Vqa { variant: VqaVariant::Official } => "vqa-official/1".to_owned(),
             Self::Vqa { variant: VqaVariant::M4c } => "vqa-m4c/1".to_owned(),
+            Self::Vqa { variant: VqaVariant::Lmms } => "vqa-lmms/1".to_owned(),
+            Self::ShortAnswer(rule) => rule.identity().to_owned(),
             Self::Pope => "pope-official/1".to_owned(),
             Self::Textvqa => "textvqa-m4c/1".to_owned(),
             Self::LlavaMed => "llava-med/1".to_owned(),
@@ -255,7 +267,7 @@ impl ScorerRule {
     pub fn metric_names(&self) -> &'static [&'static str] {
         match self {
             Self::Vqa { .. } | Self::Textvqa => &["vqa_accuracy"],
-            Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio"],
+            Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio", "f1_pooled"],
             Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou"],
             Self::LlavaMed => {
                 &["open_closed_mean", "open_recall", "closed_accuracy", "open_precision", "open_f1", "open_exact_match"]
@@ -272,6 +284,7 @@ impl ScorerRule {
                 "image_retrieval_recall@5",
                 "image_retrieval_recall@10",
             ],
+            Self::ShortAnswer(rule) => rule.metric_names(),
         }
     }
 }
@@ -284,6 +297,8 @@ pub enum VqaVariant {
     Official,
     /// LLaVA's `m4c_evaluator.py`: the EvalAI processor on both sides, always.
     M4c,
+    /// lmms-eval at `75571cf` (`vqav2_process_results`): the official normalisation on both sides, always.
+    Lmms,
 }
 
 /// What the numbers of a predicted box are shares of.

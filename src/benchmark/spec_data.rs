@@ -29,6 +29,7 @@ pub(super) enum FormatName {
     ZeroShot,
     Retrieval,
     Table,
+    MmeRelease,
 }
 
 impl FormatName {
@@ -44,6 +45,7 @@ impl FormatName {
             Self::ZeroShot => "the format `zero-shot`",
             Self::Retrieval => "the format `retrieval`",
             Self::Table => "the format `table`",
+            Self::MmeRelease => "the format `mme-release`",
         }
     }
 
@@ -95,6 +97,7 @@ impl FormatName {
                 "reference",
                 "absent_is_empty",
             ],
+            Self::MmeRelease => &["rows"],
         }
     }
 }
@@ -258,7 +261,7 @@ fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, Benchm
         }
     }
     let image = match (table.image.take(), name) {
-        (None, FormatName::Table) => ImagePattern::any(),
+        (None, FormatName::Table | FormatName::MmeRelease) => ImagePattern::any(),
         (image, _) => {
             let image = place.needed_spanned(image, "image", owner, &span)?;
             ImagePattern::parse(image.get_ref(), name.image_hole()).map_err(|message| place.error(&image, message))?
@@ -306,6 +309,7 @@ fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, Benchm
             rows,
         },
         FormatName::Retrieval => DataFormat::Retrieval { captions: needed(table.captions, "captions")?, rows },
+        FormatName::MmeRelease => DataFormat::MmeRelease { rows },
         FormatName::Table => {
             let fields = TableFields {
                 files: table.files,

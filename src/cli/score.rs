@@ -96,7 +96,7 @@ pub fn run(arguments: ScoreArguments) -> VerbResult {
                 category: sample.category.as_deref(),
                 reference: &sample.reference,
                 text,
-                score: crate::score::score(scorer, &sample.reference, text),
+                score: crate::score::score_in_category(scorer, &sample.reference, sample.category.as_deref(), text),
             }
         })
         .collect();

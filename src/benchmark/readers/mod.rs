@@ -2,6 +2,7 @@
 //! make a score mean something else.
 
 mod llava_conversations;
+pub(super) mod mme_release;
 mod pope;
 mod refcoco;
 mod retrieval;
@@ -71,6 +72,7 @@ fn samples(context: &mut Context<'_>, spec: &BenchmarkSpec) -> Result<(Vec<Sampl
         DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(context, splits)?,
         DataFormat::VqaRad { questions, phrase_types, rows } => vqa_rad::read(context, questions, phrase_types, rows)?,
         DataFormat::Table(table) => table::read(context, table)?,
+        DataFormat::MmeRelease { rows } => mme_release::read(context, rows)?,
         DataFormat::ZeroShot { .. } => {
             let (samples, classes) = zero_shot::read(context)?;
             return Ok((samples, Task::Classify(classes)));
