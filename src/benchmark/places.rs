@@ -47,7 +47,8 @@ impl DataSpec {
             | DataFormat::Textvqa { rows, .. }
             | DataFormat::LlavaConversations { rows, .. }
             | DataFormat::VqaRad { rows, .. }
-            | DataFormat::ZeroShot { rows, .. } => one(rows),
+            | DataFormat::ZeroShot { rows, .. }
+            | DataFormat::MmeRelease { rows } => one(rows),
             DataFormat::Pope { splits } | DataFormat::RefcocoMinigpt4 { splits } => {
                 splits.iter().map(|split| one(&split.rows)).sum()
             }
