@@ -45,6 +45,7 @@ built_in!(
     "pico-vqa-rad",
     "pico-zeroshot",
     "pico-retrieval",
+    "pico-mme",
     "gqa",
     "vizwiz",
     "vizwiz_test",
