@@ -305,6 +305,44 @@ fn mme_by_its_release_and_by_lmms_eval() {
 }
 
 #[test]
+fn the_interval_of_a_sum_over_categories_is_not_cut_at_one_category_s_best() {
+    // Three categories in which every first question is right: 50 points each, and no pair is right, so that no sample's part
+    // is above 1.
+    let mut samples: Vec<Sample> = Vec::new();
+    for category in ["existence", "count", "color"] {
+        for image in 0..4 {
+            for yes in [true, false] {
+                let text = if image == 3 { "no" } else { "yes" };
+                samples.push((
+                    format!("{category}/{image}"),
+                    Some(category.to_owned()),
+                    Reference::YesNo { yes },
+                    text.to_owned(),
+                ));
+            }
+        }
+    }
+    samples[1].3 = "maybe".to_owned();
+    samples[0].3 = "maybe".to_owned();
+    let scorer = short(ShortAnswerRule::Mme(Edition::Official));
+    let scores = score_set(&scorer, &samples);
+    let scored: Vec<ScoredSample<'_>> = samples
+        .iter()
+        .zip(&scores)
+        .map(|((cluster, category, ..), score)| ScoredSample {
+            cluster,
+            category: category.as_deref(),
+            contributions: &score.contributions,
+        })
+        .collect();
+    let found = summarise_scored(&metrics(&scorer), &scored);
+    let perception = &found[0].estimate;
+    assert!((perception.value - 137.5).abs() < 1e-9, "{}", perception.value);
+    let [low, high] = perception.interval.unwrap();
+    assert!(low < perception.value && perception.value < high, "{low} to {high}");
+}
+
+#[test]
 fn slake_as_lmms_eval_scores_it() {
     let recorded = Recorded::read("slake");
     assert!(recorded.cases.len() >= 1000);
