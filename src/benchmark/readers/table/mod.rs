@@ -170,6 +170,9 @@ fn for_each(context: &mut Context<'_>, spec: &TableSpec, told: &mut Told<'_>) ->
                 read += 1;
                 let rows = row.and_then(|mut row| {
                     row.columns.insert("@row".to_owned(), Value::from(read));
+                    if let Some(category) = &files.category {
+                        row.columns.insert("@category".to_owned(), Value::from(category.as_str()));
+                    }
                     let row = with_earlier_images(spec, &mut by_index, row);
                     expand(spec, &joins, row)
                 });
