@@ -3,6 +3,7 @@
 //!
 //! It must not know models, engines or scores: it says what is asked and what the reference is.
 
+mod choice;
 mod error;
 mod load;
 mod pattern;
@@ -14,6 +15,7 @@ mod spec_file;
 mod task;
 mod types;
 
+pub use choice::{ChoiceParser, InterleaveVariant};
 pub use error::BenchmarkError;
 pub use load::{Benchmark, samples_sha256};
 pub use pattern::{ClassTemplate, ImagePattern, PromptTemplate};

@@ -1,5 +1,6 @@
 //! What a benchmark is, as its TOML file says it.
 
+use super::choice::{ChoiceParser, InterleaveVariant};
 use super::pattern::{ImagePattern, PromptTemplate};
 
 /// One benchmark: where its data lie, what is asked, how answers are scored.
@@ -181,6 +182,18 @@ pub enum ScorerRule {
     ZeroShot,
     /// The rank of the first right candidate, as CLIP_benchmark's `zeroshot_retrieval.py` counts it.
     Retrieval,
+    /// Multiple choice by generation.
+    Choice {
+        /// By which rule an answer names an option.
+        parser: ChoiceParser,
+    },
+    /// NLVR2: accuracy, and consistency over the pairs of pictures of a sentence.
+    Nlvr2,
+    /// LLaVA-Interleave Bench: processed exact match of multiple-choice answers, ROUGE-L of the others.
+    Interleave {
+        /// Whose code is followed.
+        variant: InterleaveVariant,
+    },
 }
 
 impl ScorerRule {
@@ -200,6 +213,10 @@ impl ScorerRule {
                 rules.push(Self::Grounding { box_space, threshold_rule });
             }
         }
+        rules.extend(ChoiceParser::ALL.map(|parser| Self::Choice { parser }));
+        rules.push(Self::Nlvr2);
+        rules.push(Self::Interleave { variant: InterleaveVariant::Official });
+        rules.push(Self::Interleave { variant: InterleaveVariant::Lmms });
         rules
     }
 
@@ -236,6 +253,10 @@ impl ScorerRule {
                 };
                 format!("grounding-{space}-{rule}/1")
             }
+            Self::Choice { parser } => format!("choice-{}/1", parser.as_str()),
+            Self::Nlvr2 => "nlvr2/1".to_owned(),
+            Self::Interleave { variant: InterleaveVariant::Official } => "interleave-official/1".to_owned(),
+            Self::Interleave { variant: InterleaveVariant::Lmms } => "interleave-lmms/1".to_owned(),
         }
     }
 
@@ -260,6 +281,9 @@ impl ScorerRule {
                 "image_retrieval_recall@5",
                 "image_retrieval_recall@10",
             ],
+            Self::Choice { parser } => parser.metric_names(),
+            Self::Nlvr2 => &["accuracy", "consistency"],
+            Self::Interleave { .. } => &["group_mean", "sub_task_mean", "mean_score", "accuracy", "rouge_l"],
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::choice::{ChoiceParser, InterleaveVariant};
 use super::error::BenchmarkError;
 use super::pattern::PromptTemplate;
 use super::spec::{BenchmarkSpec, BoxSpace, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
@@ -81,6 +82,10 @@ enum ScorerKind {
     LlavaMed,
     ZeroShot,
     Retrieval,
+    Choice,
+    Nlvr2,
+    Interleave,
+    InterleaveLmms,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +96,7 @@ struct ScorerTable {
     box_space: Option<Spanned<BoxSpace>>,
     threshold_rule: Option<Spanned<ThresholdRule>>,
     primary_metric: Option<Spanned<String>>,
+    parser: Option<Spanned<ChoiceParser>>,
 }
 
 /// Turns what is wrong at a place into an error that names line and column.
@@ -204,7 +210,7 @@ fn is_plain_name(name: &str) -> bool {
 
 fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
-    let ScorerTable { kind, variant, box_space, threshold_rule, primary_metric } = table.into_inner();
+    let ScorerTable { kind, variant, box_space, threshold_rule, primary_metric, parser } = table.into_inner();
     let owner = match kind.get_ref() {
         ScorerKind::Vqa => "the scorer `vqa`",
         ScorerKind::Pope => "the scorer `pope`",
@@ -213,6 +219,10 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::LlavaMed => "the scorer `llava-med`",
         ScorerKind::ZeroShot => "the scorer `zero-shot`",
         ScorerKind::Retrieval => "the scorer `retrieval`",
+        ScorerKind::Choice => "the scorer `choice`",
+        ScorerKind::Nlvr2 => "the scorer `nlvr2`",
+        ScorerKind::Interleave => "the scorer `interleave`",
+        ScorerKind::InterleaveLmms => "the scorer `interleave-lmms`",
     };
     let fits = match format {
         FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
@@ -234,6 +244,9 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         place.unused(&box_space, "box_space", owner)?;
         place.unused(&threshold_rule, "threshold_rule", owner)?;
     }
+    if *kind.get_ref() != ScorerKind::Choice {
+        place.unused(&parser, "parser", owner)?;
+    }
     let rule = match kind.get_ref() {
         ScorerKind::Vqa => ScorerRule::Vqa { variant: place.needed(variant, "variant", owner, &span)? },
         ScorerKind::Pope => ScorerRule::Pope,
@@ -245,6 +258,10 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,
         },
+        ScorerKind::Choice => ScorerRule::Choice { parser: place.needed(parser, "parser", owner, &span)? },
+        ScorerKind::Nlvr2 => ScorerRule::Nlvr2,
+        ScorerKind::Interleave => ScorerRule::Interleave { variant: InterleaveVariant::Official },
+        ScorerKind::InterleaveLmms => ScorerRule::Interleave { variant: InterleaveVariant::Lmms },
     };
     match primary_metric {
         None => Ok(ScorerSpec::new(rule)),

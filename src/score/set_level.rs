@@ -1,7 +1,8 @@
 //! Metrics that one answer alone does not have: pairs of questions that must both be right, and statistics of a whole corpus.
 
 use super::types::SampleScore;
-use crate::benchmark::{Reference, ScorerRule, ScorerSpec};
+use super::{choice, groups, interleave, nlvr2};
+use crate::benchmark::{ChoiceParser, Reference, ScorerRule, ScorerSpec};
 
 /// A scored answer among all answers of a run.
 #[derive(Debug)]
@@ -28,6 +29,16 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
         | ScorerRule::Retrieval => false,
+        ScorerRule::Choice { parser } => !matches!(
+            parser,
+            ChoiceParser::ExactLetter
+                | ChoiceParser::FirstLetter
+                | ChoiceParser::Ai2d
+                | ChoiceParser::Blink
+                | ChoiceParser::BlinkLmms
+                | ChoiceParser::Mantis
+        ),
+        ScorerRule::Nlvr2 | ScorerRule::Interleave { .. } => true,
     }
 }
 
@@ -45,5 +56,17 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
         | ScorerRule::Retrieval => {}
+        ScorerRule::Choice { parser } => match parser {
+            ChoiceParser::Mmbench | ChoiceParser::MmbenchVlmevalkit => groups::all_right(choice::CIRCULAR_ACCURACY, answers),
+            ChoiceParser::ScienceQa | ChoiceParser::ScienceQaLmms => groups::parts(answers, groups::science_qa_parts),
+            ChoiceParser::Mmmu => groups::parts(answers, groups::mmmu_domain),
+            ChoiceParser::MmmuOfficialRandom => {
+                choice::assign_random_choices(answers);
+                groups::parts(answers, groups::mmmu_domain);
+            }
+            _ => {}
+        },
+        ScorerRule::Nlvr2 => groups::all_right(nlvr2::CONSISTENCY, answers),
+        ScorerRule::Interleave { variant } => interleave::complete(variant, answers),
     }
 }
