@@ -17,6 +17,8 @@ pub enum ChoiceParser {
     Ai2d,
     /// BLINK's `test_benchmark.py` without GPT-3.5.
     Blink,
+    /// BLINK's `evaluate.py` alone, for predictions that were extracted elsewhere: `(A)` and nothing else.
+    BlinkExtracted,
     /// lmms-eval's BLINK.
     BlinkLmms,
     /// The original MMBench evaluation, as lmms-eval keeps it, without GPT.
@@ -34,13 +36,14 @@ pub enum ChoiceParser {
 
 impl ChoiceParser {
     /// Every rule, the plain ones first.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ExactLetter,
         Self::FirstLetter,
         Self::ScienceQa,
         Self::ScienceQaLmms,
         Self::Ai2d,
         Self::Blink,
+        Self::BlinkExtracted,
         Self::BlinkLmms,
         Self::Mmbench,
         Self::MmbenchVlmevalkit,
@@ -58,6 +61,7 @@ impl ChoiceParser {
             Self::ScienceQaLmms => "science-qa-lmms",
             Self::Ai2d => "ai2d",
             Self::Blink => "blink",
+            Self::BlinkExtracted => "blink-extracted",
             Self::BlinkLmms => "blink-lmms",
             Self::Mmbench => "mmbench",
             Self::MmbenchVlmevalkit => "mmbench-vlmevalkit",
@@ -74,7 +78,7 @@ impl ChoiceParser {
             Self::ScienceQa | Self::ScienceQaLmms => {
                 &["accuracy", "natural_science", "social_science", "language_science", "grades_1_6", "grades_7_12"]
             }
-            Self::Blink | Self::BlinkLmms => &["mean_task_accuracy", "accuracy"],
+            Self::Blink | Self::BlinkExtracted | Self::BlinkLmms => &["mean_task_accuracy", "accuracy"],
             Self::Mmbench | Self::MmbenchVlmevalkit => &["circular_accuracy", "accuracy"],
             Self::Mmmu | Self::MmmuOfficialRandom => &[
                 "accuracy",

@@ -8,6 +8,7 @@ mod error;
 mod load;
 mod pattern;
 pub mod predictions;
+mod predictions_keyed;
 mod readers;
 mod spec;
 mod spec_data;

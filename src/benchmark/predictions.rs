@@ -8,6 +8,7 @@
 //! | LLaVA answers | JSON Lines of `{"question_id", "prompt", "text", …}` | VQAv2, VQA-RAD, LLaVA conversations: question id; TextVQA: image id and question; POPE: position; RefCOCO: key or row number from 0 |
 //! | POPE answers | JSON Lines of `{"question", "answer"}` | position |
 //! | plain | JSON Lines of `{"key", "text"}`; zero-shot and retrieval: `{"key", "ranking": [labels, best first]}` too | sample key |
+//! | of multiple-choice benchmarks | see `predictions_keyed.rs` | sample key |
 //! | our sample log | JSON Lines of `{"record": {"key", "text", …}, "crc32"}` | sample key; failed samples count as missing |
 //!
 //! POPE numbers its questions alike in each of its files, so answers are aligned by position as the official script does:
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 
 use super::error::BenchmarkError;
 use super::load::Benchmark;
+use super::predictions_keyed::{self, Keyed};
 use super::readers::{Id, RowObject, RowPlace, json_array, json_lines, read_text};
 use super::spec::DataFormat;
 use super::types::Sample;
@@ -51,10 +53,11 @@ pub struct Predictions {
 /// A sample without an answer is an error, as in the official VQA evaluation, unless `allow_missing`: then it is listed in
 /// [`Predictions::missing`], and it is the caller who says how it counts (LLaVA's converter submits an empty answer).
 pub fn read(path: &Path, benchmark: &Benchmark, allow_missing: bool) -> Result<Predictions, BenchmarkError> {
-    let (mut texts, form) = if path.is_dir() {
-        (read_split_folder(path, benchmark)?, "POPE answers, one file a split")
-    } else {
-        read_file(path, benchmark)?
+    let keyed = if path.is_dir() { predictions_keyed::read_folder(path, &keys_of(benchmark))? } else { None };
+    let (mut texts, form) = match keyed {
+        Some(keyed) => join_keyed(path, benchmark, keyed)?,
+        None if path.is_dir() => (read_split_folder(path, benchmark)?, "POPE answers, one file a split"),
+        None => read_file(path, benchmark)?,
     };
     let mut found = Vec::with_capacity(texts.len());
     let mut missing = Vec::new();
@@ -79,6 +82,9 @@ type Texts<'a> = HashMap<&'a str, String>;
 
 fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'static str), BenchmarkError> {
     let text = read_text(path)?;
+    if let Some(keyed) = predictions_keyed::read(path, &text, &keys_of(benchmark))? {
+        return join_keyed(path, benchmark, keyed);
+    }
     if text.trim_start().starts_with('[') {
         let rows: Vec<(usize, &str)> =
             json_array(path, &text)?.into_iter().map(RawValue::get).enumerate().map(|(index, row)| (index + 1, row)).collect();
@@ -118,6 +124,21 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
     } else {
         Err(place.error("-", "one of `question_id`, `key` or `record`", "none of them"))
     }
+}
+
+fn keys_of(benchmark: &Benchmark) -> HashSet<&str> {
+    benchmark.samples.iter().map(|sample| sample.key.as_str()).collect()
+}
+
+/// Answers that name their samples.
+fn join_keyed<'a>(path: &Path, benchmark: &'a Benchmark, keyed: Keyed) -> Result<(Texts<'a>, &'static str), BenchmarkError> {
+    let (answers, form) = keyed;
+    let mut join = Join::new(benchmark);
+    for answer in answers {
+        let place = RowPlace { path: answer.file.as_deref().unwrap_or(path), row: answer.row };
+        join.insert(&place, answer.field, &answer.key, answer.text)?;
+    }
+    Ok((join.texts, form))
 }
 
 /// Puts answers in place, one for each sample.

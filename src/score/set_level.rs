@@ -35,6 +35,7 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
                 | ChoiceParser::FirstLetter
                 | ChoiceParser::Ai2d
                 | ChoiceParser::Blink
+                | ChoiceParser::BlinkExtracted
                 | ChoiceParser::BlinkLmms
                 | ChoiceParser::Mantis
         ),

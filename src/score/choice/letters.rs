@@ -102,6 +102,11 @@ pub(super) fn blink(options: usize, text: &str) -> Option<char> {
     only(text.rsplit("\n\n").next().unwrap_or_default()).or_else(|| only(text))
 }
 
+/// BLINK's evaluation of extracted predictions (`eval/evaluate.py`): equal to the answer, which is a letter in parentheses.
+pub(super) fn blink_extracted(text: &str) -> Option<char> {
+    exact(text.strip_prefix('(')?.strip_suffix(')')?)
+}
+
 /// lmms-eval's BLINK rule (`75571cf`, `tasks/blink/utils.py`): the first character behind opening parentheses and white space,
 /// if it is a letter, in either case. So `The answer is B` is T.
 pub(super) fn blink_lmms(text: &str) -> Option<char> {

@@ -73,6 +73,7 @@ fn parse(parser: ChoiceParser, options: &[String], text: &str) -> Option<char> {
         ChoiceParser::ScienceQaLmms => letters::science_qa_lmms(text),
         ChoiceParser::Ai2d => letters::ai2d(text),
         ChoiceParser::Blink => letters::blink(options.len(), text),
+        ChoiceParser::BlinkExtracted => letters::blink_extracted(text),
         ChoiceParser::BlinkLmms => letters::blink_lmms(text),
         ChoiceParser::Mmbench => mmbench::original(options, text),
         ChoiceParser::MmbenchVlmevalkit => mmbench::vlmevalkit(options, text),
@@ -86,7 +87,7 @@ fn parse(parser: ChoiceParser, options: &[String], text: &str) -> Option<char> {
 fn kind_metrics(parser: ChoiceParser, kind: &'static str) -> Vec<&'static str> {
     match parser {
         ChoiceParser::Mmmu | ChoiceParser::MmmuOfficialRandom | ChoiceParser::Mantis => vec![ACCURACY, kind],
-        ChoiceParser::Blink | ChoiceParser::BlinkLmms => vec![ACCURACY, MEAN_TASK_ACCURACY],
+        ChoiceParser::Blink | ChoiceParser::BlinkExtracted | ChoiceParser::BlinkLmms => vec![ACCURACY, MEAN_TASK_ACCURACY],
         _ => vec![ACCURACY],
     }
 }
