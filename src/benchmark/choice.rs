@@ -71,6 +71,11 @@ impl ChoiceParser {
         }
     }
 
+    /// Whether the rule knows questions without options as well.
+    pub fn scores_open_questions(self) -> bool {
+        matches!(self, Self::Mmmu | Self::MmmuOfficialRandom | Self::Mantis)
+    }
+
     /// Names of the metrics, the usual primary one first.
     pub(super) fn metric_names(self) -> &'static [&'static str] {
         match self {

@@ -112,7 +112,7 @@ fn list(arguments: &ListArguments) -> VerbResult {
 
 fn check(arguments: &CheckArguments) -> VerbResult {
     let benchmark = Benchmark::load(&arguments.benchmark, arguments.data.as_deref())?;
-    let images: std::collections::BTreeSet<_> = benchmark.samples.iter().flat_map(|sample| &sample.images).collect();
+    let images: std::collections::HashSet<_> = benchmark.samples.iter().flat_map(|sample| &sample.images).collect();
     let checked = CheckedBenchmark {
         format: 1,
         name: benchmark.spec.name.clone(),
@@ -120,7 +120,7 @@ fn check(arguments: &CheckArguments) -> VerbResult {
         scorer: benchmark.spec.scorer.identity(),
         samples: benchmark.samples.len(),
         images: images.len(),
-        missing_images: images.iter().filter(|path| !path.is_file()).count(),
+        missing_images: images.iter().filter(|image| image.file().is_some_and(|file| !file.is_file())).count(),
         samples_sha256: benchmark.samples_sha256(),
         needs: needs(&benchmark.spec),
         task: task(&benchmark.task),
