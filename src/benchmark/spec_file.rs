@@ -45,6 +45,23 @@ built_in!(
     "pico-vqa-rad",
     "pico-zeroshot",
     "pico-retrieval",
+    "scienceqa_img",
+    "scienceqa",
+    "mmbench_dev",
+    "mmbench_cn_dev",
+    "mmbench_test",
+    "mmbench_cn_test",
+    "seed_bench",
+    "mmmu_val",
+    "mmmu_test",
+    "ai2d",
+    "blink_val",
+    "nlvr2_dev",
+    "nlvr2_test",
+    "mantis_eval",
+    "llava_interleave_in_domain",
+    "llava_interleave_out_domain",
+    "llava_interleave_multi_view",
 );
 
 #[derive(Deserialize)]
