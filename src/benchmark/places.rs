@@ -36,6 +36,27 @@ pub struct FormStatus {
 }
 
 impl DataSpec {
+    /// The number of samples, where the files of one release only are permitted.
+    pub fn samples(&self) -> Option<usize> {
+        let one = |rows: &[usize]| match rows {
+            [one] => Some(*one),
+            _ => None,
+        };
+        match &self.format {
+            DataFormat::Vqav2 { rows, .. }
+            | DataFormat::Textvqa { rows, .. }
+            | DataFormat::LlavaConversations { rows, .. }
+            | DataFormat::VqaRad { rows, .. }
+            | DataFormat::ZeroShot { rows, .. } => one(rows),
+            DataFormat::Pope { splits } | DataFormat::RefcocoMinigpt4 { splits } => {
+                splits.iter().map(|split| one(&split.rows)).sum()
+            }
+            // An image gives several.
+            DataFormat::Retrieval { .. } => None,
+            DataFormat::Table(table) => one(&table.rows).or_else(|| table.files.iter().map(|files| one(&files.rows)).sum()),
+        }
+    }
+
     /// Names of data files that are not below a folder; none if all are.
     fn absent(&self, root: &Path) -> Result<Vec<String>, BenchmarkError> {
         let names = match &self.format {

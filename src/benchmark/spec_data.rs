@@ -93,6 +93,7 @@ impl FormatName {
                 "image_id",
                 "ocr_tokens",
                 "reference",
+                "absent_is_empty",
             ],
         }
     }
@@ -135,6 +136,7 @@ pub(super) struct DataTable {
     image_id: Option<Spanned<String>>,
     ocr_tokens: Option<Spanned<String>>,
     reference: Option<Spanned<ReferenceTable>>,
+    absent_is_empty: Option<Spanned<bool>>,
 }
 
 /// `[data]`, or several forms of the same data as `[[data]]`.
@@ -209,6 +211,7 @@ impl DataTable {
             ("image_id", span(&self.image_id)),
             ("ocr_tokens", span(&self.ocr_tokens)),
             ("reference", span(&self.reference)),
+            ("absent_is_empty", span(&self.absent_is_empty)),
         ]
         .into_iter()
         .filter_map(|(name, span)| Some((name, span?)))
@@ -321,6 +324,7 @@ fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, Benchm
                 image_id: table.image_id,
                 ocr_tokens: table.ocr_tokens,
                 reference: table.reference,
+                absent_is_empty: table.absent_is_empty.is_some_and(Spanned::into_inner),
             };
             DataFormat::Table(Box::new(read_table(place, fields, &span)?))
         }

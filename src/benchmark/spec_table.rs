@@ -147,6 +147,7 @@ pub(super) struct TableFields {
     pub image_id: Option<Spanned<String>>,
     pub ocr_tokens: Option<Spanned<String>>,
     pub reference: Option<Spanned<ReferenceTable>>,
+    pub absent_is_empty: bool,
 }
 
 const OWNER: &str = "the format `table`";
@@ -218,6 +219,7 @@ pub(super) fn table(place: &Place<'_>, fields: TableFields, at: &Spanned<()>) ->
         image_id: fields.image_id.as_ref().map(|field| varying(place, field)).transpose()?,
         ocr_tokens: fields.ocr_tokens.as_ref().map(|field| path(place, field)).transpose()?,
         reference: self::reference(place, reference, at)?,
+        absent_is_empty: fields.absent_is_empty,
     })
 }
 

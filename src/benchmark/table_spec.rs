@@ -38,6 +38,9 @@ pub struct TableSpec {
     pub ocr_tokens: Option<ColumnPath>,
     /// What a right answer is.
     pub reference: TableReference,
+    /// Whether a column that a row has not is one without a value, as in files whose rows have only what they need; otherwise
+    /// the row is broken.
+    pub absent_is_empty: bool,
 }
 
 /// Files of a table, told by a name below the data folder in which `*` and `?` stand for any characters of a name.
@@ -184,6 +187,9 @@ pub enum AnswerForm {
     /// Its text.
     #[serde(rename = "text")]
     Text,
+    /// Its letter, or its text where it is no letter of an option.
+    #[serde(rename = "letter-or-text")]
+    LetterOrText,
 }
 
 /// What the four numbers of a box are.

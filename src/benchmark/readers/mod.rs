@@ -14,7 +14,7 @@ mod zero_shot;
 
 pub use table::ImageStore;
 
-pub(super) use table::{absent_files, present_files, same_kind};
+pub(super) use table::{absent_files, column_names, present_files, same_kind};
 
 pub(super) use rows::{Id, RowObject, RowPlace, json_array, json_lines, read_text};
 

@@ -79,6 +79,33 @@ pub(in crate::benchmark) fn same_kind(one: &str, other: &str) -> bool {
     kind(one).is_some() && kind(one) == kind(other)
 }
 
+/// How many rows are looked at for the columns of a file whose rows need not have the same.
+const ROWS_FOR_COLUMNS: usize = 1000;
+
+/// The columns of a file; of JSON the members of its first rows.
+pub(in crate::benchmark) fn column_names(path: &Path) -> Result<Vec<String>, BenchmarkError> {
+    if FileKind::of(path)? == FileKind::Parquet {
+        return parquet::column_names(path);
+    }
+    let mut names: Vec<String> = Vec::new();
+    let mut rows = 0;
+    let enough = || BenchmarkError::File { path: path.to_path_buf(), expected: String::new(), found: String::new() };
+    let read = source::stream(path, None, &Wanted::default(), &mut |row| {
+        for name in row.iter().flat_map(|row| row.columns.keys()) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        rows += 1;
+        if rows < ROWS_FOR_COLUMNS { Ok(()) } else { Err(enough()) }
+    });
+    match read {
+        Err(_) if rows >= ROWS_FOR_COLUMNS => Ok(names),
+        Err(error) => Err(error),
+        Ok(()) => Ok(names),
+    }
+}
+
 /// Reads all samples of a table.
 pub(super) fn read(context: &mut Context<'_>, spec: &TableSpec) -> Result<Vec<Sample>, BenchmarkError> {
     let mut samples = Vec::new();
@@ -128,7 +155,7 @@ fn for_each(context: &mut Context<'_>, spec: &TableSpec, told: &mut Told<'_>) ->
     let wanted = Wanted {
         columns: Some(in_file(spec.columns())),
         // With a join, any column may come from there.
-        required: if joins.is_empty() { in_file(spec.required_columns()) } else { Vec::new() },
+        required: if joins.is_empty() && !spec.absent_is_empty { in_file(spec.required_columns()) } else { Vec::new() },
         ..wanted
     };
     let mut maker = SampleMaker { spec, measure: wanted.measure, images: HashMap::new() };
@@ -192,6 +219,13 @@ fn with_earlier_images(spec: &TableSpec, by_index: &mut HashMap<String, Vec<sour
 /// The rows that become samples: joined, taken apart and filtered.
 fn expand(spec: &TableSpec, joins: &[Joined<'_>], mut row: Row) -> Result<Vec<Row>, BenchmarkError> {
     row.columns.insert("@row".to_owned(), Value::from(row.number));
+    if spec.absent_is_empty {
+        for column in spec.columns() {
+            if !row.columns.contains_key(column) {
+                row.columns.insert(column.to_owned(), Value::Null);
+            }
+        }
+    }
     if !wanted_values(spec, &row, false)? {
         return Ok(Vec::new());
     }

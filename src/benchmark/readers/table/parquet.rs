@@ -58,6 +58,12 @@ fn damaged(path: &Path, found: String) -> BenchmarkError {
     BenchmarkError::File { path: path.to_path_buf(), expected: "a parquet file".to_owned(), found }
 }
 
+/// The columns of a file.
+pub(super) fn column_names(path: &Path) -> Result<Vec<String>, BenchmarkError> {
+    let reader = open_parquet(path)?;
+    Ok(reader.metadata().file_metadata().schema().get_fields().iter().map(|field| field.name().to_owned()).collect())
+}
+
 /// The leaf that holds the bytes of an image column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ImageLeaf {

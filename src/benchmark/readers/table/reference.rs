@@ -75,6 +75,13 @@ pub(super) fn shown_options(rule: &TableReference, row: &Row) -> Result<Vec<Stri
     }
 }
 
+/// The option with this text; none if two have it.
+fn text_of(options: &[String], answer: &str) -> Option<usize> {
+    let mut same = options.iter().enumerate().filter(|(_, option)| option.trim() == answer).map(|(index, _)| index);
+    let first = same.next();
+    first.filter(|_| same.next().is_none())
+}
+
 struct Cells<'r> {
     place: RowPlace<'r>,
     columns: &'r Map<String, Value>,
@@ -204,11 +211,10 @@ impl Cells<'_> {
             }
             AnswerForm::Index => (number(), "the index of an option from 0"),
             AnswerForm::IndexFromOne => (number().and_then(|number| number.checked_sub(1)), "the number of an option from 1"),
-            AnswerForm::Text => {
-                let same = |option: &String| option.trim() == answer;
-                // The text of two options names neither.
-                let unique = options.iter().filter(|option| same(option)).count() == 1;
-                (options.iter().position(same).filter(|_| unique), "the text of one option")
+            AnswerForm::Text => (text_of(options, answer), "the text of one option"),
+            AnswerForm::LetterOrText => {
+                let by_letter = letter(answer).filter(|index| *index < options.len());
+                (by_letter.or_else(|| text_of(options, answer)), "the letter or the text of an option")
             }
         };
         index
