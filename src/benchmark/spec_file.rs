@@ -91,6 +91,7 @@ struct PromptTable {
     lettered_option: Option<String>,
     remove: Option<Spanned<Vec<String>>>,
     image_mark: Option<Spanned<String>>,
+    image: Option<Spanned<String>>,
     source: String,
 }
 
@@ -259,6 +260,7 @@ fn asking(
         lettered_option,
         remove,
         image_mark,
+        image,
         source,
     } = place.needed(prompt, "prompt", owner, data)?;
     let GenerationTable { max_new_tokens } = place.needed(generation, "generation", owner, data)?;
@@ -272,6 +274,7 @@ fn asking(
         ("option", option.as_ref().map(Spanned::span)),
         ("remove", remove.as_ref().map(Spanned::span)),
         ("image_mark", image_mark.as_ref().map(Spanned::span)),
+        ("image", image.as_ref().map(Spanned::span)),
     ];
     let at_template = template.span();
     let inner = |field: Option<Spanned<String>>| field.map(Spanned::into_inner);
@@ -285,6 +288,7 @@ fn asking(
         lettered_option,
         remove: remove.map(Spanned::into_inner).unwrap_or_default(),
         image_mark: inner(image_mark),
+        image: inner(image),
     };
     let parsed = PromptTemplate::build(parts, &allowed).map_err(|(part, message)| {
         let at = spans.into_iter().find(|(name, _)| *name == part).and_then(|(_, span)| span).unwrap_or(at_template);

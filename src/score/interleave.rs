@@ -85,7 +85,7 @@ fn process(text: &str) -> String {
 
 /// `judge_multi_choice`: of an answer with colons the last part that is a letter a to h alone.
 fn named_option(processed: String) -> String {
-    let last = processed.split(':').map(strip).filter(|part| matches!(part.as_bytes(), [b'a'..=b'h'])).next_back();
+    let last = processed.split(':').map(strip).rfind(|part| matches!(part.as_bytes(), [b'a'..=b'h']));
     match last {
         Some(letter) if processed.contains(':') => letter.to_owned(),
         _ => processed,
