@@ -3,6 +3,7 @@
 //!
 //! It must not know models, engines or scores: it says what is asked and what the reference is.
 
+mod choice;
 mod columns;
 mod error;
 mod image;
@@ -12,6 +13,7 @@ mod pattern;
 mod places;
 pub mod predictions;
 mod predictions_short_answers;
+mod predictions_keyed;
 mod prompt;
 mod readers;
 mod short_answer_rule;
@@ -23,6 +25,7 @@ mod table_spec;
 mod task;
 mod types;
 
+pub use choice::{ChoiceParser, InterleaveVariant};
 pub use columns::{ColumnPath, ColumnTemplate};
 pub use error::BenchmarkError;
 pub use image::{EmbeddedImage, SampleImage};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::choice::ChoiceParser;
 use super::columns::{ColumnPath, ColumnTemplate};
 use super::error::BenchmarkError;
 use super::load::Benchmark;
@@ -45,6 +46,8 @@ const METRICS: &[Metric] = &[
         BOX,
     ),
     ("open-closed", ScorerRule::LlavaMed, ReferenceKind::OpenOrClosed, PLAIN),
+    // Reads letters as well as options' texts, and scores questions without options, too.
+    ("choice", ScorerRule::Choice { parser: ChoiceParser::Mmmu }, ReferenceKind::ChoiceOrAnswers, LETTER),
 ];
 
 /// Names of metrics for questions of the user's own.
@@ -218,7 +221,7 @@ fn reference(columns: &Columns<'_>, kind: ReferenceKind) -> Result<TableReferenc
             },
         },
         ReferenceKind::Judged => TableReference::Judged { answer: answer()?, context: None, capabilities: None },
-        ReferenceKind::Withheld => TableReference::Withheld,
+        ReferenceKind::Withheld => TableReference::Withheld { options: None },
     })
 }
 

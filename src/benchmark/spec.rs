@@ -1,5 +1,6 @@
 //! What a benchmark is, as its TOML file says it.
 
+use super::choice::{ChoiceParser, InterleaveVariant};
 use super::pattern::ImagePattern;
 use super::prompt::PromptTemplate;
 use super::short_answer_rule::ShortAnswerRule;
@@ -201,6 +202,18 @@ pub enum ScorerRule {
     Retrieval,
     /// A word, a number or a phrase.
     ShortAnswer(ShortAnswerRule),
+    /// Multiple choice by generation.
+    Choice {
+        /// By which rule an answer names an option.
+        parser: ChoiceParser,
+    },
+    /// NLVR2: accuracy, and consistency over the pairs of pictures of a sentence.
+    Nlvr2,
+    /// LLaVA-Interleave Bench: processed exact match of multiple-choice answers, ROUGE-L of the others.
+    Interleave {
+        /// Whose code is followed.
+        variant: InterleaveVariant,
+    },
 }
 
 impl ScorerRule {
@@ -222,6 +235,10 @@ impl ScorerRule {
             }
         }
         rules.extend(ShortAnswerRule::ALL.map(Self::ShortAnswer));
+        rules.extend(ChoiceParser::ALL.map(|parser| Self::Choice { parser }));
+        rules.push(Self::Nlvr2);
+        rules.push(Self::Interleave { variant: InterleaveVariant::Official });
+        rules.push(Self::Interleave { variant: InterleaveVariant::Lmms });
         rules
     }
 
@@ -260,6 +277,10 @@ impl ScorerRule {
                 };
                 format!("grounding-{space}-{rule}/1")
             }
+            Self::Choice { parser } => format!("choice-{}/1", parser.as_str()),
+            Self::Nlvr2 => "nlvr2/1".to_owned(),
+            Self::Interleave { variant: InterleaveVariant::Official } => "interleave-official/1".to_owned(),
+            Self::Interleave { variant: InterleaveVariant::Lmms } => "interleave-lmms/1".to_owned(),
         }
     }
 
@@ -285,6 +306,9 @@ impl ScorerRule {
                 "image_retrieval_recall@10",
             ],
             Self::ShortAnswer(rule) => rule.metric_names(),
+            Self::Choice { parser } => parser.metric_names(),
+            Self::Nlvr2 => &["accuracy", "consistency"],
+            Self::Interleave { .. } => &["group_mean", "sub_task_mean", "mean_score", "accuracy", "rouge_l"],
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::choice::{ChoiceParser, InterleaveVariant};
 use super::error::BenchmarkError;
 use super::prompt::{PromptParts, PromptTemplate};
 use super::short_answer_rule::{Edition, ShortAnswerRule};
@@ -65,6 +66,23 @@ built_in!(
     "path_vqa",
     "vqav2_test_dev",
     "textvqa_test",
+    "scienceqa_img",
+    "scienceqa",
+    "mmbench_dev",
+    "mmbench_cn_dev",
+    "mmbench_test",
+    "mmbench_cn_test",
+    "seed_bench",
+    "mmmu_val",
+    "mmmu_test",
+    "ai2d",
+    "blink_val",
+    "nlvr2_dev",
+    "nlvr2_test",
+    "mantis_eval",
+    "llava_interleave_in_domain",
+    "llava_interleave_out_domain",
+    "llava_interleave_multi_view",
 );
 
 #[derive(Deserialize)]
@@ -91,8 +109,10 @@ struct PromptTable {
     without_context: Option<String>,
     option: Option<Spanned<String>>,
     option_separator: Option<String>,
+    lettered_option: Option<String>,
     remove: Option<Spanned<Vec<String>>>,
     image_mark: Option<Spanned<String>>,
+    image: Option<Spanned<String>>,
     source: String,
 }
 
@@ -122,6 +142,10 @@ enum ScorerKind {
     OcrBench,
     Mme,
     Slake,
+    Choice,
+    Nlvr2,
+    Interleave,
+    InterleaveLmms,
 }
 
 /// Whose code a scorer follows.
@@ -155,6 +179,7 @@ struct ScorerTable {
     box_space: Option<Spanned<BoxSpace>>,
     threshold_rule: Option<Spanned<ThresholdRule>>,
     primary_metric: Option<Spanned<String>>,
+    parser: Option<Spanned<ChoiceParser>>,
 }
 
 /// Turns what is wrong at a place into an error that names line and column.
@@ -279,8 +304,19 @@ fn asking(
         let template = PromptTemplate::parse("{question}", &["question"]).map_err(|message| place.error(data, message))?;
         return Ok((template, String::new(), 0));
     }
-    let PromptTable { template, open_template, context, without_context, option, option_separator, remove, image_mark, source } =
-        place.needed(prompt, "prompt", owner, data)?;
+    let PromptTable {
+        template,
+        open_template,
+        context,
+        without_context,
+        option,
+        option_separator,
+        lettered_option,
+        remove,
+        image_mark,
+        image,
+        source,
+    } = place.needed(prompt, "prompt", owner, data)?;
     let GenerationTable { max_new_tokens } = place.needed(generation, "generation", owner, data)?;
     // What every form of the data can fill.
     let fillable = |hole: &&'static str| formats.iter().all(|format| format.prompt_holes().contains(hole));
@@ -292,6 +328,7 @@ fn asking(
         ("option", option.as_ref().map(Spanned::span)),
         ("remove", remove.as_ref().map(Spanned::span)),
         ("image_mark", image_mark.as_ref().map(Spanned::span)),
+        ("image", image.as_ref().map(Spanned::span)),
     ];
     let at_template = template.span();
     let inner = |field: Option<Spanned<String>>| field.map(Spanned::into_inner);
@@ -302,8 +339,10 @@ fn asking(
         without_context,
         option: inner(option),
         option_separator,
+        lettered_option,
         remove: remove.map(Spanned::into_inner).unwrap_or_default(),
         image_mark: inner(image_mark),
+        image: inner(image),
     };
     let parsed = PromptTemplate::build(parts, &allowed).map_err(|(part, message)| {
         let at = spans.into_iter().find(|(name, _)| *name == part).and_then(|(_, span)| span).unwrap_or(at_template);
@@ -329,7 +368,7 @@ fn scorer(
     table: Spanned<ScorerTable>,
 ) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
-    let ScorerTable { kind, variant, boundary, box_space, threshold_rule, primary_metric } = table.into_inner();
+    let ScorerTable { kind, variant, boundary, box_space, threshold_rule, primary_metric, parser } = table.into_inner();
     let owner = match kind.get_ref() {
         ScorerKind::Vqa => "the scorer `vqa`",
         ScorerKind::Pope => "the scorer `pope`",
@@ -346,6 +385,10 @@ fn scorer(
         ScorerKind::OcrBench => "the scorer `ocrbench`",
         ScorerKind::Mme => "the scorer `mme`",
         ScorerKind::Slake => "the scorer `slake`",
+        ScorerKind::Choice => "the scorer `choice`",
+        ScorerKind::Nlvr2 => "the scorer `nlvr2`",
+        ScorerKind::Interleave => "the scorer `interleave`",
+        ScorerKind::InterleaveLmms => "the scorer `interleave-lmms`",
     };
     let fits = formats.iter().zip(forms).all(|(format, form)| match &form.format {
         DataFormat::Table(table) => fits_reference(*kind.get_ref(), table.reference.kind()),
@@ -381,6 +424,9 @@ fn scorer(
     }
     let chosen = variant.as_ref().map(|variant| *variant.get_ref());
     let edition = if chosen == Some(Variant::Lmms) { Edition::Lmms } else { Edition::Official };
+    if *kind.get_ref() != ScorerKind::Choice {
+        place.unused(&parser, "parser", owner)?;
+    }
     let rule = match kind.get_ref() {
         ScorerKind::Vqa => ScorerRule::Vqa {
             variant: match place.needed(variant, "variant", owner, &span)? {
@@ -414,7 +460,19 @@ fn scorer(
         ScorerKind::OcrBench => ScorerRule::ShortAnswer(ShortAnswerRule::OcrBench(edition)),
         ScorerKind::Mme => ScorerRule::ShortAnswer(ShortAnswerRule::Mme(edition)),
         ScorerKind::Slake => ScorerRule::ShortAnswer(ShortAnswerRule::SlakeLmms),
+        ScorerKind::Choice => ScorerRule::Choice { parser: place.needed(parser, "parser", owner, &span)? },
+        ScorerKind::Nlvr2 => ScorerRule::Nlvr2,
+        ScorerKind::Interleave => ScorerRule::Interleave { variant: InterleaveVariant::Official },
+        ScorerKind::InterleaveLmms => ScorerRule::Interleave { variant: InterleaveVariant::Lmms },
     };
+    if let ScorerRule::Choice { parser } = rule
+        && !parser.scores_open_questions()
+        && forms.iter().any(
+            |form| matches!(&form.format, DataFormat::Table(table) if table.reference.kind() == ReferenceKind::ChoiceOrAnswers),
+        )
+    {
+        return Err(place.error(&kind, format_args!("the parser `{}` cannot score questions without options", parser.as_str())));
+    }
     match primary_metric {
         None => Ok(ScorerSpec::new(rule)),
         Some(metric) if rule.metric_names().contains(&metric.get_ref().as_str()) => {
@@ -456,6 +514,11 @@ fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
         | ScorerKind::OcrBench => reference == ReferenceKind::Answers,
         ScorerKind::Mme => reference == ReferenceKind::YesNo,
         ScorerKind::Slake => reference == ReferenceKind::OpenOrClosed,
+        ScorerKind::Choice => {
+            matches!(reference, ReferenceKind::Choice | ReferenceKind::ChoiceOrAnswers | ReferenceKind::Withheld)
+        }
+        ScorerKind::Nlvr2 => reference == ReferenceKind::YesNo,
+        ScorerKind::Interleave | ScorerKind::InterleaveLmms => reference == ReferenceKind::OpenOrClosed,
     }
 }
 

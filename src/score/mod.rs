@@ -3,13 +3,19 @@
 //! It must not read files, know models, or compute intervals: it turns text into a parsed answer, a score and
 //! contributions to metrics.
 
+mod choice;
 mod contractions;
 mod grounding;
+mod groups;
+mod interleave;
 mod medical;
 mod metrics;
+mod nlvr2;
 mod pope;
+mod python_number;
 mod python_text;
 mod ranking;
+mod rouge_sentences;
 mod set_level;
 mod short_answer;
 mod types;
