@@ -256,6 +256,7 @@ fn every_metric_of_a_scorer_gets_a_contribution_and_the_primary_one_comes_first(
             }
             ScorerRule::ZeroShot => vec![Reference::Class { label: "no".to_owned(), classes: 10 }],
             ScorerRule::Retrieval => vec![retrieval(RetrievalDirection::ImageToText), retrieval(RetrievalDirection::TextToImage)],
+            ScorerRule::ChoiceLikelihood => vec![Reference::Choice { options: vec!["no".to_owned(); 4], answer: 1 }],
         };
         // Ten lines, so that rankings are long enough for every cut-off.
         let answer = "no\n".repeat(10);

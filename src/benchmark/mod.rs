@@ -3,6 +3,7 @@
 //!
 //! It must not know models, engines or scores: it says what is asked and what the reference is.
 
+mod answering;
 mod error;
 mod load;
 mod pattern;
@@ -11,15 +12,18 @@ mod readers;
 mod spec;
 mod spec_data;
 mod spec_file;
+mod submission_format;
 mod task;
 mod types;
 
+pub use answering::{Answering, CandidateTexts, LikelihoodRule, Normalisation};
 pub use error::BenchmarkError;
 pub use load::{Benchmark, samples_sha256};
 pub use pattern::{ClassTemplate, ImagePattern, PromptTemplate};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
+pub use submission_format::SubmissionFormat;
 pub use task::{CandidateSet, ClassSet, Query, Task};
 pub use types::{
     Contribution, Contributions, Conversation, Exchange, IMAGE_MARK, MetricSpec, PixelBox, Reference, RetrievalDirection, Sample,

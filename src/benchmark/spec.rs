@@ -1,6 +1,8 @@
 //! What a benchmark is, as its TOML file says it.
 
+use super::answering::Answering;
 use super::pattern::{ImagePattern, PromptTemplate};
+use super::submission_format::SubmissionFormat;
 
 /// One benchmark: where its data lie, what is asked, how answers are scored.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,10 @@ pub struct BenchmarkSpec {
     pub scorer: ScorerSpec,
     /// Published numbers to compare with.
     pub reference_scores: Vec<ReferenceScore>,
+    /// How answers are had.
+    pub answering: Answering,
+    /// What the benchmark's server takes, if it has one.
+    pub submission: Option<SubmissionFormat>,
 }
 
 impl BenchmarkSpec {
@@ -181,6 +187,8 @@ pub enum ScorerRule {
     ZeroShot,
     /// The rank of the first right candidate, as CLIP_benchmark's `zeroshot_retrieval.py` counts it.
     Retrieval,
+    /// The most likely of some given answers, by the likelihoods that a run recorded.
+    ChoiceLikelihood,
 }
 
 impl ScorerRule {
@@ -200,6 +208,7 @@ impl ScorerRule {
                 rules.push(Self::Grounding { box_space, threshold_rule });
             }
         }
+        rules.push(Self::ChoiceLikelihood);
         rules
     }
 
@@ -236,6 +245,7 @@ impl ScorerRule {
                 };
                 format!("grounding-{space}-{rule}/1")
             }
+            Self::ChoiceLikelihood => "choice-likelihood/1".to_owned(),
         }
     }
 
@@ -260,6 +270,7 @@ impl ScorerRule {
                 "image_retrieval_recall@5",
                 "image_retrieval_recall@10",
             ],
+            Self::ChoiceLikelihood => &["acc", "acc_norm", "acc_mean"],
         }
     }
 }

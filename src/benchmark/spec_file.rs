@@ -5,13 +5,19 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::answering::{Answering, CandidateTexts, LikelihoodRule, Normalisation};
 use super::error::BenchmarkError;
 use super::pattern::PromptTemplate;
 use super::spec::{BenchmarkSpec, BoxSpace, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
 use super::spec_data::{DataTable, FormatName, data};
+use super::submission_format::SubmissionFormat;
 
 /// Longest answer that a benchmark may ask for.
 const MAX_NEW_TOKENS_LIMIT: usize = 4096;
+
+/// Longest answer of samples without candidates in a benchmark that is answered by likelihood and does not say otherwise:
+/// what LLaVA's `model_vqa_loader.py` has.
+const LIKELIHOOD_MAX_NEW_TOKENS: usize = 128;
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -56,6 +62,13 @@ struct SpecFile {
     scorer: Spanned<ScorerTable>,
     #[serde(default)]
     reference_scores: Vec<Spanned<ReferenceScore>>,
+    submission: Option<SubmissionTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmissionTable {
+    format: SubmissionFormat,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +81,18 @@ struct PromptTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GenerationTable {
-    max_new_tokens: Spanned<usize>,
+    max_new_tokens: Option<Spanned<usize>>,
+    answer: Option<Spanned<AnswerKind>>,
+    normalise: Option<Spanned<Normalisation>>,
+    candidates: Option<Spanned<CandidateTexts>>,
+    end_of_sequence: Option<Spanned<bool>>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum AnswerKind {
+    Generate,
+    Likelihood,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -81,6 +105,7 @@ enum ScorerKind {
     LlavaMed,
     ZeroShot,
     Retrieval,
+    ChoiceLikelihood,
 }
 
 #[derive(Deserialize)]
@@ -146,8 +171,24 @@ impl BenchmarkSpec {
             return Err(place.error(&file.name, message));
         }
         let format = file.data.get_ref().format;
-        let (prompt, prompt_source, max_new_tokens) = asking(&place, format, file.prompt, file.generation, &file.data)?;
-        let scorer = scorer(&place, format, file.scorer)?;
+        let primary_given = file.scorer.get_ref().primary_metric.as_ref().map(|metric| Spanned::new(metric.span(), ()));
+        let (prompt, prompt_source, max_new_tokens, answering) =
+            asking(&place, format, file.prompt, file.generation, &file.data)?;
+        let scorer_kind = Spanned::new(file.scorer.get_ref().kind.span(), ());
+        let mut scorer = scorer(&place, format, file.scorer)?;
+        if scorer.rule == ScorerRule::ChoiceLikelihood {
+            let Answering::Likelihood(rule) = answering else {
+                let message = "the scorer `choice-likelihood` needs `answer = \"likelihood\"` in `generation`";
+                return Err(place.error(&scorer_kind, message));
+            };
+            match &primary_given {
+                Some(at) if scorer.primary_metric != rule.normalise.metric() => {
+                    let (normalise, metric) = (rule.normalise.as_str(), rule.normalise.metric());
+                    return Err(place.error(at, format_args!("expected {metric:?}, which goes with `normalise = {normalise:?}`")));
+                }
+                _ => scorer.primary_metric = rule.normalise.metric().to_owned(),
+            }
+        }
         for score in &file.reference_scores {
             let metric = &score.get_ref().metric;
             if !scorer.rule.metric_names().contains(&metric.as_str()) {
@@ -165,35 +206,66 @@ impl BenchmarkSpec {
             max_new_tokens,
             scorer,
             reference_scores: file.reference_scores.into_iter().map(Spanned::into_inner).collect(),
+            answering,
+            submission: file.submission.map(|table| table.format),
         })
     }
 }
 
-/// The user's turn, where its text comes from, and the longest answer. Formats whose images and texts are only compared ask
-/// nothing.
+/// The user's turn, where its text comes from, the longest answer, and how answers are had. Formats whose images and texts are
+/// only compared ask nothing.
 fn asking(
     place: &Place<'_>,
     format: FormatName,
     prompt: Option<Spanned<PromptTable>>,
     generation: Option<Spanned<GenerationTable>>,
     data: &Spanned<DataTable>,
-) -> Result<(PromptTemplate, String, usize), BenchmarkError> {
+) -> Result<(PromptTemplate, String, usize, Answering), BenchmarkError> {
     let owner = format.owner();
     if format.compares_embeddings() {
         place.unused(&prompt, "prompt", owner)?;
         place.unused(&generation, "generation", owner)?;
         let template = PromptTemplate::parse("{question}", &["question"]).map_err(|message| place.error(data, message))?;
-        return Ok((template, String::new(), 0));
+        return Ok((template, String::new(), 0, Answering::Generate));
     }
     let PromptTable { template, source } = place.needed(prompt, "prompt", owner, data)?;
-    let GenerationTable { max_new_tokens } = place.needed(generation, "generation", owner, data)?;
+    let at = generation.as_ref().map(|table| Spanned::new(table.span(), ()));
+    let table = place.needed(generation, "generation", owner, data)?;
+    let at = at.unwrap_or_else(|| Spanned::new(data.span(), ()));
+    let (max_new_tokens, answering) = answering(place, table, &at)?;
     let parsed =
         PromptTemplate::parse(template.get_ref(), format.prompt_holes()).map_err(|message| place.error(&template, message))?;
+    Ok((parsed, source, max_new_tokens, answering))
+}
+
+/// The longest answer, and how answers are had.
+fn answering(place: &Place<'_>, table: GenerationTable, at: &Spanned<()>) -> Result<(usize, Answering), BenchmarkError> {
+    let GenerationTable { max_new_tokens, answer, normalise, candidates, end_of_sequence } = table;
+    let answering = match answer.as_ref().map(Spanned::get_ref) {
+        Some(AnswerKind::Likelihood) => Answering::Likelihood(LikelihoodRule {
+            candidates: candidates.map(Spanned::into_inner).unwrap_or_default(),
+            normalise: normalise.map(Spanned::into_inner).unwrap_or_default(),
+            end_of_sequence: end_of_sequence.is_some_and(Spanned::into_inner),
+        }),
+        Some(AnswerKind::Generate) | None => {
+            let owner = "answers that are generated";
+            place.unused(&normalise, "normalise", owner)?;
+            place.unused(&candidates, "candidates", owner)?;
+            place.unused(&end_of_sequence, "end_of_sequence", owner)?;
+            Answering::Generate
+        }
+    };
+    let Some(max_new_tokens) = max_new_tokens else {
+        return match answering {
+            Answering::Likelihood(_) => Ok((LIKELIHOOD_MAX_NEW_TOKENS, answering)),
+            Answering::Generate => Err(place.error(at, "`generation` needs the field `max_new_tokens`")),
+        };
+    };
     if !(1..=MAX_NEW_TOKENS_LIMIT).contains(max_new_tokens.get_ref()) {
         let message = format!("expected 1 to {MAX_NEW_TOKENS_LIMIT} new tokens, found {}", max_new_tokens.get_ref());
         return Err(place.error(&max_new_tokens, message));
     }
-    Ok((parsed, source, max_new_tokens.into_inner()))
+    Ok((max_new_tokens.into_inner(), answering))
 }
 
 /// A name is also a folder name in the output of a run.
@@ -213,12 +285,13 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::LlavaMed => "the scorer `llava-med`",
         ScorerKind::ZeroShot => "the scorer `zero-shot`",
         ScorerKind::Retrieval => "the scorer `retrieval`",
+        ScorerKind::ChoiceLikelihood => "the scorer `choice-likelihood`",
     };
     let fits = match format {
         FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
             matches!(kind.get_ref(), ScorerKind::Vqa | ScorerKind::Textvqa)
         }
-        FormatName::Pope => *kind.get_ref() == ScorerKind::Pope,
+        FormatName::Pope => matches!(kind.get_ref(), ScorerKind::Pope | ScorerKind::ChoiceLikelihood),
         FormatName::RefcocoMinigpt4 => *kind.get_ref() == ScorerKind::Grounding,
         FormatName::VqaRad => *kind.get_ref() == ScorerKind::LlavaMed,
         FormatName::ZeroShot => *kind.get_ref() == ScorerKind::ZeroShot,
@@ -241,6 +314,7 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::LlavaMed => ScorerRule::LlavaMed,
         ScorerKind::ZeroShot => ScorerRule::ZeroShot,
         ScorerKind::Retrieval => ScorerRule::Retrieval,
+        ScorerKind::ChoiceLikelihood => ScorerRule::ChoiceLikelihood,
         ScorerKind::Grounding => ScorerRule::Grounding {
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,

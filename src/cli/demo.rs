@@ -45,6 +45,7 @@ pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
             data: None,
             variant: None,
             scheduling: Scheduling::PackedTree,
+            choosing: Default::default(),
         };
         runs.extend(run_suite(&suite, globals, &stop)?);
     }

@@ -6,6 +6,7 @@
 
 mod ask;
 mod benchmarks;
+mod choosing;
 mod classify;
 mod clip;
 mod clip_package;

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::choosing::Choosing;
 use super::exit::{Exit, Failure};
 use super::progress::RunProgress;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
@@ -51,6 +52,8 @@ pub struct RunArguments {
     /// How the questions of one image are run
     #[arg(long, value_enum, default_value = "packed-tree")]
     scheduling: SchedulingArgument,
+    #[command(flatten)]
+    choosing: Choosing,
     /// Largest share of failed samples, in per cent, that still counts as a success
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     max_failed: f64,
@@ -97,6 +100,8 @@ pub struct Suite {
     pub data: Option<PathBuf>,
     /// How questions of one image are run.
     pub scheduling: Scheduling,
+    /// How answers to questions with options are had, where not as the benchmarks say.
+    pub choosing: Choosing,
 }
 
 /// Cap on a suite file.
@@ -158,6 +163,7 @@ fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
             SchedulingArgument::PackedTree => Scheduling::PackedTree,
             SchedulingArgument::OneByOne => Scheduling::OneByOne,
         },
+        choosing: arguments.choosing,
     })
 }
 
@@ -204,8 +210,9 @@ impl StopSignal {
 /// Runs every model on every benchmark and returns the runs, by benchmark order within model order. Ends early, with what
 /// is stored so far, when the stop signal came.
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
-    let benchmarks =
+    let mut benchmarks =
         suite.benchmarks.iter().map(|name| Benchmark::load(name, suite.data.as_deref())).collect::<Result<Vec<_>, _>>()?;
+    benchmarks.iter_mut().try_for_each(|benchmark| suite.choosing.apply(benchmark))?;
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
     for package in packages {
@@ -276,6 +283,7 @@ fn run_one(
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
     let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
+    let answering = benchmark.spec.answering;
     let (scheduling, reason) = model.engine.scheduling();
     let header = RunHeader {
         format: crate::store::FORMAT,
@@ -288,6 +296,7 @@ fn run_one(
             intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
             scheduling: scheduling.to_owned(),
             scheduling_reason: reason.map(str::to_owned),
+            answering: answering.summary(),
         },
         environment: environment(model.engine.runtime()),
     };
@@ -300,6 +309,7 @@ fn run_one(
         prompter: &model.prompter,
         manifest: &model.package.manifest,
         max_new_tokens,
+        answering,
         stop: &stop.stop,
     };
     let mut progress = RunProgress::new(label, globals.no_progress);

@@ -140,3 +140,134 @@ pub(super) fn rank<'l>(
     }
     Ok(Ok(ranked))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::super::decoder::LanguageModel;
+    use super::super::embedding::EmbeddingTable;
+    use super::super::options::EngineOptions;
+    use super::super::runtime;
+    use super::super::session::Graph;
+    use super::super::types::StageTimings;
+    use super::*;
+    use crate::package::Package;
+
+    fn tiny_with_window(sliding_window: Option<usize>) -> (LanguageModel, EmbeddingTable) {
+        let package = Package::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engine/tiny")).unwrap();
+        let loaded = runtime::load(&Default::default(), &mut |_| {}).unwrap();
+        let stage = &package.manifest.llm;
+        let graph = Graph::load(loaded, &package.root, &stage.graph, &EngineOptions::default(), false).unwrap();
+        let embedding = EmbeddingTable::open(&package.root, &stage.embedding, &graph.path).unwrap();
+        let stage = crate::package::LanguageModelStage { sliding_window, ..stage.clone() };
+        let mut model = LanguageModel::new(graph, &stage).unwrap();
+        model.reserve(192).unwrap();
+        (model, embedding)
+    }
+
+    fn rows(tokens: &[u32]) -> Vec<Row> {
+        tokens.iter().map(|&token| Row::Token(token)).collect()
+    }
+
+    /// The numbers of all candidates of questions over a prefix, from one pack, or each candidate from its whole prompt alone.
+    fn numbers(
+        (model, embedding): &mut (LanguageModel, EmbeddingTable),
+        prefix: &[u32],
+        questions: &[(Vec<u32>, Vec<Vec<u32>>)],
+        packed: bool,
+    ) -> Vec<Vec<f32>> {
+        let suffixes: Vec<Vec<Row>> =
+            questions.iter().map(|(own, _)| rows(&if packed { own.clone() } else { [prefix, own].concat() })).collect();
+        let mut members = Vec::new();
+        for (request, (suffix, (_, candidates))) in suffixes.iter().zip(questions).enumerate() {
+            let candidates: Vec<(usize, &[u32])> = candidates.iter().map(Vec::as_slice).enumerate().collect();
+            if packed {
+                members.push(Branching { request, suffix, candidates });
+            } else {
+                members.extend(candidates.into_iter().map(|one| Branching { request, suffix, candidates: vec![one] }));
+            }
+        }
+        let mut found = Vec::new();
+        for pack in members.chunks(if packed { members.len() } else { 1 }) {
+            let mut timings = StageTimings::default();
+            let mut tree = Tree::new(model, embedding, &[], Instant::now(), &mut timings);
+            if packed {
+                tree.prefill_prefix(&rows(prefix)).unwrap();
+            }
+            found.extend(tree.rank_pack(pack).unwrap().into_iter().map(|ranked| ranked.outcome.unwrap()));
+        }
+        found
+    }
+
+    fn bits(numbers: &[Vec<f32>]) -> Vec<Vec<u32>> {
+        numbers.iter().map(|numbers| numbers.iter().map(|number| number.to_bits()).collect()).collect()
+    }
+
+    type Neighbour = (Vec<(u32, u32)>, Vec<Vec<(u32, u32)>>);
+
+    /// A question and its candidates, each token in two versions.
+    fn neighbour() -> impl Strategy<Value = Neighbour> {
+        let tokens = |lengths| prop::collection::vec((0_u32..95, 0_u32..95), lengths);
+        (tokens(1..4), prop::collection::vec(tokens(1..4), 1..4))
+    }
+
+    fn side((own, candidates): &Neighbour, left: bool) -> (Vec<u32>, Vec<Vec<u32>>) {
+        let choose = |pairs: &[(u32, u32)]| pairs.iter().map(|pair| if left { pair.0 } else { pair.1 }).collect::<Vec<_>>();
+        (choose(own), candidates.iter().map(|candidate| choose(candidate)).collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// At equal lengths, neither other questions nor the other candidates of a question change one bit of a candidate.
+        #[test]
+        fn neighbours_change_no_bit(
+            before in neighbour(),
+            (own, candidates) in (prop::collection::vec(0_u32..95, 1..4), prop::collection::vec(0_u32..95, 1..5)),
+            sibling in prop::collection::vec((0_u32..95, 0_u32..95), 1..5),
+            after in neighbour(),
+        ) {
+            thread_local! {
+                static MODEL: RefCell<(LanguageModel, EmbeddingTable)> = RefCell::new(tiny_with_window(None));
+            }
+            let ranked = |left: bool| MODEL.with_borrow_mut(|model| {
+                let other = sibling.iter().map(|pair| if left { pair.0 } else { pair.1 }).collect();
+                let questions = [side(&before, left), (own.clone(), vec![other, candidates.clone()]), side(&after, left)];
+                let all = bits(&numbers(model, &[1, 5, 9], &questions, true));
+                all[before.1.len() + 1].clone()
+            });
+            prop_assert_eq!(ranked(true), ranked(false));
+        }
+
+        /// With a window far smaller than the prompts, a pack gives each candidate what it has alone: the window follows
+        /// positions, which a pack's cache rows are not.
+        #[test]
+        fn a_window_slides_over_branches_as_it_does_alone(
+            prefix in prop::collection::vec(0_u32..95, 4..9),
+            questions in prop::collection::vec(neighbour(), 2..4),
+            window in 0_usize..6,
+        ) {
+            thread_local! {
+                static MODELS: RefCell<Vec<(LanguageModel, EmbeddingTable)>> =
+                    RefCell::new((0..6).map(|window| tiny_with_window((window > 0).then_some(window))).collect());
+            }
+            let questions: Vec<_> = questions.iter().map(|question| side(question, true)).collect();
+            MODELS.with_borrow_mut(|models| {
+                let packed = numbers(&mut models[window], &prefix, &questions, true);
+                let alone = numbers(&mut models[window], &prefix, &questions, false);
+                prop_assert_eq!(packed.len(), alone.len());
+                for (packed, alone) in packed.iter().flatten().zip(alone.iter().flatten()) {
+                    // Sums of the same few numbers in runs of other lengths.
+                    prop_assert!((packed - alone).abs() < 1e-4, "{packed} {alone}");
+                }
+                let others = numbers(&mut models[(window + 1) % 6], &prefix, &questions, false);
+                prop_assert!(bits(&alone) != bits(&others), "a window of one more position says something else");
+                Ok(())
+            })?;
+        }
+    }
+}

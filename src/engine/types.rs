@@ -135,6 +135,20 @@ pub struct StageTimings {
     pub decode_steps: usize,
 }
 
+impl StageTimings {
+    /// Both one after the other.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            vision_ms: self.vision_ms + other.vision_ms,
+            projector_ms: self.projector_ms + other.projector_ms,
+            prefill_ms: self.prefill_ms + other.prefill_ms,
+            decode_ms: self.decode_ms + other.decode_ms,
+            prefill_tokens: self.prefill_tokens + other.prefill_tokens,
+            decode_steps: self.decode_steps + other.decode_steps,
+        }
+    }
+}
+
 /// Answers of a group, in the order of its requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupAnswer {

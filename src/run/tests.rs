@@ -89,6 +89,7 @@ impl Setting {
             prompter: &self.prompter,
             manifest: &self.manifest,
             max_new_tokens: 8,
+            answering: Default::default(),
             stop: &self.stop,
         };
         conductor.run(engine, &mut writer, &recovered, &mut Silent)
@@ -126,6 +127,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             intra_op_threads: 1,
             scheduling: "packed-tree".into(),
             scheduling_reason: None,
+            answering: None,
         },
         environment: Environment {
             program_version: "0".into(),
@@ -241,6 +243,7 @@ fn progress_reaches_the_planned_number() {
         prompter: &setting.prompter,
         manifest: &setting.manifest,
         max_new_tokens: 8,
+        answering: Default::default(),
         stop: &setting.stop,
     };
     let last = AtomicUsize::new(0);

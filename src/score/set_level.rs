@@ -27,7 +27,8 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
         | ScorerRule::Grounding { .. }
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval => false,
+        | ScorerRule::Retrieval
+        | ScorerRule::ChoiceLikelihood => false,
     }
 }
 
@@ -44,6 +45,7 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         | ScorerRule::Grounding { .. }
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval => {}
+        | ScorerRule::Retrieval
+        | ScorerRule::ChoiceLikelihood => {}
     }
 }

@@ -274,7 +274,5 @@ fn ranked_alone(
 ) -> Result<Vec<RankedCandidate>, EngineError> {
     let alone = [Branching { candidates: vec![(number, tokens)], ..*member }];
     let ranked = rank(logits.iter().map(Vec::as_slice), &alone)?;
-    Ok(ranked.unwrap_or_else(|step| {
-        vec![RankedCandidate { request: member.request, candidate: number, outcome: Err(step) }]
-    }))
+    Ok(ranked.unwrap_or_else(|step| vec![RankedCandidate { request: member.request, candidate: number, outcome: Err(step) }]))
 }
