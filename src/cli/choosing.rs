@@ -48,21 +48,34 @@ enum CandidatesArgument {
 }
 
 impl Choosing {
-    /// Puts the options in the place of what the benchmark says. Benchmarks without questions that have options are refused, as
-    /// are options that change nothing.
-    pub fn apply(&self, benchmark: &mut Benchmark) -> Result<(), Failure> {
-        let refuse = |message: String| Err(Failure::new(Exit::Setup, anyhow!(message)));
-        let name = benchmark.spec.name.clone();
+    /// Puts the options in the place of what the benchmarks say, where they have questions with options. It is refused if none
+    /// has any, and if an option changes nothing.
+    pub fn apply(&self, benchmarks: &mut [Benchmark]) -> Result<(), Failure> {
         let given = self.normalise.is_some() || self.candidates.is_some();
         if self.choices.is_none() && !given {
             return Ok(());
         }
         let has_options = |reference: &Reference| matches!(reference, Reference::Choice { .. } | Reference::YesNo { .. });
-        if !benchmark.samples.iter().any(|sample| has_options(&sample.reference)) {
-            return refuse(format!(
-                "--choices, --normalise and --candidates are for multiple-choice and yes/no questions, of which {name} has none"
-            ));
+        let mut applied = false;
+        let asks = |benchmark: &&mut Benchmark| benchmark.samples.iter().any(|sample| has_options(&sample.reference));
+        for benchmark in benchmarks.iter_mut().filter(asks) {
+            self.apply_to(benchmark, given)?;
+            applied = true;
         }
+        if applied {
+            return Ok(());
+        }
+        let names: Vec<&str> = benchmarks.iter().map(|benchmark| benchmark.spec.name.as_str()).collect();
+        let error = anyhow!(
+            "--choices, --normalise and --candidates are for multiple-choice and yes/no questions, of which {} has none",
+            names.join(", ")
+        );
+        Err(Failure::new(Exit::Setup, error))
+    }
+
+    fn apply_to(&self, benchmark: &mut Benchmark, given: bool) -> Result<(), Failure> {
+        let name = &benchmark.spec.name;
+        let refuse = |message: String| Err(Failure::new(Exit::Setup, anyhow!(message)));
         let own = match benchmark.spec.answering {
             Answering::Likelihood(rule) => Some(rule),
             Answering::Generate => None,
@@ -80,18 +93,18 @@ impl Choosing {
             }
             (_, own) => {
                 let own = own.unwrap_or_default();
-                let rule = LikelihoodRule {
-                    candidates: self.candidates.map_or(own.candidates, |candidates| match candidates {
-                        CandidatesArgument::Letters => CandidateTexts::Letters,
-                        CandidatesArgument::Texts => CandidateTexts::Texts,
-                    }),
-                    normalise: self.normalise.map_or(own.normalise, |normalise| match normalise {
-                        NormaliseArgument::Sum => Normalisation::Sum,
-                        NormaliseArgument::Mean => Normalisation::Mean,
-                        NormaliseArgument::PerCharacter => Normalisation::PerCharacter,
-                    }),
-                    ..own
+                let candidates = match self.candidates {
+                    Some(CandidatesArgument::Letters) => CandidateTexts::Letters,
+                    Some(CandidatesArgument::Texts) => CandidateTexts::Texts,
+                    None => own.candidates,
                 };
+                let normalise = match self.normalise {
+                    Some(NormaliseArgument::Sum) => Normalisation::Sum,
+                    Some(NormaliseArgument::Mean) => Normalisation::Mean,
+                    Some(NormaliseArgument::PerCharacter) => Normalisation::PerCharacter,
+                    None => own.normalise,
+                };
+                let rule = LikelihoodRule { candidates, normalise, ..own };
                 benchmark.spec.answering = Answering::Likelihood(rule);
                 if benchmark.spec.scorer.rule == ScorerRule::ChoiceLikelihood {
                     benchmark.spec.scorer.primary_metric = rule.normalise.metric().to_owned();

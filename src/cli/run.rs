@@ -212,7 +212,7 @@ impl StopSignal {
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
     let mut benchmarks =
         suite.benchmarks.iter().map(|name| Benchmark::load(name, suite.data.as_deref())).collect::<Result<Vec<_>, _>>()?;
-    benchmarks.iter_mut().try_for_each(|benchmark| suite.choosing.apply(benchmark))?;
+    suite.choosing.apply(&mut benchmarks)?;
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
     for package in packages {
