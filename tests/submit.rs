@@ -51,6 +51,7 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
             samples,
             samples_available: available,
             data_root: "data".into(),
+            data: None,
             metrics: vec![MetricSpec {
                 name: "vqa_accuracy".into(),
                 scale: 100.0,

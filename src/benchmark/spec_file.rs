@@ -5,19 +5,16 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::answering::{Answering, CandidateTexts, LikelihoodRule, Normalisation};
+use super::answering::Answering;
 use super::error::BenchmarkError;
-use super::pattern::PromptTemplate;
-use super::spec::{BenchmarkSpec, BoxSpace, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
-use super::spec_data::{DataTable, FormatName, data};
+use super::prompt::{PromptParts, PromptTemplate};
+use super::spec::{
+    BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant,
+};
+use super::spec_answering::{GenerationTable, agree, answering};
+use super::spec_data::{DataTables, FormatName, forms};
 use super::submission_format::SubmissionFormat;
-
-/// Longest answer that a benchmark may ask for.
-const MAX_NEW_TOKENS_LIMIT: usize = 4096;
-
-/// Longest answer of samples without candidates in a benchmark that is answered by likelihood and does not say otherwise:
-/// what LLaVA's `model_vqa_loader.py` has.
-const LIKELIHOOD_MAX_NEW_TOKENS: usize = 128;
+use super::table_spec::ReferenceKind;
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -47,6 +44,7 @@ built_in!(
     "pico-vqa-rad",
     "pico-zeroshot",
     "pico-retrieval",
+    "seed_bench_likelihood",
 );
 
 #[derive(Deserialize)]
@@ -56,7 +54,7 @@ struct SpecFile {
     title: String,
     licence: String,
     source: String,
-    data: Spanned<DataTable>,
+    data: Spanned<DataTables>,
     prompt: Option<Spanned<PromptTable>>,
     generation: Option<Spanned<GenerationTable>>,
     scorer: Spanned<ScorerTable>,
@@ -75,24 +73,14 @@ struct SubmissionTable {
 #[serde(deny_unknown_fields)]
 struct PromptTable {
     template: Spanned<String>,
+    open_template: Option<Spanned<String>>,
+    context: Option<Spanned<String>>,
+    without_context: Option<String>,
+    option: Option<Spanned<String>>,
+    option_separator: Option<String>,
+    remove: Option<Spanned<Vec<String>>>,
+    image_mark: Option<Spanned<String>>,
     source: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GenerationTable {
-    max_new_tokens: Option<Spanned<usize>>,
-    answer: Option<Spanned<AnswerKind>>,
-    normalise: Option<Spanned<Normalisation>>,
-    candidates: Option<Spanned<CandidateTexts>>,
-    end_of_sequence: Option<Spanned<bool>>,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum AnswerKind {
-    Generate,
-    Likelihood,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -143,6 +131,17 @@ impl Place<'_> {
         field.map(Spanned::into_inner).ok_or_else(|| self.error(table, format_args!("{owner} needs the field `{name}`")))
     }
 
+    /// A field that the format or kind must have, with its place.
+    pub(super) fn needed_spanned<T, U>(
+        &self,
+        field: Option<Spanned<T>>,
+        name: &str,
+        owner: &str,
+        table: &Spanned<U>,
+    ) -> Result<Spanned<T>, BenchmarkError> {
+        field.ok_or_else(|| self.error(table, format_args!("{owner} needs the field `{name}`")))
+    }
+
     /// A field that the format or kind must not have.
     pub(super) fn unused<T>(&self, field: &Option<Spanned<T>>, name: &str, owner: &str) -> Result<(), BenchmarkError> {
         match field {
@@ -170,25 +169,30 @@ impl BenchmarkSpec {
                 "`name` must be 1 to 64 lower-case letters, digits, `.`, `_`, `+` or `-`, beginning with a letter or digit";
             return Err(place.error(&file.name, message));
         }
-        let format = file.data.get_ref().format;
-        let primary_given = file.scorer.get_ref().primary_metric.as_ref().map(|metric| Spanned::new(metric.span(), ()));
-        let (prompt, prompt_source, max_new_tokens, answering) =
-            asking(&place, format, file.prompt, file.generation, &file.data)?;
-        let scorer_kind = Spanned::new(file.scorer.get_ref().kind.span(), ());
-        let mut scorer = scorer(&place, format, file.scorer)?;
-        if scorer.rule == ScorerRule::ChoiceLikelihood {
-            let Answering::Likelihood(rule) = answering else {
-                let message = "the scorer `choice-likelihood` needs `answer = \"likelihood\"` in `generation`";
-                return Err(place.error(&scorer_kind, message));
-            };
-            match &primary_given {
-                Some(at) if scorer.primary_metric != rule.normalise.metric() => {
-                    let (normalise, metric) = (rule.normalise.as_str(), rule.normalise.metric());
-                    return Err(place.error(at, format_args!("expected {metric:?}, which goes with `normalise = {normalise:?}`")));
-                }
-                _ => scorer.primary_metric = rule.normalise.metric().to_owned(),
-            }
+        let at_data = Spanned::new(file.data.span(), ());
+        let mut tables = file.data.into_inner().0;
+        if let [table] = tables.as_mut_slice()
+            && table.span().is_empty()
+        {
+            let lone = tables.remove(0).into_inner();
+            tables.push(Spanned::new(at_data.span(), lone));
         }
+        let formats: Vec<FormatName> = tables.iter().map(|table| table.get_ref().format).collect();
+        let forms = forms(&place, tables)?;
+        let (Some(&format), Some(data)) = (formats.first(), forms.first().cloned()) else {
+            return Err(place.error(&at_data, "expected at least one form of the data"));
+        };
+        if formats.iter().any(|other| other.compares_embeddings() != format.compares_embeddings()) {
+            return Err(
+                place.error(&at_data, "some forms of the data are for answers in words and some for comparing embeddings")
+            );
+        }
+        let (prompt, prompt_source, (max_new_tokens, answering)) =
+            asking(&place, &formats, file.prompt, file.generation, &at_data)?;
+        let kind = Spanned::new(file.scorer.get_ref().kind.span(), ());
+        let primary_metric = file.scorer.get_ref().primary_metric.as_ref().map(|metric| Spanned::new(metric.span(), ()));
+        let mut scorer = scorer(&place, &formats, &forms, file.scorer)?;
+        agree(&place, answering, &mut scorer, &kind, primary_metric.as_ref())?;
         for score in &file.reference_scores {
             let metric = &score.get_ref().metric;
             if !scorer.rule.metric_names().contains(&metric.as_str()) {
@@ -200,7 +204,8 @@ impl BenchmarkSpec {
             title: file.title,
             licence: file.licence,
             source: file.source,
-            data: data(&place, file.data)?,
+            data,
+            forms,
             prompt,
             prompt_source,
             max_new_tokens,
@@ -212,60 +217,54 @@ impl BenchmarkSpec {
     }
 }
 
-/// The user's turn, where its text comes from, the longest answer, and how answers are had. Formats whose images and texts are
-/// only compared ask nothing.
+/// The user's turn, where its text comes from, and the longest answer. Formats whose images and texts are only compared ask
+/// nothing.
 fn asking(
     place: &Place<'_>,
-    format: FormatName,
+    formats: &[FormatName],
     prompt: Option<Spanned<PromptTable>>,
     generation: Option<Spanned<GenerationTable>>,
-    data: &Spanned<DataTable>,
-) -> Result<(PromptTemplate, String, usize, Answering), BenchmarkError> {
+    data: &Spanned<()>,
+) -> Result<(PromptTemplate, String, (usize, Answering)), BenchmarkError> {
+    let Some(format) = formats.first() else { return Err(place.error(data, "expected at least one form of the data")) };
     let owner = format.owner();
     if format.compares_embeddings() {
         place.unused(&prompt, "prompt", owner)?;
         place.unused(&generation, "generation", owner)?;
         let template = PromptTemplate::parse("{question}", &["question"]).map_err(|message| place.error(data, message))?;
-        return Ok((template, String::new(), 0, Answering::Generate));
+        return Ok((template, String::new(), (0, Answering::Generate)));
     }
-    let PromptTable { template, source } = place.needed(prompt, "prompt", owner, data)?;
-    let at = generation.as_ref().map(|table| Spanned::new(table.span(), ()));
-    let table = place.needed(generation, "generation", owner, data)?;
-    let at = at.unwrap_or_else(|| Spanned::new(data.span(), ()));
-    let (max_new_tokens, answering) = answering(place, table, &at)?;
-    let parsed =
-        PromptTemplate::parse(template.get_ref(), format.prompt_holes()).map_err(|message| place.error(&template, message))?;
-    Ok((parsed, source, max_new_tokens, answering))
-}
-
-/// The longest answer, and how answers are had.
-fn answering(place: &Place<'_>, table: GenerationTable, at: &Spanned<()>) -> Result<(usize, Answering), BenchmarkError> {
-    let GenerationTable { max_new_tokens, answer, normalise, candidates, end_of_sequence } = table;
-    let answering = match answer.as_ref().map(Spanned::get_ref) {
-        Some(AnswerKind::Likelihood) => Answering::Likelihood(LikelihoodRule {
-            candidates: candidates.map(Spanned::into_inner).unwrap_or_default(),
-            normalise: normalise.map(Spanned::into_inner).unwrap_or_default(),
-            end_of_sequence: end_of_sequence.is_some_and(Spanned::into_inner),
-        }),
-        Some(AnswerKind::Generate) | None => {
-            let owner = "answers that are generated";
-            place.unused(&normalise, "normalise", owner)?;
-            place.unused(&candidates, "candidates", owner)?;
-            place.unused(&end_of_sequence, "end_of_sequence", owner)?;
-            Answering::Generate
-        }
+    let PromptTable { template, open_template, context, without_context, option, option_separator, remove, image_mark, source } =
+        place.needed(prompt, "prompt", owner, data)?;
+    let answering = answering(place, place.needed_spanned(generation, "generation", owner, data)?)?;
+    // What every form of the data can fill.
+    let fillable = |hole: &&'static str| formats.iter().all(|format| format.prompt_holes().contains(hole));
+    let allowed: Vec<&'static str> = format.prompt_holes().iter().copied().filter(|hole| fillable(&hole)).collect();
+    let spans = [
+        ("template", Some(template.span())),
+        ("open_template", open_template.as_ref().map(Spanned::span)),
+        ("context", context.as_ref().map(Spanned::span)),
+        ("option", option.as_ref().map(Spanned::span)),
+        ("remove", remove.as_ref().map(Spanned::span)),
+        ("image_mark", image_mark.as_ref().map(Spanned::span)),
+    ];
+    let at_template = template.span();
+    let inner = |field: Option<Spanned<String>>| field.map(Spanned::into_inner);
+    let parts = PromptParts {
+        template: template.into_inner(),
+        open_template: inner(open_template),
+        context: inner(context),
+        without_context,
+        option: inner(option),
+        option_separator,
+        remove: remove.map(Spanned::into_inner).unwrap_or_default(),
+        image_mark: inner(image_mark),
     };
-    let Some(max_new_tokens) = max_new_tokens else {
-        return match answering {
-            Answering::Likelihood(_) => Ok((LIKELIHOOD_MAX_NEW_TOKENS, answering)),
-            Answering::Generate => Err(place.error(at, "`generation` needs the field `max_new_tokens`")),
-        };
-    };
-    if !(1..=MAX_NEW_TOKENS_LIMIT).contains(max_new_tokens.get_ref()) {
-        let message = format!("expected 1 to {MAX_NEW_TOKENS_LIMIT} new tokens, found {}", max_new_tokens.get_ref());
-        return Err(place.error(&max_new_tokens, message));
-    }
-    Ok((max_new_tokens.into_inner(), answering))
+    let parsed = PromptTemplate::build(parts, &allowed).map_err(|(part, message)| {
+        let at = spans.into_iter().find(|(name, _)| *name == part).and_then(|(_, span)| span).unwrap_or(at_template);
+        place.error(&Spanned::new(at, ()), message)
+    })?;
+    Ok((parsed, source, answering))
 }
 
 /// A name is also a folder name in the output of a run.
@@ -274,7 +273,12 @@ fn is_plain_name(name: &str) -> bool {
     name.len() <= 64 && name.bytes().all(good) && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
 }
 
-fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) -> Result<ScorerSpec, BenchmarkError> {
+fn scorer(
+    place: &Place<'_>,
+    formats: &[FormatName],
+    forms: &[DataSpec],
+    table: Spanned<ScorerTable>,
+) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
     let ScorerTable { kind, variant, box_space, threshold_rule, primary_metric } = table.into_inner();
     let owner = match kind.get_ref() {
@@ -287,16 +291,10 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::Retrieval => "the scorer `retrieval`",
         ScorerKind::ChoiceLikelihood => "the scorer `choice-likelihood`",
     };
-    let fits = match format {
-        FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
-            matches!(kind.get_ref(), ScorerKind::Vqa | ScorerKind::Textvqa)
-        }
-        FormatName::Pope => matches!(kind.get_ref(), ScorerKind::Pope | ScorerKind::ChoiceLikelihood),
-        FormatName::RefcocoMinigpt4 => *kind.get_ref() == ScorerKind::Grounding,
-        FormatName::VqaRad => *kind.get_ref() == ScorerKind::LlavaMed,
-        FormatName::ZeroShot => *kind.get_ref() == ScorerKind::ZeroShot,
-        FormatName::Retrieval => *kind.get_ref() == ScorerKind::Retrieval,
-    };
+    let fits = formats.iter().zip(forms).all(|(format, form)| match &form.format {
+        DataFormat::Table(table) => fits_reference(*kind.get_ref(), table.reference.kind()),
+        _ => fits_format(*kind.get_ref(), *format),
+    });
     if !fits {
         return Err(place.error(&kind, format_args!("{owner} cannot score data of this format")));
     }
@@ -326,6 +324,33 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
             Ok(ScorerSpec { rule, primary_metric: metric.into_inner() })
         }
         Some(metric) => Err(place.error(&metric, unknown_metric(metric.get_ref(), &rule))),
+    }
+}
+
+/// Whether a scorer can score data of a format other than `table`.
+fn fits_format(kind: ScorerKind, format: FormatName) -> bool {
+    match format {
+        FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
+            matches!(kind, ScorerKind::Vqa | ScorerKind::Textvqa)
+        }
+        FormatName::Pope => matches!(kind, ScorerKind::Pope | ScorerKind::ChoiceLikelihood),
+        FormatName::RefcocoMinigpt4 => kind == ScorerKind::Grounding,
+        FormatName::VqaRad => kind == ScorerKind::LlavaMed,
+        FormatName::ZeroShot => kind == ScorerKind::ZeroShot,
+        FormatName::Retrieval => kind == ScorerKind::Retrieval,
+        FormatName::Table => false,
+    }
+}
+
+/// Whether a scorer can score a kind of reference, for data of the format `table`.
+fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
+    match kind {
+        ScorerKind::Vqa | ScorerKind::Textvqa => reference == ReferenceKind::Answers,
+        ScorerKind::Pope => reference == ReferenceKind::YesNo,
+        ScorerKind::Grounding => reference == ReferenceKind::Region,
+        ScorerKind::LlavaMed => reference == ReferenceKind::OpenOrClosed,
+        ScorerKind::ZeroShot | ScorerKind::Retrieval => false,
+        ScorerKind::ChoiceLikelihood => matches!(reference, ReferenceKind::Choice | ReferenceKind::YesNo),
     }
 }
 
