@@ -546,3 +546,108 @@ fn differing_ways_of_answering_are_told_when_compared() {
     let notes = compared["pairs"][0]["notes"].to_string();
     assert!(notes.contains("how answers are had") && notes.contains("likelihood of letters, sum"), "{notes}");
 }
+
+const CHOICES: &str = r#"
+name = "options"
+title = "Options"
+licence = "Apache-2.0"
+source = "made by tests/likelihood.rs"
+[[data]]
+root = "."
+format = "table"
+files = ["options.tsv"]
+key = "{index}"
+cluster = "{image}"
+question = "{question}"
+images = ["{image}"]
+[data.reference]
+kind = "choice"
+options = ["A", "B", "C", "D"]
+answer = "answer"
+[prompt]
+template = "{question}\n{options}\nAnswer with the option's letter from the given choices directly."
+source = "LLaVA-1.5"
+[generation]
+answer = "likelihood"
+candidates = "texts"
+normalise = "mean"
+[scorer]
+kind = "choice-likelihood"
+"#;
+
+/// A benchmark of options in `folder`, with some questions about each of two pictures.
+fn options_benchmark(folder: &Path, rows: &[&str]) -> PathBuf {
+    for name in ["pico_one_00007.png", "pico_one_00008.png"] {
+        std::fs::copy(root().join("benchmarks/pico/images").join(name), folder.join(name)).unwrap();
+    }
+    let table = format!("index\timage\tquestion\tA\tB\tC\tD\tanswer\n{}\n", rows.join("\n"));
+    std::fs::write(folder.join("options.tsv"), table).unwrap();
+    let path = folder.join("options.toml");
+    std::fs::write(&path, CHOICES).unwrap();
+    path
+}
+
+#[test]
+fn options_are_ranked_by_text_or_by_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let benchmark = options_benchmark(
+        folder.path(),
+        &[
+            "1\tpico_one_00007.png\tWhat color is the shape?\tred\tblue\tgreen\tyellow\tB",
+            "2\tpico_one_00007.png\tHow many shapes are in the image?\tone\ttwo or more of them\t\t\tA",
+            "3\tpico_one_00007.png\tIs it naïve 🦊?\tyes, it is\tno\tnobody knows\t\tC",
+            "4\tpico_one_00008.png\tWhat color is the shape?\tred\tblue\tgreen\tyellow\tD",
+        ],
+    );
+    let texts = run(text(&benchmark), &folder.path().join("texts"), &[]);
+    assert_eq!(texts.header.settings.answering.as_deref(), Some("likelihood of texts, mean"));
+    assert_eq!(texts.records.len(), 4);
+    for record in &texts.records {
+        let Reference::Choice { options, answer } = &record.reference else { panic!("{:?}", record.reference) };
+        let candidates = candidates_of(record);
+        let named: Vec<&String> = candidates.iter().map(|candidate| &candidate.text).collect();
+        assert_eq!(named, options.iter().collect::<Vec<_>>());
+        let (place, _) = most_likely(&candidates, Normalisation::Mean).unwrap();
+        // The answer is the letter, as a model is asked to write it; what it stands for is what was understood.
+        assert_eq!(record.text, ["A", "B", "C", "D"][place]);
+        assert_eq!((record.parsed.as_ref(), record.score), (Some(&options[place]), Some(f64::from(u8::from(place == *answer)))));
+    }
+    let letters = run(text(&benchmark), &folder.path().join("letters"), &["--candidates", "letters", "--normalise", "sum"]);
+    assert_eq!(letters.header.settings.answering.as_deref(), Some("likelihood of letters, sum"));
+    for record in &letters.records {
+        let Reference::Choice { options, .. } = &record.reference else { panic!("{:?}", record.reference) };
+        let named: Vec<String> = candidates_of(record).into_iter().map(|candidate| candidate.text).collect();
+        assert_eq!(named, ["A", "B", "C", "D"][..options.len()]);
+        assert_eq!(record.parsed.as_ref(), Some(&record.text));
+    }
+    let primary = |run: &Run| run.header.benchmark.metrics.iter().find(|metric| metric.primary).unwrap().name.clone();
+    assert_eq!((primary(&texts), primary(&letters)), ("acc_mean".to_owned(), "acc".to_owned()));
+    // Nothing of a run of likelihoods can be generated with this scorer.
+    let output = folder.path().join("generated");
+    let arguments = ["run", "--model", "pico-llava-1.5", "--benchmark", text(&benchmark), "-o", text(&output)];
+    let message = gauge_fails(&[&arguments[..], &["--choices", "generate"]].concat(), 96);
+    assert!(message.contains("reads likelihoods and no generated answers"), "{message}");
+    // Submitted as SEED-Bench wants it.
+    let target = folder.path().join("submission.jsonl");
+    gauge(&["submit", text(&texts.directory), "--format", "seed-bench", "-o", text(&target)]).assert().success();
+    let first = std::fs::read_to_string(&target).unwrap().lines().next().unwrap().to_owned();
+    assert_eq!(first, format!("{{\"question_id\": \"1\", \"prediction\": \"{}\"}}", texts.records[0].text));
+}
+
+#[test]
+fn an_option_that_cannot_be_a_candidate_fails_its_own_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let benchmark = options_benchmark(
+        folder.path(),
+        &[
+            "1\tpico_one_00007.png\tWhat?\tred\ta <image> of it\tgreen\tyellow\tA",
+            "2\tpico_one_00007.png\tWhat?\tred\tblue\t\t\tA",
+        ],
+    );
+    // Without the options in the prompt, which an image mark would spoil for generated answers too.
+    std::fs::write(&benchmark, CHOICES.replace("{question}\\n{options}", "{question}")).unwrap();
+    let found = run(text(&benchmark), &folder.path().join("runs"), &["--max-failed", "100"]);
+    let failure = found.records[0].failure.as_ref().unwrap();
+    assert!(failure.kind == "prompt" && failure.message.contains("candidate 1:"), "{failure:?}");
+    assert!(found.records[1].failure.is_none() && found.records[1].text.len() == 1);
+}
