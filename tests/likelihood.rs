@@ -345,10 +345,13 @@ fn ranked_first(answer: &LikelihoodAnswer) -> LikelihoodAnswer {
     LikelihoodAnswer { answers: answer.answers[..1].to_vec(), timings: answer.timings }
 }
 
+/// Places of the candidates' texts, their tokens, their log-probabilities, the right one, and the scores as digits.
+type ChoiceCase = (Vec<usize>, Vec<usize>, Vec<f64>, usize, String);
+
 #[derive(Deserialize)]
 struct Choices {
     texts: Vec<String>,
-    cases: Vec<(Vec<usize>, Vec<usize>, Vec<f64>, usize, String)>,
+    cases: Vec<ChoiceCase>,
 }
 
 #[test]

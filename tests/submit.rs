@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use common::{gauge, gauge_fails, root, text};
 use llava_gauge::benchmark::{MetricSpec, Reference, SubmissionFormat};
 use llava_gauge::store::{
-    BenchmarkIdentity, Environment, Failure, ModelIdentity, Run, RunHeader, RunSettings, RunWriter, SampleRecord, SampleTimings,
+    BenchmarkIdentity, DataFacts, Environment, Failure, ModelIdentity, Run, RunHeader, RunSettings, RunWriter, SampleRecord,
+    SampleTimings,
 };
 use llava_gauge::submission::{SubmissionRequest, make};
 use serde::Deserialize;
@@ -112,6 +113,8 @@ struct Made {
     records: Vec<SampleRecord>,
     available: usize,
     planned: usize,
+    /// Rows of the data that are no samples.
+    broken_rows: usize,
 }
 
 impl Made {
@@ -119,13 +122,17 @@ impl Made {
         let records: Vec<SampleRecord> =
             answers().iter().enumerate().map(|(place, answer)| record(key(place, answer), &answer.text)).collect();
         let count = records.len();
-        Self { folder: tempfile::tempdir().unwrap(), benchmark, records, available: count, planned: count }
+        Self { folder: tempfile::tempdir().unwrap(), benchmark, records, available: count, planned: count, broken_rows: 0 }
     }
 
     fn write(&self) -> PathBuf {
         let directory = self.folder.path().join("run");
         let _ = std::fs::remove_dir_all(&directory);
-        let header = header(self.benchmark, self.planned, self.available);
+        let mut header = header(self.benchmark, self.planned, self.available);
+        if self.broken_rows > 0 {
+            let facts = DataFacts { form: "parquet".into(), broken_rows: self.broken_rows, broken: vec!["row 3".into()] };
+            header.benchmark.data = Some(facts);
+        }
         let (mut writer, _) = RunWriter::open_or_resume(&directory, &header).unwrap();
         writer.append(&self.records).unwrap();
         directory
@@ -263,6 +270,8 @@ fn what_lacks_answers_is_refused_unless_allowed() {
     unfinished.records.truncate(17);
     let mut limited = made();
     limited.available = 500;
+    let mut broken = made();
+    broken.broken_rows = 2;
     let mut failed = made();
     failed.records[4].failure = Some(failure);
     failed.records[4].text.clear();
@@ -270,6 +279,7 @@ fn what_lacks_answers_is_refused_unless_allowed() {
         (&unfinished, "3 of 20 questions have no record yet", 17, 0),
         (&limited, "only 20 of the 500 questions were selected", 20, 0),
         (&failed, "1 of 20 questions failed", 20, 1),
+        (&broken, "2 rows of the data could not be read", 20, 0),
     ] {
         let message = made.make(SubmissionFormat::Vqa, None, false).unwrap_err();
         assert!(message.contains(part) && message.contains("--allow-missing"), "{message}");

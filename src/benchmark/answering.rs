@@ -90,12 +90,13 @@ impl Answering {
         }
     }
 
-    /// The candidates of a sample in the order of its options, of a yes/no question `Yes` and `No`; `None` where the answer is
-    /// generated. The error says why a sample's options cannot be candidates.
-    pub fn candidates(&self, reference: &Reference) -> Result<Option<Vec<String>>, String> {
+    /// The candidates of a sample in the order of its options, of a yes/no question `yes_no` (see
+    /// [`ScorerRule::yes_no_words`](super::ScorerRule::yes_no_words)); `None` where the answer is generated. The error says why a
+    /// sample's options cannot be candidates.
+    pub fn candidates(&self, reference: &Reference, yes_no: [&str; 2]) -> Result<Option<Vec<String>>, String> {
         let Self::Likelihood(rule) = self else { return Ok(None) };
         match reference {
-            Reference::YesNo { .. } => Ok(Some(vec!["Yes".to_owned(), "No".to_owned()])),
+            Reference::YesNo { .. } => Ok(Some(yes_no.map(str::to_owned).into())),
             Reference::Choice { options, .. } => match rule.candidates {
                 CandidateTexts::Texts => Ok(Some(options.clone())),
                 CandidateTexts::Letters => {
@@ -122,14 +123,14 @@ mod tests {
     #[test]
     fn candidates_stand_in_the_order_of_the_options() {
         let choice = Reference::Choice { options: vec!["red".to_owned(), "blue".to_owned()], answer: 1 };
-        let texts = |answering: Answering, reference: &Reference| answering.candidates(reference).unwrap();
+        let texts = |answering: Answering, reference: &Reference| answering.candidates(reference, ["Yes", "No"]).unwrap();
         assert_eq!(texts(likelihood(CandidateTexts::Letters), &choice).unwrap(), ["A", "B"]);
         assert_eq!(texts(likelihood(CandidateTexts::Texts), &choice).unwrap(), ["red", "blue"]);
         assert_eq!(texts(likelihood(CandidateTexts::Texts), &Reference::YesNo { yes: false }).unwrap(), ["Yes", "No"]);
         assert_eq!(texts(Answering::Generate, &choice), None);
         assert_eq!(texts(likelihood(CandidateTexts::Letters), &Reference::Withheld), None);
         let many = Reference::Choice { options: vec!["x".to_owned(); 27], answer: 0 };
-        assert!(likelihood(CandidateTexts::Letters).candidates(&many).is_err());
+        assert!(likelihood(CandidateTexts::Letters).candidates(&many, ["Yes", "No"]).is_err());
     }
 
     #[test]

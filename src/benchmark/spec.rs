@@ -261,6 +261,12 @@ impl ScorerRule {
         }
     }
 
+    /// What a model is asked to answer to a question whose reference is yes or no, yes first: LLaVA says `Yes` and `No`; NLVR2
+    /// asks whether a sentence is true.
+    pub fn yes_no_words(&self) -> [&'static str; 2] {
+        if self.name().starts_with("nlvr2") { ["True", "False"] } else { ["Yes", "No"] }
+    }
+
     /// Names of the metrics, the usual primary one first.
     pub fn metric_names(&self) -> &'static [&'static str] {
         match self {

@@ -50,6 +50,10 @@ pub fn run(arguments: SubmitArguments) -> VerbResult {
         0 => String::new(),
         empty => format!(", {empty} of them empty"),
     };
+    if let Some(data) = run.header.benchmark.data.as_ref().filter(|data| data.form != "official") {
+        let form = crate::guard::escape::terminal(&data.form);
+        eprintln!("the questions were read from the form {form} of the data: make sure that its keys are the server's ids");
+    }
     eprintln!("{} entries in the format {}{empty}", submission.entries, format.as_str());
     terminal::print(&path.display().to_string())?;
     Ok(Exit::Success)

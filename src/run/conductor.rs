@@ -246,7 +246,9 @@ impl Conductor<'_> {
             };
             segments.iter().map(rows_of).sum()
         };
-        let (Answering::Likelihood(rule), Some(texts)) = (self.answering, self.answering.candidates(&sample.reference)?) else {
+        let yes_no = self.benchmark.spec.scorer.rule.yes_no_words();
+        let candidates = self.answering.candidates(&sample.reference, yes_no)?;
+        let (Answering::Likelihood(rule), Some(texts)) = (self.answering, candidates) else {
             let tokenized = self.prompter.tokenize(&text).map_err(|error| error.to_string())?;
             let segments = segments(&tokenized.pieces);
             return Ok((PreparedPrompt { text, tokens: length(&segments) }, Asked::Generate(segments)));

@@ -119,6 +119,10 @@ fn check_complete(run: &Run, request: &SubmissionRequest<'_>) -> Result<(), Subm
     if failed > 0 {
         missing.push(format!("{failed} of {} questions failed", benchmark.samples));
     }
+    let broken = benchmark.data.as_ref().map_or(0, |data| data.broken_rows);
+    if broken > 0 {
+        missing.push(format!("{broken} rows of the data could not be read and were not asked"));
+    }
     if missing.is_empty() {
         return Ok(());
     }
