@@ -178,6 +178,8 @@ fn specification(data: &OwnData<'_>) -> Result<BenchmarkSpec, BenchmarkError> {
         max_new_tokens: 128,
         scorer: ScorerSpec::new(rule),
         reference_scores: Vec::new(),
+        answering: Default::default(),
+        submission: None,
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::answering::Answering;
 use super::choice::{ChoiceParser, InterleaveVariant};
 use super::error::BenchmarkError;
 use super::prompt::{PromptParts, PromptTemplate};
@@ -12,11 +13,10 @@ use super::short_answer_rule::{Edition, ShortAnswerRule};
 use super::spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant,
 };
+use super::spec_answering::{GenerationTable, agree, answering};
 use super::spec_data::{DataTables, FormatName, forms};
+use super::submission_format::SubmissionFormat;
 use super::table_spec::ReferenceKind;
-
-/// Longest answer that a benchmark may ask for.
-const MAX_NEW_TOKENS_LIMIT: usize = 4096;
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -83,6 +83,7 @@ built_in!(
     "llava_interleave_in_domain",
     "llava_interleave_out_domain",
     "llava_interleave_multi_view",
+    "seed_bench_likelihood",
 );
 
 #[derive(Deserialize)]
@@ -98,6 +99,13 @@ struct SpecFile {
     scorer: Spanned<ScorerTable>,
     #[serde(default)]
     reference_scores: Vec<Spanned<ReferenceScore>>,
+    submission: Option<SubmissionTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmissionTable {
+    format: SubmissionFormat,
 }
 
 #[derive(Deserialize)]
@@ -114,12 +122,6 @@ struct PromptTable {
     image_mark: Option<Spanned<String>>,
     image: Option<Spanned<String>>,
     source: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GenerationTable {
-    max_new_tokens: Spanned<usize>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -146,6 +148,7 @@ enum ScorerKind {
     Nlvr2,
     Interleave,
     InterleaveLmms,
+    ChoiceLikelihood,
 }
 
 /// Whose code a scorer follows.
@@ -263,8 +266,12 @@ impl BenchmarkSpec {
                 place.error(&at_data, "some forms of the data are for answers in words and some for comparing embeddings")
             );
         }
-        let (prompt, prompt_source, max_new_tokens) = asking(&place, &formats, file.prompt, file.generation, &at_data)?;
-        let scorer = scorer(&place, &formats, &forms, file.scorer)?;
+        let (prompt, prompt_source, (max_new_tokens, answering)) =
+            asking(&place, &formats, file.prompt, file.generation, &at_data)?;
+        let kind = Spanned::new(file.scorer.get_ref().kind.span(), ());
+        let primary_metric = file.scorer.get_ref().primary_metric.as_ref().map(|metric| Spanned::new(metric.span(), ()));
+        let mut scorer = scorer(&place, &formats, &forms, file.scorer)?;
+        agree(&place, answering, &mut scorer, &kind, primary_metric.as_ref())?;
         for score in &file.reference_scores {
             let metric = &score.get_ref().metric;
             if !scorer.rule.metric_names().contains(&metric.as_str()) {
@@ -283,6 +290,8 @@ impl BenchmarkSpec {
             max_new_tokens,
             scorer,
             reference_scores: file.reference_scores.into_iter().map(Spanned::into_inner).collect(),
+            answering,
+            submission: file.submission.map(|table| table.format),
         })
     }
 }
@@ -295,14 +304,14 @@ fn asking(
     prompt: Option<Spanned<PromptTable>>,
     generation: Option<Spanned<GenerationTable>>,
     data: &Spanned<()>,
-) -> Result<(PromptTemplate, String, usize), BenchmarkError> {
+) -> Result<(PromptTemplate, String, (usize, Answering)), BenchmarkError> {
     let Some(format) = formats.first() else { return Err(place.error(data, "expected at least one form of the data")) };
     let owner = format.owner();
     if format.compares_embeddings() {
         place.unused(&prompt, "prompt", owner)?;
         place.unused(&generation, "generation", owner)?;
         let template = PromptTemplate::parse("{question}", &["question"]).map_err(|message| place.error(data, message))?;
-        return Ok((template, String::new(), 0));
+        return Ok((template, String::new(), (0, Answering::Generate)));
     }
     let PromptTable {
         template,
@@ -317,7 +326,7 @@ fn asking(
         image,
         source,
     } = place.needed(prompt, "prompt", owner, data)?;
-    let GenerationTable { max_new_tokens } = place.needed(generation, "generation", owner, data)?;
+    let answering = answering(place, place.needed_spanned(generation, "generation", owner, data)?)?;
     // What every form of the data can fill.
     let fillable = |hole: &&'static str| formats.iter().all(|format| format.prompt_holes().contains(hole));
     let allowed: Vec<&'static str> = format.prompt_holes().iter().copied().filter(|hole| fillable(&hole)).collect();
@@ -348,11 +357,7 @@ fn asking(
         let at = spans.into_iter().find(|(name, _)| *name == part).and_then(|(_, span)| span).unwrap_or(at_template);
         place.error(&Spanned::new(at, ()), message)
     })?;
-    if !(1..=MAX_NEW_TOKENS_LIMIT).contains(max_new_tokens.get_ref()) {
-        let message = format!("expected 1 to {MAX_NEW_TOKENS_LIMIT} new tokens, found {}", max_new_tokens.get_ref());
-        return Err(place.error(&max_new_tokens, message));
-    }
-    Ok((parsed, source, max_new_tokens.into_inner()))
+    Ok((parsed, source, answering))
 }
 
 /// A name is also a folder name in the output of a run.
@@ -389,6 +394,7 @@ fn scorer(
         ScorerKind::Nlvr2 => "the scorer `nlvr2`",
         ScorerKind::Interleave => "the scorer `interleave`",
         ScorerKind::InterleaveLmms => "the scorer `interleave-lmms`",
+        ScorerKind::ChoiceLikelihood => "the scorer `choice-likelihood`",
     };
     let fits = formats.iter().zip(forms).all(|(format, form)| match &form.format {
         DataFormat::Table(table) => fits_reference(*kind.get_ref(), table.reference.kind()),
@@ -441,6 +447,7 @@ fn scorer(
         ScorerKind::LlavaMed => ScorerRule::LlavaMed,
         ScorerKind::ZeroShot => ScorerRule::ZeroShot,
         ScorerKind::Retrieval => ScorerRule::Retrieval,
+        ScorerKind::ChoiceLikelihood => ScorerRule::ChoiceLikelihood,
         ScorerKind::Grounding => ScorerRule::Grounding {
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,
@@ -486,7 +493,7 @@ fn scorer(
 fn fits_format(kind: ScorerKind, format: FormatName) -> bool {
     match format {
         FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => fits_reference(kind, ReferenceKind::Answers),
-        FormatName::Pope => kind == ScorerKind::Pope,
+        FormatName::Pope => matches!(kind, ScorerKind::Pope | ScorerKind::ChoiceLikelihood),
         FormatName::MmeRelease => kind == ScorerKind::Mme,
         FormatName::RefcocoMinigpt4 => kind == ScorerKind::Grounding,
         FormatName::VqaRad => matches!(kind, ScorerKind::LlavaMed | ScorerKind::Slake),
@@ -519,6 +526,7 @@ fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
         }
         ScorerKind::Nlvr2 => reference == ReferenceKind::YesNo,
         ScorerKind::Interleave | ScorerKind::InterleaveLmms => reference == ReferenceKind::OpenOrClosed,
+        ScorerKind::ChoiceLikelihood => matches!(reference, ReferenceKind::Choice | ReferenceKind::YesNo),
     }
 }
 

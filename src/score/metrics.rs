@@ -7,9 +7,10 @@ use serde_json::json;
 use super::choice;
 use super::grounding::{self, ACCURACIES, MEAN_IOU};
 use super::interleave;
+use super::likelihood;
 use super::medical::{self, CLOSED_ACCURACY, OPEN_CLOSED_MEAN, OPEN_EXACT_MATCH, OPEN_F1, OPEN_PRECISION, OPEN_RECALL};
-use super::pope::{self, ACCURACY, F1, F1_POOLED, PRECISION, RECALL, YES_RATIO};
 use super::nlvr2;
+use super::pope::{self, ACCURACY, F1, F1_POOLED, PRECISION, RECALL, YES_RATIO};
 use super::ranking::{self, ACCURACY_AT_1, ACCURACY_AT_5, MEAN_PER_CLASS_RECALL, RECALLS};
 use super::short_answer;
 use super::types::SampleScore;
@@ -64,12 +65,20 @@ pub fn score_in_category(scorer: &ScorerSpec, reference: &Reference, category: O
         (_, Reference::Withheld) => {
             SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
         }
-        (rule, _) => SampleScore {
-            parsed: None,
-            value: Some(0.0),
-            contributions: BTreeMap::new(),
-            detail: json!({ "error": format!("the scorer {} cannot use this reference", rule.identity()) }),
-        },
+        (ScorerRule::ChoiceLikelihood, reference) => {
+            likelihood::score(&scorer.primary_metric, reference, text).unwrap_or_else(|| unusable(&scorer.rule))
+        }
+        (rule, _) => unusable(rule),
+    }
+}
+
+/// The score of a reference that a rule cannot use.
+fn unusable(rule: &ScorerRule) -> SampleScore {
+    SampleScore {
+        parsed: None,
+        value: Some(0.0),
+        contributions: BTreeMap::new(),
+        detail: json!({ "error": format!("the scorer {} cannot use this reference", rule.identity()) }),
     }
 }
 
@@ -118,6 +127,7 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             let image = RECALLS.iter().map(|(_, [_, _, text_to_image])| better(text_to_image));
             both.chain(text).chain(image).collect()
         }
+        ScorerRule::ChoiceLikelihood => scorer.rule.metric_names().iter().map(|name| better(name)).collect(),
         ScorerRule::Grounding { .. } => ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU]).map(better).collect(),
         ScorerRule::ShortAnswer(rule) => {
             let primary = |spec: MetricSpec| MetricSpec { primary: spec.name == scorer.primary_metric, ..spec };

@@ -8,6 +8,7 @@ mod contractions;
 mod grounding;
 mod groups;
 mod interleave;
+mod likelihood;
 mod medical;
 mod metrics;
 mod nlvr2;
@@ -23,6 +24,7 @@ mod vqa;
 mod vqa_text;
 
 pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
+pub use likelihood::{Candidate, most_likely};
 pub use medical::{WordOverlap, closed_is_right, word_overlap};
 pub use metrics::{metrics, score, score_in_category};
 pub use pope::says_yes;

@@ -29,7 +29,8 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
         | ScorerRule::Grounding { .. }
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval => false,
+        | ScorerRule::Retrieval
+        | ScorerRule::ChoiceLikelihood => false,
         ScorerRule::ShortAnswer(rule) => short_answer::needs_all_answers(*rule),
         ScorerRule::Choice { parser } => !matches!(
             parser,
@@ -58,7 +59,8 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         | ScorerRule::Grounding { .. }
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval => {}
+        | ScorerRule::Retrieval
+        | ScorerRule::ChoiceLikelihood => {}
         ScorerRule::ShortAnswer(rule) => short_answer::complete(rule, answers),
         ScorerRule::Choice { parser } => match parser {
             ChoiceParser::Mmbench | ChoiceParser::MmbenchVlmevalkit => groups::all_right(choice::CIRCULAR_ACCURACY, answers),
