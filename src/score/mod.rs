@@ -3,6 +3,7 @@
 //! It must not read files, know models, or compute intervals: it turns text into a parsed answer, a score and
 //! contributions to metrics.
 
+mod caption;
 mod contractions;
 mod grounding;
 mod medical;
@@ -15,6 +16,7 @@ mod types;
 mod vqa;
 mod vqa_text;
 
+pub use caption::{ptb_caption, ptb_tokens};
 pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
 pub use medical::{WordOverlap, closed_is_right, word_overlap};
 pub use metrics::{metrics, score};

@@ -34,6 +34,11 @@ pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
+/// `str.rstrip()`.
+pub(super) fn strip_end(text: &str) -> &str {
+    text.trim_end_matches(is_space)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
