@@ -18,7 +18,7 @@ pub use error::BenchmarkError;
 pub use load::{Benchmark, samples_sha256};
 pub use pattern::{ClassTemplate, ImagePattern, PromptTemplate};
 pub use spec::{
-    BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
+    BenchmarkSpec, BoxSpace, CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, ReferenceScore, RegionTask, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
 pub use task::{CandidateSet, ClassSet, Query, Task};
 pub use types::{

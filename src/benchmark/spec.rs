@@ -86,6 +86,8 @@ pub enum DataFormat {
     RefcocoMinigpt4 {
         /// The files.
         splits: Vec<SplitFile>,
+        /// What is asked.
+        task: RegionTask,
     },
     /// `[{"qid", "image_name", "question", "answer", "answer_type": "OPEN" | "CLOSED", "phrase_type"}]`, as VQA-RAD is
     /// released, or `{"id", "image", "answer_type", "conversations"}` as LLaVA-Med keeps it. Hole: `image`.
@@ -120,6 +122,71 @@ pub enum DataFormat {
         /// Permitted numbers of images; empty permits any.
         rows: Vec<usize>,
     },
+    /// Images with reference captions. Hole: `image`.
+    Captions(CaptionFiles),
+    /// A pickle of references with a JSON file of boxes, as RefCOCO is released. Hole: `image`.
+    RefcocoRefs {
+        /// The files.
+        files: RefcocoFiles,
+        /// What is asked.
+        task: RegionTask,
+    },
+}
+
+/// Files of images with reference captions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptionFiles {
+    /// The file.
+    pub captions: String,
+    /// How it is made.
+    pub layout: CaptionLayout,
+    /// What is asked of every image.
+    pub question: String,
+    /// Splits that belong to the benchmark (Karpathy's files); empty takes all.
+    pub keep_splits: Vec<String>,
+    /// Whether only the benchmark's server has the captions.
+    pub withheld: bool,
+    /// Permitted numbers of images taken; empty permits any.
+    pub rows: Vec<usize>,
+}
+
+/// How a file of captions is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CaptionLayout {
+    /// `{"images": [{"id", "file_name", "domain"?}], "annotations": [{"image_id", "caption"}]}` (COCO, NoCaps).
+    Coco,
+    /// `{"images": [{"filename", "cocoid"?, "split", "sentences": [{"raw"}]}]}` (Karpathy's splits of COCO and Flickr30k).
+    Karpathy,
+    /// `{"data": [{"image_id", "caption_str"}]}`, a row a caption (TextCaps).
+    Textcaps,
+    /// Lines of `<image>#<number>`, a tab and a caption (`results_20130124.token` of Flickr30k).
+    #[serde(rename = "flickr30k-token")]
+    Flickr30kToken,
+}
+
+/// Files of a release of RefCOCO, RefCOCO+ or RefCOCOg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefcocoFiles {
+    /// Pickle of references: `refs(unc).p`, `refs(umd).p` or `refs(google).p`.
+    pub refs: String,
+    /// `instances.json`.
+    pub instances: String,
+    /// Splits that belong to the benchmark, in their order.
+    pub keep_splits: Vec<String>,
+    /// Permitted numbers of sentences taken; empty permits any.
+    pub rows: Vec<usize>,
+}
+
+/// What is asked of regions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegionTask {
+    /// A sentence asks for its region.
+    #[default]
+    Find,
+    /// A region, given as shares of the padded square, asks for a sentence.
+    Describe,
 }
 
 /// One file of a benchmark that has several.
@@ -181,6 +248,9 @@ pub enum ScorerRule {
     ZeroShot,
     /// The rank of the first right candidate, as CLIP_benchmark's `zeroshot_retrieval.py` counts it.
     Retrieval,
+    /// A caption against reference captions as pycocoevalcap 1.2 scores it: CIDEr-D, BLEU with the closest reference length and
+    /// ROUGE-L over the words of Stanford's PTBTokenizer. METEOR and SPICE are not offered.
+    Caption,
 }
 
 impl ScorerRule {
@@ -194,6 +264,7 @@ impl ScorerRule {
             Self::LlavaMed,
             Self::ZeroShot,
             Self::Retrieval,
+            Self::Caption,
         ];
         for box_space in [BoxSpace::PaddedSquare, BoxSpace::Original] {
             for threshold_rule in [ThresholdRule::AtLeast, ThresholdRule::Above] {
@@ -236,6 +307,7 @@ impl ScorerRule {
                 };
                 format!("grounding-{space}-{rule}/1")
             }
+            Self::Caption => "caption/1".to_owned(),
         }
     }
 
@@ -260,6 +332,7 @@ impl ScorerRule {
                 "image_retrieval_recall@5",
                 "image_retrieval_recall@10",
             ],
+            Self::Caption => &["cider", "bleu4", "bleu3", "bleu2", "bleu1", "rouge_l"],
         }
     }
 }

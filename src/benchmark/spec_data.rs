@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::error::BenchmarkError;
 use super::pattern::ImagePattern;
-use super::spec::{DataFormat, DataSpec, SplitFile};
+use super::spec::{CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, RegionTask, SplitFile};
 use super::spec_file::Place;
 
 /// `data.format`.
@@ -23,6 +23,8 @@ pub(super) enum FormatName {
     VqaRad,
     ZeroShot,
     Retrieval,
+    Captions,
+    RefcocoRefs,
 }
 
 impl FormatName {
@@ -37,6 +39,8 @@ impl FormatName {
             Self::VqaRad => "the format `vqa-rad`",
             Self::ZeroShot => "the format `zero-shot`",
             Self::Retrieval => "the format `retrieval`",
+            Self::Captions => "the format `captions`",
+            Self::RefcocoRefs => "the format `refcoco-refs`",
         }
     }
 
@@ -50,6 +54,11 @@ impl FormatName {
         if self == Self::Textvqa { &["question", "ocr_tokens"] } else { &["question"] }
     }
 
+    /// Whether answers are captions: reference sentences of images or of regions.
+    pub fn asks_for_captions(self, task: RegionTask) -> bool {
+        self == Self::Captions || matches!(self, Self::RefcocoMinigpt4 | Self::RefcocoRefs) && task == RegionTask::Describe
+    }
+
     /// The hole of the image's file name.
     fn image_hole(self) -> &'static str {
         if matches!(self, Self::Vqav2 | Self::Textvqa) { "image_id" } else { "image" }
@@ -59,12 +68,15 @@ impl FormatName {
     fn fields(self) -> &'static [&'static str] {
         match self {
             Self::Vqav2 => &["questions", "annotations", "rows"],
-            Self::Pope | Self::RefcocoMinigpt4 => &["splits"],
+            Self::Pope => &["splits"],
+            Self::RefcocoMinigpt4 => &["splits", "task"],
             Self::Textvqa => &["annotations", "ocr", "rows"],
             Self::LlavaConversations => &["questions", "rows"],
             Self::VqaRad => &["questions", "phrase_types", "rows"],
             Self::ZeroShot => &["labels", "class_names", "templates", "set", "template_set", "rows"],
             Self::Retrieval => &["captions", "rows"],
+            Self::Captions => &["captions", "layout", "question", "keep_splits", "withheld", "rows"],
+            Self::RefcocoRefs => &["refs", "instances", "keep_splits", "task", "rows"],
         }
     }
 }
@@ -87,6 +99,13 @@ pub(super) struct DataTable {
     captions: Option<Spanned<String>>,
     rows: Option<Spanned<Vec<usize>>>,
     splits: Option<Spanned<Vec<SplitTable>>>,
+    layout: Option<Spanned<CaptionLayout>>,
+    question: Option<Spanned<String>>,
+    keep_splits: Option<Spanned<Vec<String>>>,
+    withheld: Option<Spanned<bool>>,
+    refs: Option<Spanned<String>>,
+    instances: Option<Spanned<String>>,
+    task: Option<Spanned<RegionTask>>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +118,11 @@ struct SplitTable {
 }
 
 impl DataTable {
+    /// What is asked of regions, for formats that have them.
+    pub fn task(&self) -> RegionTask {
+        self.task.as_ref().map(|task| *task.get_ref()).unwrap_or_default()
+    }
+
     /// Names and places of the optional fields that the file has.
     fn given(&self) -> Vec<(&'static str, Range<usize>)> {
         fn span<T>(field: &Option<Spanned<T>>) -> Option<Range<usize>> {
@@ -117,6 +141,13 @@ impl DataTable {
             ("captions", span(&self.captions)),
             ("rows", span(&self.rows)),
             ("splits", span(&self.splits)),
+            ("layout", span(&self.layout)),
+            ("question", span(&self.question)),
+            ("keep_splits", span(&self.keep_splits)),
+            ("withheld", span(&self.withheld)),
+            ("refs", span(&self.refs)),
+            ("instances", span(&self.instances)),
+            ("task", span(&self.task)),
         ]
         .into_iter()
         .filter_map(|(name, span)| Some((name, span?)))
@@ -150,7 +181,10 @@ pub(super) fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataS
             DataFormat::Textvqa { annotations: needed(table.annotations, "annotations")?, ocr: optional(table.ocr), rows }
         }
         FormatName::Pope => DataFormat::Pope { splits: split_files(place, table.splits, owner, &span)? },
-        FormatName::RefcocoMinigpt4 => DataFormat::RefcocoMinigpt4 { splits: split_files(place, table.splits, owner, &span)? },
+        FormatName::RefcocoMinigpt4 => DataFormat::RefcocoMinigpt4 {
+            splits: split_files(place, table.splits, owner, &span)?,
+            task: table.task.map(Spanned::into_inner).unwrap_or_default(),
+        },
         FormatName::LlavaConversations => {
             DataFormat::LlavaConversations { questions: needed(table.questions, "questions")?, rows }
         }
@@ -168,6 +202,29 @@ pub(super) fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataS
             rows,
         },
         FormatName::Retrieval => DataFormat::Retrieval { captions: needed(table.captions, "captions")?, rows },
+        FormatName::Captions => {
+            let layout = place.needed(table.layout, "layout", owner, &span)?;
+            if layout != CaptionLayout::Karpathy && table.keep_splits.is_some() {
+                place.unused(&table.keep_splits, "keep_splits", "this layout")?;
+            }
+            DataFormat::Captions(CaptionFiles {
+                captions: needed(table.captions, "captions")?,
+                layout,
+                question: needed(table.question, "question")?,
+                keep_splits: table.keep_splits.map(Spanned::into_inner).unwrap_or_default(),
+                withheld: table.withheld.is_some_and(Spanned::into_inner),
+                rows,
+            })
+        }
+        FormatName::RefcocoRefs => DataFormat::RefcocoRefs {
+            files: RefcocoFiles {
+                refs: needed(table.refs, "refs")?,
+                instances: needed(table.instances, "instances")?,
+                keep_splits: place.needed(table.keep_splits, "keep_splits", owner, &span)?,
+                rows,
+            },
+            task: table.task.map(Spanned::into_inner).unwrap_or_default(),
+        },
     };
     Ok(DataSpec { root: table.root, format, image })
 }

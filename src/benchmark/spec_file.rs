@@ -41,6 +41,18 @@ built_in!(
     "pico-vqa-rad",
     "pico-zeroshot",
     "pico-retrieval",
+    "coco_caption_val2014",
+    "coco_caption_val2017",
+    "coco_caption_karpathy",
+    "flickr30k",
+    "flickr30k_all",
+    "nocaps",
+    "nocaps_test",
+    "textcaps",
+    "textcaps_test",
+    "refcoco_caption",
+    "refcoco+_caption",
+    "refcocog_caption",
 );
 
 #[derive(Deserialize)]
@@ -81,6 +93,7 @@ enum ScorerKind {
     LlavaMed,
     ZeroShot,
     Retrieval,
+    Caption,
 }
 
 #[derive(Deserialize)]
@@ -147,7 +160,8 @@ impl BenchmarkSpec {
         }
         let format = file.data.get_ref().format;
         let (prompt, prompt_source, max_new_tokens) = asking(&place, format, file.prompt, file.generation, &file.data)?;
-        let scorer = scorer(&place, format, file.scorer)?;
+        let asks_for_captions = format.asks_for_captions(file.data.get_ref().task());
+        let scorer = scorer(&place, format, asks_for_captions, file.scorer)?;
         for score in &file.reference_scores {
             let metric = &score.get_ref().metric;
             if !scorer.rule.metric_names().contains(&metric.as_str()) {
@@ -202,7 +216,7 @@ fn is_plain_name(name: &str) -> bool {
     name.len() <= 64 && name.bytes().all(good) && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
 }
 
-fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) -> Result<ScorerSpec, BenchmarkError> {
+fn scorer(place: &Place<'_>, format: FormatName, asks_for_captions: bool, table: Spanned<ScorerTable>) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
     let ScorerTable { kind, variant, box_space, threshold_rule, primary_metric } = table.into_inner();
     let owner = match kind.get_ref() {
@@ -213,16 +227,19 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::LlavaMed => "the scorer `llava-med`",
         ScorerKind::ZeroShot => "the scorer `zero-shot`",
         ScorerKind::Retrieval => "the scorer `retrieval`",
+        ScorerKind::Caption => "the scorer `caption`",
     };
     let fits = match format {
         FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
             matches!(kind.get_ref(), ScorerKind::Vqa | ScorerKind::Textvqa)
         }
         FormatName::Pope => *kind.get_ref() == ScorerKind::Pope,
-        FormatName::RefcocoMinigpt4 => *kind.get_ref() == ScorerKind::Grounding,
+        FormatName::RefcocoMinigpt4 | FormatName::RefcocoRefs if asks_for_captions => *kind.get_ref() == ScorerKind::Caption,
+        FormatName::RefcocoMinigpt4 | FormatName::RefcocoRefs => *kind.get_ref() == ScorerKind::Grounding,
         FormatName::VqaRad => *kind.get_ref() == ScorerKind::LlavaMed,
         FormatName::ZeroShot => *kind.get_ref() == ScorerKind::ZeroShot,
         FormatName::Retrieval => *kind.get_ref() == ScorerKind::Retrieval,
+        FormatName::Captions => *kind.get_ref() == ScorerKind::Caption,
     };
     if !fits {
         return Err(place.error(&kind, format_args!("{owner} cannot score data of this format")));
@@ -241,6 +258,7 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::LlavaMed => ScorerRule::LlavaMed,
         ScorerKind::ZeroShot => ScorerRule::ZeroShot,
         ScorerKind::Retrieval => ScorerRule::Retrieval,
+        ScorerKind::Caption => ScorerRule::Caption,
         ScorerKind::Grounding => ScorerRule::Grounding {
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,

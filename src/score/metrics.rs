@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::caption::{self, BLEU, CIDER, ROUGE_L};
 use super::grounding::{self, ACCURACIES, MEAN_IOU};
 use super::medical::{self, CLOSED_ACCURACY, OPEN_CLOSED_MEAN, OPEN_EXACT_MATCH, OPEN_F1, OPEN_PRECISION, OPEN_RECALL};
 use super::pope::{self, ACCURACY, F1, PRECISION, RECALL, YES_RATIO};
@@ -36,6 +37,7 @@ pub fn score(scorer: &ScorerSpec, reference: &Reference, text: &str) -> SampleSc
         (ScorerRule::Retrieval, Reference::Retrieval { direction, relevant, candidates }) => {
             ranking::retrieval(*direction, relevant, *candidates, text)
         }
+        (ScorerRule::Caption, Reference::Answers { answers }) if !answers.is_empty() => caption::score(answers, text),
         (_, Reference::Withheld) => {
             SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
         }
@@ -92,6 +94,7 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             both.chain(text).chain(image).collect()
         }
         ScorerRule::Grounding { .. } => ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU]).map(better).collect(),
+        ScorerRule::Caption => [CIDER].into_iter().chain(BLEU.into_iter().rev()).chain([ROUGE_L]).map(better).collect(),
     };
     metrics.sort_by_key(|metric| !metric.primary);
     metrics

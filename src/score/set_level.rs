@@ -1,5 +1,6 @@
 //! Metrics that one answer alone does not have: pairs of questions that must both be right, and statistics of a whole corpus.
 
+use super::caption;
 use super::types::SampleScore;
 use crate::benchmark::{Reference, ScorerRule, ScorerSpec};
 
@@ -28,6 +29,7 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
         | ScorerRule::Retrieval => false,
+        ScorerRule::Caption => true,
     }
 }
 
@@ -45,5 +47,6 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
         | ScorerRule::Retrieval => {}
+        ScorerRule::Caption => caption::complete(answers),
     }
 }

@@ -1,9 +1,11 @@
 //! Readers of official data formats. Each gives samples in file order and refuses, with file, row and field, whatever would
 //! make a score mean something else.
 
+mod captions;
 mod llava_conversations;
 mod pope;
 mod refcoco;
+mod refcoco_refs;
 mod retrieval;
 mod rows;
 mod textvqa;
@@ -32,7 +34,7 @@ pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<(Vec<Sample>, Ta
         DataFormat::Pope { splits } => pope::read(&mut context, splits)?,
         DataFormat::Textvqa { annotations, ocr, rows } => textvqa::read(&mut context, annotations, ocr.as_deref(), rows)?,
         DataFormat::LlavaConversations { questions, rows } => llava_conversations::read(&mut context, questions, rows)?,
-        DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(&mut context, splits)?,
+        DataFormat::RefcocoMinigpt4 { splits, task } => refcoco::read(&mut context, splits, *task)?,
         DataFormat::VqaRad { questions, phrase_types, rows } => vqa_rad::read(&mut context, questions, phrase_types, rows)?,
         DataFormat::ZeroShot { .. } => {
             let (samples, classes) = zero_shot::read(&mut context)?;
@@ -42,6 +44,8 @@ pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<(Vec<Sample>, Ta
             let (samples, candidates) = retrieval::read(&mut context, captions, rows)?;
             return Ok((samples, Task::Retrieve(candidates)));
         }
+        DataFormat::Captions(files) => captions::read(&mut context, files)?,
+        DataFormat::RefcocoRefs { files, task } => refcoco_refs::read(&mut context, files, *task)?,
     };
     Ok((samples, Task::Answer))
 }
