@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use llava_gauge::benchmark::{Contribution, Reference, ScorerRule, ScorerSpec};
 use llava_gauge::score::{Answered, SampleScore, complete, metrics, needs_all_answers, ptb_caption, score};

@@ -266,7 +266,7 @@ impl ScorerRule {
             Self::Retrieval,
             Self::Caption,
         ];
-        for box_space in [BoxSpace::PaddedSquare, BoxSpace::Original] {
+        for box_space in [BoxSpace::PaddedSquare, BoxSpace::Original, BoxSpace::LmmsBestOf] {
             for threshold_rule in [ThresholdRule::AtLeast, ThresholdRule::Above] {
                 rules.push(Self::Grounding { box_space, threshold_rule });
             }
@@ -300,6 +300,7 @@ impl ScorerRule {
                 let space = match box_space {
                     BoxSpace::PaddedSquare => "padded_square",
                     BoxSpace::Original => "original",
+                    BoxSpace::LmmsBestOf => "lmms-best-of",
                 };
                 let rule = match threshold_rule {
                     ThresholdRule::AtLeast => "at_least",
@@ -316,7 +317,7 @@ impl ScorerRule {
         match self {
             Self::Vqa { .. } | Self::Textvqa => &["vqa_accuracy"],
             Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio"],
-            Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou"],
+            Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou", "centre_accuracy"],
             Self::LlavaMed => {
                 &["open_closed_mean", "open_recall", "closed_accuracy", "open_precision", "open_f1", "open_exact_match"]
             }
@@ -355,6 +356,10 @@ pub enum BoxSpace {
     PaddedSquare,
     /// Each side of the original image (lmms-eval).
     Original,
+    /// Whatever suits the reference best: every box of the answer is read in pixels and in thousandths of each side, and the
+    /// reading that overlaps the reference most counts (lmms-eval's task `refcoco_grounding`).
+    #[serde(rename = "lmms-best-of")]
+    LmmsBestOf,
 }
 
 /// Whether an IoU equal to the threshold counts.

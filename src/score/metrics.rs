@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::caption::{self, BLEU, CIDER, ROUGE_L};
-use super::grounding::{self, ACCURACIES, MEAN_IOU};
+use super::grounding::{self, ACCURACIES, CENTRE_ACCURACY, MEAN_IOU};
 use super::medical::{self, CLOSED_ACCURACY, OPEN_CLOSED_MEAN, OPEN_EXACT_MATCH, OPEN_F1, OPEN_PRECISION, OPEN_RECALL};
 use super::pope::{self, ACCURACY, F1, PRECISION, RECALL, YES_RATIO};
 use super::ranking::{self, ACCURACY_AT_1, ACCURACY_AT_5, MEAN_PER_CLASS_RECALL, RECALLS};
@@ -93,7 +93,9 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             let image = RECALLS.iter().map(|(_, [_, _, text_to_image])| better(text_to_image));
             both.chain(text).chain(image).collect()
         }
-        ScorerRule::Grounding { .. } => ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU]).map(better).collect(),
+        ScorerRule::Grounding { .. } => {
+            ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU, CENTRE_ACCURACY]).map(better).collect()
+        },
         ScorerRule::Caption => [CIDER].into_iter().chain(BLEU.into_iter().rev()).chain([ROUGE_L]).map(better).collect(),
     };
     metrics.sort_by_key(|metric| !metric.primary);

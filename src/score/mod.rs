@@ -6,6 +6,7 @@
 mod caption;
 mod contractions;
 mod grounding;
+mod lmms_boxes;
 mod medical;
 mod metrics;
 mod pope;
