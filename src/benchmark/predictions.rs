@@ -117,7 +117,8 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
             | DataFormat::VqaRad { .. }
             | DataFormat::ZeroShot { .. }
             | DataFormat::Retrieval { .. }
-            | DataFormat::Captions(_) => join_by_id(path, benchmark, &rows, "question_id", "text")?,
+            | DataFormat::Captions(_)
+            | DataFormat::Table(_) => join_by_id(path, benchmark, &rows, "question_id", "text")?,
         };
         Ok((texts, "LLaVA answers"))
     } else {

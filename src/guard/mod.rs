@@ -5,4 +5,5 @@
 
 pub mod escape;
 pub mod files;
+pub mod hub_cache;
 pub mod pickle;
