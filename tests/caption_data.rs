@@ -97,7 +97,10 @@ fn coco_captions_come_in_three_forms_with_the_same_keys() {
     ]});
     folder.write("coco/dataset_coco.json", karpathy.to_string());
     let columns = [
-        Column::Text("question_id", vec![Some("COCO_val2014_000000391895.jpg".to_owned()), Some("COCO_val2014_000000000042.jpg".to_owned())]),
+        Column::Text(
+            "question_id",
+            vec![Some("COCO_val2014_000000391895.jpg".to_owned()), Some("COCO_val2014_000000000042.jpg".to_owned())],
+        ),
         embedded(2),
         Column::Text("question", vec![Some("Please carefully observe".to_owned()), None]),
         Column::Texts("answer", texts(&[&["A man on a motorcycle."], &["A shoe rack.", "Shoes\n"]])),
@@ -125,7 +128,8 @@ fn karpathy_s_splits_take_only_their_images() {
     ] {
         let folder = built_in(name);
         let image = |split: &str, filename: &str| {
-            let mut row = json!({"filename": filename, "split": split, "sentences": [{"raw": "A \u{201c}man\u{201d}."}, {"raw": "Two."}]});
+            let mut row =
+                json!({"filename": filename, "split": split, "sentences": [{"raw": "A \u{201c}man\u{201d}."}, {"raw": "Two."}]});
             row.as_object_mut().unwrap().extend(id.as_object().unwrap().clone());
             row
         };
@@ -140,7 +144,8 @@ fn karpathy_s_splits_take_only_their_images() {
 #[test]
 fn other_captions_are_read_from_their_files_and_from_parquet() {
     let folder = built_in("coco_caption_val2017");
-    let official = json!({"images": [{"id": 7, "file_name": "000000000007.jpg"}], "annotations": [{"image_id": 7, "caption": "One."}]});
+    let official =
+        json!({"images": [{"id": 7, "file_name": "000000000007.jpg"}], "annotations": [{"image_id": 7, "caption": "One."}]});
     folder.write("coco/annotations/captions_val2017.json", official.to_string());
     let columns = [embedded(1), Column::Integer("id", vec![7]), Column::Texts("answer", texts(&[&["One."]]))];
     write_parquet(&folder.path("coco_caption2017/data/val-0.parquet"), &columns, 9, Compression::ZSTD(Default::default()));
@@ -168,7 +173,8 @@ fn other_captions_are_read_from_their_files_and_from_parquet() {
         "annotations": [{"image_id": 1, "caption": "Y."}, {"image_id": 0, "caption": "X."}],
     });
     folder.write("nocaps/nocaps_val_4500_captions.json", official.to_string());
-    let columns = [embedded(2), Column::Integer("image_id", vec![0, 1]), Column::Texts("annotations_captions", texts(&[&["X."], &["Y."]]))];
+    let columns =
+        [embedded(2), Column::Integer("image_id", vec![0, 1]), Column::Texts("annotations_captions", texts(&[&["X."], &["Y."]]))];
     write_parquet(&folder.path("nocaps/data/validation-0.parquet"), &columns, 9, Compression::SNAPPY);
     let expected = rows(&[("0", Some("near-domain"), &["X."]), ("1", Some("out-domain"), &["Y."])]);
     assert_eq!(summary(&load(&folder, "official").unwrap()), expected);
@@ -176,7 +182,10 @@ fn other_captions_are_read_from_their_files_and_from_parquet() {
 
     let folder = built_in("textcaps");
     let row = |image: &str, caption: &str| json!({"image_id": image, "caption_str": caption, "reference_strs": ["x"], "set_name": "val"});
-    folder.write("textcaps/TextCaps_0.1_val.json", json!({"data": [row("a", "One"), row("b", "Two"), row("a", "Three")]}).to_string());
+    folder.write(
+        "textcaps/TextCaps_0.1_val.json",
+        json!({"data": [row("a", "One"), row("b", "Two"), row("a", "Three")]}).to_string(),
+    );
     let columns = [
         embedded(2),
         Column::Text("image_id", vec![Some("a".to_owned()), Some("b".to_owned())]),
@@ -193,8 +202,16 @@ fn other_captions_are_read_from_their_files_and_from_parquet() {
 #[test]
 fn captions_of_test_splits_are_withheld() {
     let folder = built_in("nocaps_test");
-    folder.write("nocaps/nocaps_test_image_info.json", json!({"images": [{"id": 3, "file_name": "z.jpg", "domain": "in-domain"}]}).to_string());
-    write_parquet(&folder.path("nocaps/data/test-0.parquet"), &[embedded(1), Column::Integer("image_id", vec![3])], 9, Compression::SNAPPY);
+    folder.write(
+        "nocaps/nocaps_test_image_info.json",
+        json!({"images": [{"id": 3, "file_name": "z.jpg", "domain": "in-domain"}]}).to_string(),
+    );
+    write_parquet(
+        &folder.path("nocaps/data/test-0.parquet"),
+        &[embedded(1), Column::Integer("image_id", vec![3])],
+        9,
+        Compression::SNAPPY,
+    );
     let textcaps = built_in("textcaps_test");
     textcaps.write("textcaps/TextCaps_0.1_test.json", json!({"data": [{"image_id": "3"}]}).to_string());
     let columns = [embedded(1), Column::Text("image_id", vec![Some("3".to_owned())])];
@@ -206,7 +223,10 @@ fn captions_of_test_splits_are_withheld() {
             assert_eq!(benchmark.samples[0].reference, Reference::Withheld, "{form}");
         }
     }
-    folder.write("nocaps/nocaps_test_image_info.json", json!({"images": [{"id": 3, "file_name": "z.jpg"}], "annotations": [{"image_id": 3, "caption": "x"}]}).to_string());
+    folder.write(
+        "nocaps/nocaps_test_image_info.json",
+        json!({"images": [{"id": 3, "file_name": "z.jpg"}], "annotations": [{"image_id": 3, "caption": "x"}]}).to_string(),
+    );
     assert!(load(&folder, "official").unwrap_err().contains("withheld"));
 }
 
@@ -216,11 +236,17 @@ fn what_is_wrong_in_files_of_captions_is_said_with_file_and_row() {
     let image = json!({"id": 1, "file_name": "a.jpg"});
     for (file, parts) in [
         (json!({"images": [image], "annotations": []}), ["row 1", "at least one caption", "\"1\""]),
-        (json!({"images": [image, image], "annotations": [{"image_id": 1, "caption": "x"}]}), ["row 2", "each image once", "row 1"]),
+        (
+            json!({"images": [image, image], "annotations": [{"image_id": 1, "caption": "x"}]}),
+            ["row 2", "each image once", "row 1"],
+        ),
         (json!({"images": [image], "annotations": [{"image_id": 2, "caption": "x"}]}), ["row 1", "image_id", "\"2\""]),
         (json!({"images": [image], "annotations": [{"image_id": 1, "text": "x"}]}), ["row 1", "caption", "image_id"]),
         (json!({"images": [image], "annotations": [{"image_id": 1, "caption": 5}]}), ["row 1", "caption", "5"]),
-        (json!({"images": [{"id": 1, "file_name": "../a.jpg"}], "annotations": [{"image_id": 1, "caption": "x"}]}), ["row 1", "below the data folder", ".."]),
+        (
+            json!({"images": [{"id": 1, "file_name": "../a.jpg"}], "annotations": [{"image_id": 1, "caption": "x"}]}),
+            ["row 1", "below the data folder", ".."],
+        ),
         (json!({"images": [image]}), ["annotations", "captions_val2014.json", "images"]),
         (json!({"images": [], "annotations": []}), ["at least one row", "0 rows", "captions_val2014.json"]),
         (json!([1]), ["captions_val2014.json", "JSON object", "array"]),
@@ -285,7 +311,10 @@ fn regions_are_described_from_their_place_in_the_padded_square() {
         let (official, refs) = (load(&folder, "official").unwrap(), load(&folder, "refs").unwrap());
         assert_eq!(official.samples, refs.samples, "{name}");
         let first = &refs.samples[0];
-        assert_eq!((first.key.as_str(), first.cluster.as_str()), ("val/COCO_train2014_000000000900_1", "COCO_train2014_000000000900"));
+        assert_eq!(
+            (first.key.as_str(), first.cluster.as_str()),
+            ("val/COCO_train2014_000000000900_1", "COCO_train2014_000000000900")
+        );
         assert_eq!(first.prompt, "Please provide a short description for this region: [0.0, 0.17, 1.0, 0.5].");
         assert_eq!(captions(first), ["upper half", "bowl of carrots", "bowl of carrots"]);
         assert_eq!(refs.samples.len(), 3);
@@ -323,7 +352,11 @@ fn spoilt_and_hostile_pickles_are_refused() {
     }
     folder.write("refcoco/refcoco/refs(unc).p", &good);
     let instances = std::fs::read_to_string(release().join("instances.json")).unwrap();
-    for (from, to, part) in [("\"id\": 13,", "\"id\": 99,", "ann_id"), ("\"image_id\": 500", "\"image_id\": 501", "image_id"), ("[10, 0, 10, 100]", "[10, 0, 90, 100]", "bbox")] {
+    for (from, to, part) in [
+        ("\"id\": 13,", "\"id\": 99,", "ann_id"),
+        ("\"image_id\": 500", "\"image_id\": 501", "image_id"),
+        ("[10, 0, 10, 100]", "[10, 0, 90, 100]", "bbox"),
+    ] {
         folder.write("refcoco/refcoco/instances.json", instances.replacen(from, to, 1));
         let message = load(&folder, "refs").unwrap_err();
         assert!(message.contains(part) && message.contains("row "), "{message}");
@@ -337,11 +370,21 @@ fn captions_are_scored_from_the_command_line_in_the_servers_form() {
     let images: Vec<_> = (0..3).map(|id| json!({"id": id, "file_name": format!("{id}.jpg")})).collect();
     let annotations: Vec<_> = names.iter().enumerate().map(|(id, text)| json!({"image_id": id, "caption": text})).collect();
     folder.write("coco/annotations/captions_val2014.json", json!({"images": images, "annotations": annotations}).to_string());
-    let answers: Vec<_> = names.iter().enumerate().map(|(id, text)| json!({"image_id": id, "caption": format!("{}.", text.to_uppercase())})).collect();
+    let answers: Vec<_> = names
+        .iter()
+        .enumerate()
+        .map(|(id, text)| json!({"image_id": id, "caption": format!("{}.", text.to_uppercase())}))
+        .collect();
     let predictions = folder.write("results.json", json!(answers).to_string());
     let output = assert_cmd::Command::cargo_bin("llava-gauge")
         .unwrap()
-        .args(["score", folder.path("benchmark.toml").to_str().unwrap(), "--json", "--predictions", predictions.to_str().unwrap()])
+        .args([
+            "score",
+            folder.path("benchmark.toml").to_str().unwrap(),
+            "--json",
+            "--predictions",
+            predictions.to_str().unwrap(),
+        ])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -77,7 +77,9 @@ fn scores_of_captions_and_corpora_are_those_of_pycocoevalcap() {
         let scores = score_all(&answers);
         for (case, scored) in cases.iter().zip(&scores) {
             let detail = |name: &str| scored.detail[name].as_f64().unwrap();
-            let found = [detail("cider"), detail("rouge_l")].into_iter().chain((0..4).map(|index| scored.detail["sentence_bleu"][index].as_f64().unwrap()));
+            let found = [detail("cider"), detail("rouge_l")]
+                .into_iter()
+                .chain((0..4).map(|index| scored.detail["sentence_bleu"][index].as_f64().unwrap()));
             for (index, found) in found.enumerate() {
                 let expected = case[index + 2].as_f64().unwrap();
                 assert!((found - expected).abs() <= 1e-9, "{name}, {case}, number {index}: {found} for {expected}");

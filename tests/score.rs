@@ -13,8 +13,8 @@ use llava_gauge::benchmark::{
     ThresholdRule, VqaVariant,
 };
 use llava_gauge::score::{
-    Answered, SampleScore, complete, intersection_over_union, m4c_accuracy, m4c_normalise, metrics, official_accuracy, official_normalise, parse_box,
-    says_yes, score, to_original_pixels,
+    Answered, SampleScore, complete, intersection_over_union, m4c_accuracy, m4c_normalise, metrics, official_accuracy,
+    official_normalise, parse_box, says_yes, score, to_original_pixels,
 };
 use proptest::prelude::*;
 use serde_json::Value;

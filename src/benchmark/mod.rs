@@ -31,7 +31,8 @@ pub use places::{DataChoice, FormStatus, form_statuses};
 pub use prompt::{Asked, AskedPrompt, PromptTemplate, option_letter};
 pub use readers::{BrokenRow, ImageStore};
 pub use spec::{
-    BenchmarkSpec, BoxSpace, CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, ReferenceScore, RegionTask, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
+    BenchmarkSpec, BoxSpace, CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, ReferenceScore, RegionTask,
+    ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
 pub use table_spec::{
     AnswerForm, ChoiceOptions, JoinMissing, JoinSpec, ReferenceKind, RegionForm, TableFiles, TableReference, TableSpec,

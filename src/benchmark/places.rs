@@ -110,7 +110,9 @@ impl DataFormat {
     fn file_names(&self) -> Vec<&str> {
         match self {
             Self::Vqav2 { questions, annotations, .. } => vec![questions, annotations],
-            Self::Pope { splits } | Self::RefcocoMinigpt4 { splits, .. } => splits.iter().map(|split| split.file.as_str()).collect(),
+            Self::Pope { splits } | Self::RefcocoMinigpt4 { splits, .. } => {
+                splits.iter().map(|split| split.file.as_str()).collect()
+            }
             Self::Textvqa { annotations, ocr, .. } => {
                 let mut names: Vec<&str> = vec![annotations];
                 names.extend(ocr.as_deref());

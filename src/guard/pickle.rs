@@ -106,8 +106,18 @@ impl Pickle {
 
     /// Reads the bytes of a file. `path` is for messages only.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, PickleError> {
-        Machine { path, bytes, position: 0, at: 0, values: vec![], stack: vec![], marks: vec![], memo: HashMap::new(), references: 0 }
-            .run()
+        Machine {
+            path,
+            bytes,
+            position: 0,
+            at: 0,
+            values: vec![],
+            stack: vec![],
+            marks: vec![],
+            memo: HashMap::new(),
+            references: 0,
+        }
+        .run()
     }
 
     /// The value that the file holds.
@@ -571,7 +581,19 @@ mod tests {
         for end in 0..PROTOCOL_0.len() {
             assert!(matches!(parse(&PROTOCOL_0[..end]), Err(PickleError::Malformed { .. })), "{end}");
         }
-        for bytes in [&b"."[..], b"0.", b"h\x05.", b"(a.", b"]K\x01s.", b"}(K\x01u.", b"I1x\n.", b"S'a\n.", b"V\\u12\n.", b"X\xff\xff\xff\xff.", b"\x85."] {
+        for bytes in [
+            &b"."[..],
+            b"0.",
+            b"h\x05.",
+            b"(a.",
+            b"]K\x01s.",
+            b"}(K\x01u.",
+            b"I1x\n.",
+            b"S'a\n.",
+            b"V\\u12\n.",
+            b"X\xff\xff\xff\xff.",
+            b"\x85.",
+        ] {
             assert!(matches!(parse(bytes), Err(PickleError::Malformed { .. })), "{bytes:?}");
         }
     }

@@ -64,7 +64,8 @@ pub(super) fn number_at(text: &str) -> Option<(f64, &str)> {
     let fraction = after.strip_prefix('.').map_or(0, digits);
     let rest = if fraction > 0 { after.get(1 + fraction..)? } else { after };
     let literal = text.get(..text.len() - rest.len())?;
-    let ascii: String = literal.chars().map(|next| digit_value(next).and_then(|value| char::from_digit(value, 10)).unwrap_or(next)).collect();
+    let ascii: String =
+        literal.chars().map(|next| digit_value(next).and_then(|value| char::from_digit(value, 10)).unwrap_or(next)).collect();
     if whole == 0 { None } else { Some((ascii.parse().ok()?, rest)) }
 }
 

@@ -95,7 +95,7 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
         }
         ScorerRule::Grounding { .. } => {
             ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU, CENTRE_ACCURACY]).map(better).collect()
-        },
+        }
         ScorerRule::Caption => [CIDER].into_iter().chain(BLEU.into_iter().rev()).chain([ROUGE_L]).map(better).collect(),
     };
     metrics.sort_by_key(|metric| !metric.primary);

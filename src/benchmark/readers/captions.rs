@@ -71,7 +71,7 @@ fn coco(path: &Path, text: &str, withheld: bool) -> Result<Vec<Captioned>, Bench
         let place = RowPlace { path, row: index + 1 };
         let object = place.object(raw.get())?;
         let Id(id) = object.field("id")?;
-        by_id.insert(id.clone(), index);
+        by_id.entry(id.clone()).or_insert(index);
         let (image, category) = (object.field("file_name")?, object.optional("domain")?);
         images.push(Captioned { row: index + 1, id, image, category, captions: vec![] });
     }

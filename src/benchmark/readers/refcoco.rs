@@ -97,7 +97,11 @@ pub(super) fn ask(
             RegionTask::Describe => {
                 let key = format!("{}/{}", region.split, region.img_id);
                 if !described.insert(key.clone()) {
-                    return Err(place.error("img_id", "all sentences of a region together", format!("{:?} again", region.img_id)));
+                    return Err(place.error(
+                        "img_id",
+                        "all sentences of a region together",
+                        format!("{:?} again", region.img_id),
+                    ));
                 }
                 let question = padded_square_shares(&region.region, region.width, region.height);
                 add(key, question, Reference::Answers { answers: region.sentences.clone() });

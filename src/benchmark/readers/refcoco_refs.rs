@@ -69,9 +69,8 @@ fn instances(path: &Path) -> Result<HashMap<String, Instance>, BenchmarkError> {
         let place = RowPlace { path, row: index + 1 };
         let object = place.object(raw.get())?;
         let (Id(id), Id(image)) = (object.field("id")?, object.field("image_id")?);
-        let &(width, height) = sizes
-            .get(&image)
-            .ok_or_else(|| place.error("image_id", "one of the file's `images`", format!("{image:?}")))?;
+        let &(width, height) =
+            sizes.get(&image).ok_or_else(|| place.error("image_id", "one of the file's `images`", format!("{image:?}")))?;
         let region = region(&place, "bbox", object.field("bbox")?, width, height)?;
         instances.insert(id, (region, width, height));
     }

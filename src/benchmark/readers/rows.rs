@@ -150,11 +150,9 @@ pub(super) fn has_member(path: &Path, text: &str, member: &str) -> Result<bool, 
     let object: Result<HashMap<String, &RawValue>, _> = serde_json::from_str(text);
     match object {
         Ok(object) => Ok(object.contains_key(member)),
-        Err(error) => Err(BenchmarkError::File {
-            path: path.to_path_buf(),
-            expected: "a JSON object".to_owned(),
-            found: error.to_string(),
-        }),
+        Err(error) => {
+            Err(BenchmarkError::File { path: path.to_path_buf(), expected: "a JSON object".to_owned(), found: error.to_string() })
+        }
     }
 }
 

@@ -101,7 +101,8 @@ fn count(caption: &Caption, references: &[Caption]) -> Counts {
     // The reference whose length is nearest, of two the shorter one.
     let nearest = references.iter().map(|reference| (reference.len().abs_diff(words), reference.len())).min();
     let of_references: Vec<[HashMap<NGram, u32>; LONGEST]> = references.iter().map(|reference| counts(reference)).collect();
-    let mut result = Counts { words: words as f64, reference_words: nearest.map_or(0, |(_, length)| length) as f64, ..Counts::default() };
+    let mut result =
+        Counts { words: words as f64, reference_words: nearest.map_or(0, |(_, length)| length) as f64, ..Counts::default() };
     for (index, own) in counts(caption).iter().enumerate() {
         let most = |ngram: &NGram| {
             of_references.iter().filter_map(|counts| counts.get(index)?.get(ngram)).max().copied().unwrap_or_default()

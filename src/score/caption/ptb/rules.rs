@@ -104,11 +104,7 @@ pub(super) fn rules() -> Vec<Rule> {
     add("(?i:&(?:HT|TL|UR|LR|QC|QL|QR|odq|cdq);)|&#[0-9]+;", End::Match, Action::Keep);
     // Words, with what is cut off after them.
     add(&format!("{word}{short_form}"), End::AtApostrophe, Action::DropSoftHyphens);
-    add(
-        &format!(r"[A-Za-z\u{{AD}}]*[A-MO-Za-mo-z]\u{{AD}}*{not_form}"),
-        End::BeforeApostrophe,
-        Action::DropSoftHyphens,
-    );
+    add(&format!(r"[A-Za-z\u{{AD}}]*[A-MO-Za-mo-z]\u{{AD}}*{not_form}"), End::BeforeApostrophe, Action::DropSoftHyphens);
     add(&word, End::Match, Action::DropSoftHyphens);
     add(&with_apostrophe(), End::Match, Action::Keep);
     add(&format!("(?i:y){APOSTROPHE}{ALPHABETIC}"), End::Before(1), Action::Keep);
@@ -153,11 +149,7 @@ pub(super) fn rules() -> Vec<Rule> {
         End::Match,
         Action::Keep,
     );
-    add(
-        &format!(r"(?:{DIGIT}{{1,4}}[- \u{{A0}}])?{DIGIT}{{1,4}}(?:\\?/|\u{{2044}}){DIGIT}{{1,4}}"),
-        End::Match,
-        Action::OneWord,
-    );
+    add(&format!(r"(?:{DIGIT}{{1,4}}[- \u{{A0}}])?{DIGIT}{{1,4}}(?:\\?/|\u{{2044}}){DIGIT}{{1,4}}"), End::Match, Action::OneWord);
     add(r"[\u{BC}-\u{BE}\u{2153}-\u{215E}]", End::Match, Action::Fraction);
     // Tokens of the Penn Treebank that no other rule gives.
     add(
@@ -195,11 +187,7 @@ pub(super) fn rules() -> Vec<Rule> {
         End::AtSpace,
         Action::RepeatStopOfAcronym,
     );
-    add(
-        &format!(r"(?i:ca|figs?|prop|nos?|art|bldg|pp|op)\.{space_or_line_end}?{DIGIT}"),
-        End::AfterStop,
-        Action::Keep,
-    );
+    add(&format!(r"(?i:ca|figs?|prop|nos?|art|bldg|pp|op)\.{space_or_line_end}?{DIGIT}"), End::AfterStop, Action::Keep);
     add(&format!(r"(?:(?i:pt)[eyEY]|(?i:co))\.[{SPACE}](?i:ltd|lim)"), End::AfterStop, Action::Keep);
     add(&format!("{before_lower}{sentence_end}"), End::AtSpace, Action::RepeatStop);
     add(&format!("{before_lower}(?s:..)"), End::Before(2), Action::Keep);
@@ -244,7 +232,8 @@ pub(super) fn rules() -> Vec<Rule> {
         End::Match,
         Action::OneWord,
     );
-    for (bracket, name) in [(r"\{", "-LCB-"), (r"\}", "-RCB-"), (r"\[", "-LSB-"), (r"\]", "-RSB-"), (r"\(", "-LRB-"), (r"\)", "-RRB-")]
+    for (bracket, name) in
+        [(r"\{", "-LCB-"), (r"\}", "-RCB-"), (r"\[", "-LSB-"), (r"\]", "-RSB-"), (r"\(", "-LRB-"), (r"\)", "-RRB-")]
     {
         add(bracket, End::Match, Action::Become(name));
     }
@@ -269,9 +258,7 @@ pub(super) fn rules() -> Vec<Rule> {
     add(&not_form, End::Match, Action::Quotes { opening: false });
     add(
         &format!(
-            concat!(
-                "{APOSTROPHE}|''|[`\u{2018}-\u{201F}\u{91}-\u{94}\u{2039}\u{203A}\u{AB}\u{BB}]{{1,2}}",
-            ),
+            concat!("{APOSTROPHE}|''|[`\u{2018}-\u{201F}\u{91}-\u{94}\u{2039}\u{203A}\u{AB}\u{BB}]{{1,2}}",),
             APOSTROPHE = APOSTROPHE
         ),
         End::Match,
