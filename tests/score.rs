@@ -13,8 +13,8 @@ use llava_gauge::benchmark::{
     ThresholdRule, VqaVariant,
 };
 use llava_gauge::score::{
-    SampleScore, intersection_over_union, m4c_accuracy, m4c_normalise, metrics, official_accuracy, official_normalise, parse_box,
-    says_yes, score, to_original_pixels,
+    Answered, SampleScore, complete, intersection_over_union, m4c_accuracy, m4c_normalise, metrics, official_accuracy,
+    official_normalise, parse_box, says_yes, score, to_original_pixels,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -148,6 +148,34 @@ fn boxes_are_parsed_and_matched_as_in_lmms_eval() {
     }
 }
 
+const BEST_OF: ScorerRule = ScorerRule::Grounding { box_space: BoxSpace::LmmsBestOf, threshold_rule: ThresholdRule::AtLeast };
+
+#[test]
+fn the_best_of_all_readings_and_centres_are_those_of_lmms_eval() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/score/lmms_grounding.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(cases.len() >= 1000, "{}", cases.len());
+    for case in &cases {
+        let answer = case[0].as_str().unwrap();
+        let corner = |index: usize| case[3][index].as_f64().unwrap();
+        let region = PixelBox { x1: corner(0), y1: corner(1), x2: corner(2), y2: corner(3) };
+        let (width, height) = (case[1].as_u64().unwrap() as u32, case[2].as_u64().unwrap() as u32);
+        let reference = Reference::Region { region, width, height };
+        let scored = score(&ScorerSpec::new(BEST_OF), &reference, answer);
+        let numerator = |metric: &str| scored.contributions[metric].numerator;
+        assert!((numerator("mean_iou") - case[4].as_f64().unwrap()).abs() < 1e-9, "{case}: {}", numerator("mean_iou"));
+        for (index, metric) in ["acc@0.1", "acc@0.3", "acc@0.5", "acc@0.7", "acc@0.9"].into_iter().enumerate() {
+            assert_eq!(numerator(metric), case[5][index].as_f64().unwrap(), "{case} {metric}");
+        }
+        assert_eq!(numerator("centre_accuracy"), case[6].as_f64().unwrap(), "{case}");
+        let original = score(&ScorerSpec::new(ORIGINAL), &reference, answer);
+        if let Some(centre) = case[7].as_f64() {
+            assert_eq!(original.contributions["centre_accuracy"].numerator, centre, "{case}");
+        }
+    }
+}
+
 /// Checks the four golden files of a folder.
 fn check_goldens(folder: &Path) {
     let read = |name: &str| -> Value { serde_json::from_slice(&std::fs::read(folder.join(name)).unwrap()).unwrap() };
@@ -264,11 +292,17 @@ fn every_metric_of_a_scorer_gets_a_contribution_and_the_primary_one_comes_first(
             // Some of their metrics need all answers; score_choice.rs looks at them.
             ScorerRule::Choice { .. } | ScorerRule::Nlvr2 | ScorerRule::Interleave { .. } => continue,
             ScorerRule::ChoiceLikelihood => vec![Reference::Choice { options: vec!["no".to_owned(); 4], answer: 1 }],
+            ScorerRule::Caption => vec![Reference::Answers { answers: vec!["no".to_owned()] }],
         };
         // Ten lines, so that rankings are long enough for every cut-off.
         let answer = "no\n".repeat(10);
-        let scored: BTreeSet<String> =
-            references.iter().flat_map(|reference| score(&spec.scorer, reference, &answer).contributions.into_keys()).collect();
+        let answered = |reference| {
+            let score = score(&spec.scorer, reference, &answer);
+            Answered { cluster: "image", category: None, reference, text: &answer, score }
+        };
+        let mut answers: Vec<Answered<'_>> = references.iter().map(answered).collect();
+        complete(&spec.scorer, &mut answers);
+        let scored: BTreeSet<String> = answers.into_iter().flat_map(|answer| answer.score.contributions.into_keys()).collect();
         names.sort_unstable();
         assert_eq!(scored.iter().map(String::as_str).collect::<Vec<_>>(), names, "{}", spec.name);
     }
@@ -300,6 +334,7 @@ fn perfect_answer(sample: &Sample, box_space: BoxSpace, decimals: usize) -> Stri
             let (scale_x, scale_y, left, top) = match box_space {
                 BoxSpace::PaddedSquare => (side, side, ((side - width) / 2.0).floor(), ((side - height) / 2.0).floor()),
                 BoxSpace::Original => (width, height, 0.0, 0.0),
+                BoxSpace::LmmsBestOf => (1.0, 1.0, 0.0, 0.0),
             };
             let numbers = [
                 (region.x1 + left) / scale_x,
@@ -442,7 +477,7 @@ proptest! {
             },
         ];
         let ranked = [ScorerRule::LlavaMed, ScorerRule::ZeroShot, ScorerRule::Retrieval];
-        for rule in [OFFICIAL, M4C, ScorerRule::Textvqa, ScorerRule::Pope, PADDED, ORIGINAL].into_iter().chain(ranked) {
+        for rule in [OFFICIAL, M4C, ScorerRule::Textvqa, ScorerRule::Pope, PADDED, ORIGINAL, BEST_OF].into_iter().chain(ranked) {
             for reference in &references {
                 let scored = score(&ScorerSpec::new(rule), reference, &text);
                 prop_assert!(scored.value.is_some_and(|value| (0.0..=1.0).contains(&value)), "{:?}", scored.value);

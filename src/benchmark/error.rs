@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::guard::files::GuardError;
+use crate::guard::pickle::PickleError;
 
 /// Why a benchmark or a prediction file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +11,9 @@ pub enum BenchmarkError {
     /// A file could not be read, is too large, or lies outside of the data folder.
     #[error(transparent)]
     Guard(#[from] GuardError),
+    /// A pickle is damaged, or asks for more than plain data.
+    #[error(transparent)]
+    Pickle(Box<PickleError>),
     /// Neither a built-in name nor a file.
     #[error("no benchmark is called {name:?}; built in are {known}; any other is given as the path of its .toml file")]
     Unknown {

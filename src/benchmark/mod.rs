@@ -41,7 +41,8 @@ pub use prompt::{Asked, AskedPrompt, PromptTemplate, option_letter};
 pub use readers::{BrokenRow, ImageStore};
 pub use short_answer_rule::{Edition, ShortAnswerRule};
 pub use spec::{
-    BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
+    BenchmarkSpec, BoxSpace, CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, ReferenceScore, RegionTask,
+    ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
 pub use submission_format::SubmissionFormat;
 pub use table_spec::{

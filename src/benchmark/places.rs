@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::BenchmarkError;
 use super::readers::{absent_files, mme_release, present_files, same_kind};
-use super::spec::{BenchmarkSpec, DataFormat, DataSpec};
+use super::spec::{BenchmarkSpec, DataFormat, DataSpec, RegionTask};
 use super::table_spec::TableFiles;
 use crate::guard::files::contained;
 use crate::guard::hub_cache;
@@ -49,7 +49,11 @@ impl DataSpec {
             | DataFormat::VqaRad { rows, .. }
             | DataFormat::ZeroShot { rows, .. }
             | DataFormat::MmeRelease { rows } => one(rows),
-            DataFormat::Pope { splits } | DataFormat::RefcocoMinigpt4 { splits } => {
+            DataFormat::RefcocoMinigpt4 { task: RegionTask::Describe, .. }
+            | DataFormat::RefcocoRefs { task: RegionTask::Describe, .. } => None,
+            DataFormat::RefcocoRefs { files, .. } => one(&files.rows),
+            DataFormat::Captions(files) => one(&files.rows),
+            DataFormat::Pope { splits } | DataFormat::RefcocoMinigpt4 { splits, .. } => {
                 splits.iter().map(|split| one(&split.rows)).sum()
             }
             // An image gives several.
@@ -109,7 +113,9 @@ impl DataFormat {
     fn file_names(&self) -> Vec<&str> {
         match self {
             Self::Vqav2 { questions, annotations, .. } => vec![questions, annotations],
-            Self::Pope { splits } | Self::RefcocoMinigpt4 { splits } => splits.iter().map(|split| split.file.as_str()).collect(),
+            Self::Pope { splits } | Self::RefcocoMinigpt4 { splits, .. } => {
+                splits.iter().map(|split| split.file.as_str()).collect()
+            }
             Self::Textvqa { annotations, ocr, .. } => {
                 let mut names: Vec<&str> = vec![annotations];
                 names.extend(ocr.as_deref());
@@ -118,6 +124,8 @@ impl DataFormat {
             Self::LlavaConversations { questions, .. } | Self::VqaRad { questions, .. } => vec![questions],
             Self::ZeroShot { labels, class_names, templates, .. } => vec![labels, class_names, templates],
             Self::Retrieval { captions, .. } => vec![captions],
+            Self::Captions(files) => vec![&files.captions],
+            Self::RefcocoRefs { files, .. } => vec![&files.refs, &files.instances],
             Self::Table(_) | Self::MmeRelease { .. } => Vec::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! | form | rows | join |
 //! | --- | --- | --- |
 //! | VQA results | JSON array of `{"question_id", "answer"}` | question id |
+//! | COCO captions | JSON array of `{"image_id", "caption"}` | image id |
 //! | LLaVA answers | JSON Lines of `{"question_id", "prompt", "text", …}` | VQAv2, VQA-RAD, LLaVA conversations: question id; TextVQA: image id and question; POPE: position; RefCOCO: key or row number from 0 |
 //! | POPE answers | JSON Lines of `{"question", "answer"}` | position |
 //! | table | of a benchmark whose data are tables, any of these: `question_id`, `questionId`, `id`, `index` or `qid` with `text`, `answer`, `prediction`, `response` or `output` | sample key, or category and key; else as POPE, TextVQA or RefCOCO |
@@ -95,10 +96,13 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
     if text.trim_start().starts_with('[') {
         let rows: Vec<(usize, &str)> =
             json_array(path, &text)?.into_iter().map(RawValue::get).enumerate().map(|(index, row)| (index + 1, row)).collect();
+        if is_captions(path, rows.first())? {
+            return Ok((join_by_id(path, benchmark, &rows, "image_id", "caption")?, "COCO captions"));
+        }
         if matches!(benchmark.spec.data.format, DataFormat::Table(_)) {
             return Ok((join_table(path, benchmark, &rows)?, "results"));
         }
-        return Ok((join_by_id(path, benchmark, &rows, "answer")?, "VQA results"));
+        return Ok((join_by_id(path, benchmark, &rows, "question_id", "answer")?, "VQA results"));
     }
     let rows: Vec<(usize, &str)> = json_lines(&text).collect();
     let Some((line, first)) = rows.first().copied() else {
@@ -123,7 +127,7 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
     } else if object.has("question_id") {
         let texts = match benchmark.spec.data.format {
             DataFormat::Textvqa { .. } => join_by_image_and_question(path, benchmark, &rows)?,
-            DataFormat::RefcocoMinigpt4 { .. } => join_by_row_number(path, benchmark, &rows)?,
+            DataFormat::RefcocoMinigpt4 { .. } | DataFormat::RefcocoRefs { .. } => join_by_row_number(path, benchmark, &rows)?,
             // The key of a zero-shot or retrieval sample is no number, so an answer in LLaVA's form names it in full.
             DataFormat::Vqav2 { .. }
             | DataFormat::Pope { .. }
@@ -132,7 +136,8 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
             | DataFormat::ZeroShot { .. }
             | DataFormat::Retrieval { .. }
             | DataFormat::MmeRelease { .. }
-            | DataFormat::Table(_) => join_by_id(path, benchmark, &rows, "text")?,
+            | DataFormat::Captions(_)
+            | DataFormat::Table(_) => join_by_id(path, benchmark, &rows, "question_id", "text")?,
         };
         Ok((texts, "LLaVA answers"))
     } else {
@@ -177,19 +182,28 @@ impl<'a> Join<'a> {
     }
 }
 
-/// VQAv2, VQA-RAD and LLaVA conversations: the sample key is the question id.
+/// Whether rows are captions of images, as COCO's and NoCaps' evaluation servers take them.
+fn is_captions(path: &Path, first: Option<&(usize, &str)>) -> Result<bool, BenchmarkError> {
+    let Some((row, raw)) = first else { return Ok(false) };
+    let place = RowPlace { path, row: *row };
+    let object = place.object(raw)?;
+    Ok(object.has("image_id") && object.has("caption"))
+}
+
+/// VQAv2, VQA-RAD, LLaVA conversations and captions: the sample key is the question's or the image's id.
 fn join_by_id<'a>(
     path: &Path,
     benchmark: &'a Benchmark,
     rows: &[(usize, &str)],
+    id_field: &str,
     text_field: &str,
 ) -> Result<Texts<'a>, BenchmarkError> {
     let mut join = Join::new(benchmark);
     for (row, raw) in rows {
         let place = RowPlace { path, row: *row };
         let object = place.object(raw)?;
-        let Id(id) = object.field("question_id")?;
-        join.insert(&place, "question_id", &id, object.field(text_field)?)?;
+        let Id(id) = object.field(id_field)?;
+        join.insert(&place, id_field, &id, object.field(text_field)?)?;
     }
     Ok(join.texts)
 }

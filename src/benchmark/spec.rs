@@ -104,6 +104,8 @@ pub enum DataFormat {
     RefcocoMinigpt4 {
         /// The files.
         splits: Vec<SplitFile>,
+        /// What is asked.
+        task: RegionTask,
     },
     /// `[{"qid", "image_name", "question", "answer", "answer_type": "OPEN" | "CLOSED", "phrase_type"}]`, as VQA-RAD is
     /// released, or `{"id", "image", "answer_type", "conversations"}` as LLaVA-Med keeps it. Hole: `image`.
@@ -145,6 +147,71 @@ pub enum DataFormat {
         /// Permitted numbers of questions; empty permits any.
         rows: Vec<usize>,
     },
+    /// Images with reference captions. Hole: `image`.
+    Captions(CaptionFiles),
+    /// A pickle of references with a JSON file of boxes, as RefCOCO is released. Hole: `image`.
+    RefcocoRefs {
+        /// The files.
+        files: RefcocoFiles,
+        /// What is asked.
+        task: RegionTask,
+    },
+}
+
+/// Files of images with reference captions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptionFiles {
+    /// The file.
+    pub captions: String,
+    /// How it is made.
+    pub layout: CaptionLayout,
+    /// What is asked of every image.
+    pub question: String,
+    /// Splits that belong to the benchmark (Karpathy's files); empty takes all.
+    pub keep_splits: Vec<String>,
+    /// Whether only the benchmark's server has the captions.
+    pub withheld: bool,
+    /// Permitted numbers of images taken; empty permits any.
+    pub rows: Vec<usize>,
+}
+
+/// How a file of captions is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CaptionLayout {
+    /// `{"images": [{"id", "file_name", "domain"?}], "annotations": [{"image_id", "caption"}]}` (COCO, NoCaps).
+    Coco,
+    /// `{"images": [{"filename", "cocoid"?, "split", "sentences": [{"raw"}]}]}` (Karpathy's splits of COCO and Flickr30k).
+    Karpathy,
+    /// `{"data": [{"image_id", "caption_str"}]}`, a row a caption (TextCaps).
+    Textcaps,
+    /// Lines of `<image>#<number>`, a tab and a caption (`results_20130124.token` of Flickr30k).
+    #[serde(rename = "flickr30k-token")]
+    Flickr30kToken,
+}
+
+/// Files of a release of RefCOCO, RefCOCO+ or RefCOCOg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefcocoFiles {
+    /// Pickle of references: `refs(unc).p`, `refs(umd).p` or `refs(google).p`.
+    pub refs: String,
+    /// `instances.json`.
+    pub instances: String,
+    /// Splits that belong to the benchmark, in their order.
+    pub keep_splits: Vec<String>,
+    /// Permitted numbers of sentences taken; empty permits any.
+    pub rows: Vec<usize>,
+}
+
+/// What is asked of regions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegionTask {
+    /// A sentence asks for its region.
+    #[default]
+    Find,
+    /// A region, given as shares of the padded square, asks for a sentence.
+    Describe,
 }
 
 /// One file of a benchmark that has several.
@@ -222,6 +289,9 @@ pub enum ScorerRule {
     },
     /// The most likely of some given answers, by the likelihoods that a run recorded.
     ChoiceLikelihood,
+    /// A caption against reference captions as pycocoevalcap 1.2 scores it: CIDEr-D, BLEU with the closest reference length and
+    /// ROUGE-L over the words of Stanford's PTBTokenizer. METEOR and SPICE are not offered.
+    Caption,
 }
 
 impl ScorerRule {
@@ -236,8 +306,9 @@ impl ScorerRule {
             Self::LlavaMed,
             Self::ZeroShot,
             Self::Retrieval,
+            Self::Caption,
         ];
-        for box_space in [BoxSpace::PaddedSquare, BoxSpace::Original] {
+        for box_space in [BoxSpace::PaddedSquare, BoxSpace::Original, BoxSpace::LmmsBestOf] {
             for threshold_rule in [ThresholdRule::AtLeast, ThresholdRule::Above] {
                 rules.push(Self::Grounding { box_space, threshold_rule });
             }
@@ -279,6 +350,7 @@ impl ScorerRule {
                 let space = match box_space {
                     BoxSpace::PaddedSquare => "padded_square",
                     BoxSpace::Original => "original",
+                    BoxSpace::LmmsBestOf => "lmms-best-of",
                 };
                 let rule = match threshold_rule {
                     ThresholdRule::AtLeast => "at_least",
@@ -291,6 +363,7 @@ impl ScorerRule {
             Self::Interleave { variant: InterleaveVariant::Official } => "interleave-official/1".to_owned(),
             Self::Interleave { variant: InterleaveVariant::Lmms } => "interleave-lmms/1".to_owned(),
             Self::ChoiceLikelihood => "choice-likelihood/1".to_owned(),
+            Self::Caption => "caption/1".to_owned(),
         }
     }
 
@@ -305,7 +378,7 @@ impl ScorerRule {
         match self {
             Self::Vqa { .. } | Self::Textvqa => &["vqa_accuracy"],
             Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio", "f1_pooled"],
-            Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou"],
+            Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou", "centre_accuracy"],
             Self::LlavaMed => {
                 &["open_closed_mean", "open_recall", "closed_accuracy", "open_precision", "open_f1", "open_exact_match"]
             }
@@ -326,6 +399,7 @@ impl ScorerRule {
             Self::Nlvr2 => &["accuracy", "consistency"],
             Self::Interleave { .. } => &["group_mean", "sub_task_mean", "mean_score", "accuracy", "rouge_l"],
             Self::ChoiceLikelihood => &["acc", "acc_norm", "acc_mean"],
+            Self::Caption => &["cider", "bleu4", "bleu3", "bleu2", "bleu1", "rouge_l"],
         }
     }
 }
@@ -350,6 +424,10 @@ pub enum BoxSpace {
     PaddedSquare,
     /// Each side of the original image (lmms-eval).
     Original,
+    /// Whatever suits the reference best: every box of the answer is read in pixels and in thousandths of each side, and the
+    /// reading that overlaps the reference most counts (lmms-eval's task `refcoco_grounding`).
+    #[serde(rename = "lmms-best-of")]
+    LmmsBestOf,
 }
 
 /// Whether an IoU equal to the threshold counts.

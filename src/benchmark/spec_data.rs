@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::error::BenchmarkError;
 use super::pattern::ImagePattern;
-use super::spec::{DataFormat, DataSpec, SplitFile};
+use super::spec::{CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, RegionTask, SplitFile};
 use super::spec_file::Place;
 use super::spec_table::{FileEntry, JoinTable, ReferenceTable, TableFields, table as read_table};
 
@@ -28,6 +28,8 @@ pub(super) enum FormatName {
     VqaRad,
     ZeroShot,
     Retrieval,
+    Captions,
+    RefcocoRefs,
     Table,
     MmeRelease,
 }
@@ -44,6 +46,8 @@ impl FormatName {
             Self::VqaRad => "the format `vqa-rad`",
             Self::ZeroShot => "the format `zero-shot`",
             Self::Retrieval => "the format `retrieval`",
+            Self::Captions => "the format `captions`",
+            Self::RefcocoRefs => "the format `refcoco-refs`",
             Self::Table => "the format `table`",
             Self::MmeRelease => "the format `mme-release`",
         }
@@ -72,12 +76,15 @@ impl FormatName {
     fn fields(self) -> &'static [&'static str] {
         match self {
             Self::Vqav2 => &["image", "questions", "annotations", "rows"],
-            Self::Pope | Self::RefcocoMinigpt4 => &["image", "splits"],
+            Self::Pope => &["image", "splits"],
+            Self::RefcocoMinigpt4 => &["image", "splits", "task"],
             Self::Textvqa => &["image", "annotations", "ocr", "rows"],
             Self::LlavaConversations => &["image", "questions", "rows"],
             Self::VqaRad => &["image", "questions", "phrase_types", "rows"],
             Self::ZeroShot => &["image", "labels", "class_names", "templates", "set", "template_set", "rows"],
             Self::Retrieval => &["image", "captions", "rows"],
+            Self::Captions => &["image", "captions", "layout", "question", "keep_splits", "withheld", "rows"],
+            Self::RefcocoRefs => &["image", "refs", "instances", "keep_splits", "task", "rows"],
             Self::Table => &[
                 "files",
                 "member",
@@ -123,6 +130,13 @@ pub(super) struct DataTable {
     captions: Option<Spanned<String>>,
     rows: Option<Spanned<Vec<usize>>>,
     splits: Option<Spanned<Vec<SplitTable>>>,
+    layout: Option<Spanned<CaptionLayout>>,
+    question: Option<Spanned<String>>,
+    keep_splits: Option<Spanned<Vec<String>>>,
+    withheld: Option<Spanned<bool>>,
+    refs: Option<Spanned<String>>,
+    instances: Option<Spanned<String>>,
+    task: Option<Spanned<RegionTask>>,
     files: Option<Spanned<Vec<FileEntry>>>,
     member: Option<Spanned<String>>,
     explode: Option<Spanned<Vec<String>>>,
@@ -133,7 +147,6 @@ pub(super) struct DataTable {
     key: Option<Spanned<String>>,
     cluster: Option<Spanned<String>>,
     category: Option<Spanned<String>>,
-    question: Option<Spanned<String>>,
     context: Option<Spanned<String>>,
     images: Option<Spanned<Vec<String>>>,
     image_id: Option<Spanned<String>>,
@@ -199,6 +212,13 @@ impl DataTable {
             ("captions", span(&self.captions)),
             ("rows", span(&self.rows)),
             ("splits", span(&self.splits)),
+            ("layout", span(&self.layout)),
+            ("question", span(&self.question)),
+            ("keep_splits", span(&self.keep_splits)),
+            ("withheld", span(&self.withheld)),
+            ("refs", span(&self.refs)),
+            ("instances", span(&self.instances)),
+            ("task", span(&self.task)),
             ("files", span(&self.files)),
             ("member", span(&self.member)),
             ("explode", span(&self.explode)),
@@ -208,7 +228,6 @@ impl DataTable {
             ("key", span(&self.key)),
             ("cluster", span(&self.cluster)),
             ("category", span(&self.category)),
-            ("question", span(&self.question)),
             ("context", span(&self.context)),
             ("images", span(&self.images)),
             ("image_id", span(&self.image_id)),
@@ -291,7 +310,10 @@ fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, Benchm
             DataFormat::Textvqa { annotations: needed(table.annotations, "annotations")?, ocr: optional(table.ocr), rows }
         }
         FormatName::Pope => DataFormat::Pope { splits: split_files(place, table.splits, owner, &span)? },
-        FormatName::RefcocoMinigpt4 => DataFormat::RefcocoMinigpt4 { splits: split_files(place, table.splits, owner, &span)? },
+        FormatName::RefcocoMinigpt4 => DataFormat::RefcocoMinigpt4 {
+            splits: split_files(place, table.splits, owner, &span)?,
+            task: table.task.map(Spanned::into_inner).unwrap_or_default(),
+        },
         FormatName::LlavaConversations => {
             DataFormat::LlavaConversations { questions: needed(table.questions, "questions")?, rows }
         }
@@ -310,6 +332,29 @@ fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, Benchm
         },
         FormatName::Retrieval => DataFormat::Retrieval { captions: needed(table.captions, "captions")?, rows },
         FormatName::MmeRelease => DataFormat::MmeRelease { rows },
+        FormatName::Captions => {
+            let layout = place.needed(table.layout, "layout", owner, &span)?;
+            if layout != CaptionLayout::Karpathy && table.keep_splits.is_some() {
+                place.unused(&table.keep_splits, "keep_splits", "this layout")?;
+            }
+            DataFormat::Captions(CaptionFiles {
+                captions: needed(table.captions, "captions")?,
+                layout,
+                question: needed(table.question, "question")?,
+                keep_splits: table.keep_splits.map(Spanned::into_inner).unwrap_or_default(),
+                withheld: table.withheld.is_some_and(Spanned::into_inner),
+                rows,
+            })
+        }
+        FormatName::RefcocoRefs => DataFormat::RefcocoRefs {
+            files: RefcocoFiles {
+                refs: needed(table.refs, "refs")?,
+                instances: needed(table.instances, "instances")?,
+                keep_splits: place.needed(table.keep_splits, "keep_splits", owner, &span)?,
+                rows,
+            },
+            task: table.task.map(Spanned::into_inner).unwrap_or_default(),
+        },
         FormatName::Table => {
             let fields = TableFields {
                 files: table.files,

@@ -11,7 +11,7 @@ use super::error::BenchmarkError;
 use super::prompt::{PromptParts, PromptTemplate};
 use super::short_answer_rule::{Edition, ShortAnswerRule};
 use super::spec::{
-    BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant,
+    BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, RegionTask, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant,
 };
 use super::spec_answering::{GenerationTable, agree, answering};
 use super::spec_data::{DataTables, FormatName, forms};
@@ -84,6 +84,18 @@ built_in!(
     "llava_interleave_out_domain",
     "llava_interleave_multi_view",
     "seed_bench_likelihood",
+    "coco_caption_val2014",
+    "coco_caption_val2017",
+    "coco_caption_karpathy",
+    "flickr30k",
+    "flickr30k_all",
+    "nocaps",
+    "nocaps_test",
+    "textcaps",
+    "textcaps_test",
+    "refcoco_caption",
+    "refcoco+_caption",
+    "refcocog_caption",
 );
 
 #[derive(Deserialize)]
@@ -149,6 +161,7 @@ enum ScorerKind {
     Interleave,
     InterleaveLmms,
     ChoiceLikelihood,
+    Caption,
 }
 
 /// Whose code a scorer follows.
@@ -395,9 +408,12 @@ fn scorer(
         ScorerKind::Interleave => "the scorer `interleave`",
         ScorerKind::InterleaveLmms => "the scorer `interleave-lmms`",
         ScorerKind::ChoiceLikelihood => "the scorer `choice-likelihood`",
+        ScorerKind::Caption => "the scorer `caption`",
     };
     let fits = formats.iter().zip(forms).all(|(format, form)| match &form.format {
         DataFormat::Table(table) => fits_reference(*kind.get_ref(), table.reference.kind()),
+        DataFormat::RefcocoMinigpt4 { task: RegionTask::Describe, .. }
+        | DataFormat::RefcocoRefs { task: RegionTask::Describe, .. } => *kind.get_ref() == ScorerKind::Caption,
         _ => fits_format(*kind.get_ref(), *format),
     });
     if !fits {
@@ -448,6 +464,7 @@ fn scorer(
         ScorerKind::ZeroShot => ScorerRule::ZeroShot,
         ScorerKind::Retrieval => ScorerRule::Retrieval,
         ScorerKind::ChoiceLikelihood => ScorerRule::ChoiceLikelihood,
+        ScorerKind::Caption => ScorerRule::Caption,
         ScorerKind::Grounding => ScorerRule::Grounding {
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,
@@ -499,6 +516,8 @@ fn fits_format(kind: ScorerKind, format: FormatName) -> bool {
         FormatName::VqaRad => matches!(kind, ScorerKind::LlavaMed | ScorerKind::Slake),
         FormatName::ZeroShot => kind == ScorerKind::ZeroShot,
         FormatName::Retrieval => kind == ScorerKind::Retrieval,
+        FormatName::Captions => kind == ScorerKind::Caption,
+        FormatName::RefcocoRefs => kind == ScorerKind::Grounding,
         FormatName::Table => false,
     }
 }
@@ -527,6 +546,7 @@ fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
         ScorerKind::Nlvr2 => reference == ReferenceKind::YesNo,
         ScorerKind::Interleave | ScorerKind::InterleaveLmms => reference == ReferenceKind::OpenOrClosed,
         ScorerKind::ChoiceLikelihood => matches!(reference, ReferenceKind::Choice | ReferenceKind::YesNo),
+        ScorerKind::Caption => matches!(reference, ReferenceKind::Answers | ReferenceKind::Withheld),
     }
 }
 

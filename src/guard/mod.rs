@@ -6,3 +6,4 @@
 pub mod escape;
 pub mod files;
 pub mod hub_cache;
+pub mod pickle;

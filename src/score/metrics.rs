@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::caption::{self, BLEU, CIDER, ROUGE_L};
 use super::choice;
-use super::grounding::{self, ACCURACIES, MEAN_IOU};
+use super::grounding::{self, ACCURACIES, CENTRE_ACCURACY, MEAN_IOU};
 use super::interleave;
 use super::likelihood;
 use super::medical::{self, CLOSED_ACCURACY, OPEN_CLOSED_MEAN, OPEN_EXACT_MATCH, OPEN_F1, OPEN_PRECISION, OPEN_RECALL};
@@ -62,6 +63,7 @@ pub fn score_in_category(scorer: &ScorerSpec, reference: &Reference, category: O
         (ScorerRule::Interleave { variant }, Reference::OpenOrClosed { answer, open }) => {
             interleave::score(*variant, answer, *open, text)
         }
+        (ScorerRule::Caption, Reference::Answers { answers }) if !answers.is_empty() => caption::score(answers, text),
         (_, Reference::Withheld) => {
             SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
         }
@@ -128,7 +130,6 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             both.chain(text).chain(image).collect()
         }
         ScorerRule::ChoiceLikelihood => scorer.rule.metric_names().iter().map(|name| better(name)).collect(),
-        ScorerRule::Grounding { .. } => ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU]).map(better).collect(),
         ScorerRule::ShortAnswer(rule) => {
             let primary = |spec: MetricSpec| MetricSpec { primary: spec.name == scorer.primary_metric, ..spec };
             short_answer::metrics(rule).into_iter().map(primary).collect()
@@ -139,6 +140,10 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             let named = |name: &&'static str| MetricSpec { mean_over_categories: over_categories(name), ..better(name) };
             scorer.rule.metric_names().iter().map(named).collect()
         }
+        ScorerRule::Grounding { .. } => {
+            ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU, CENTRE_ACCURACY]).map(better).collect()
+        }
+        ScorerRule::Caption => [CIDER].into_iter().chain(BLEU.into_iter().rev()).chain([ROUGE_L]).map(better).collect(),
     };
     metrics.sort_by_key(|metric| !metric.primary);
     metrics

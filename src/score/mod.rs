@@ -3,12 +3,14 @@
 //! It must not read files, know models, or compute intervals: it turns text into a parsed answer, a score and
 //! contributions to metrics.
 
+mod caption;
 mod choice;
 mod contractions;
 mod grounding;
 mod groups;
 mod interleave;
 mod likelihood;
+mod lmms_boxes;
 mod medical;
 mod metrics;
 mod nlvr2;
@@ -23,6 +25,7 @@ mod types;
 mod vqa;
 mod vqa_text;
 
+pub use caption::{ptb_caption, ptb_tokens};
 pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
 pub use likelihood::{Candidate, most_likely};
 pub use medical::{WordOverlap, closed_is_right, word_overlap};

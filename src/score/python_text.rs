@@ -70,6 +70,11 @@ pub(super) fn is_word(character: char) -> bool {
     character == '_' || is_letter(character) || character.is_numeric()
 }
 
+/// `str.rstrip()`.
+pub(super) fn strip_end(text: &str) -> &str {
+    text.trim_end_matches(is_space)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

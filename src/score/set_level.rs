@@ -1,5 +1,6 @@
 //! Metrics that one answer alone does not have: pairs of questions that must both be right, and statistics of a whole corpus.
 
+use super::caption;
 use super::short_answer;
 use super::types::SampleScore;
 use super::{choice, groups, interleave, nlvr2};
@@ -43,6 +44,7 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
                 | ChoiceParser::Mantis
         ),
         ScorerRule::Nlvr2 | ScorerRule::Interleave { .. } => true,
+        ScorerRule::Caption => true,
     }
 }
 
@@ -74,5 +76,6 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         },
         ScorerRule::Nlvr2 => groups::all_right(nlvr2::CONSISTENCY, answers),
         ScorerRule::Interleave { variant } => interleave::complete(variant, answers),
+        ScorerRule::Caption => caption::complete(answers),
     }
 }

@@ -1,10 +1,12 @@
 //! Readers of official data formats. Each gives samples in file order and refuses, with file, row and field, whatever would
 //! make a score mean something else.
 
+mod captions;
 mod llava_conversations;
 pub(super) mod mme_release;
 mod pope;
 mod refcoco;
+mod refcoco_refs;
 mod retrieval;
 mod rows;
 mod table;
@@ -69,7 +71,7 @@ fn samples(context: &mut Context<'_>, spec: &BenchmarkSpec) -> Result<(Vec<Sampl
         DataFormat::Pope { splits } => pope::read(context, splits)?,
         DataFormat::Textvqa { annotations, ocr, rows } => textvqa::read(context, annotations, ocr.as_deref(), rows)?,
         DataFormat::LlavaConversations { questions, rows } => llava_conversations::read(context, questions, rows)?,
-        DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(context, splits)?,
+        DataFormat::RefcocoMinigpt4 { splits, task } => refcoco::read(context, splits, *task)?,
         DataFormat::VqaRad { questions, phrase_types, rows } => vqa_rad::read(context, questions, phrase_types, rows)?,
         DataFormat::Table(table) => table::read(context, table)?,
         DataFormat::MmeRelease { rows } => mme_release::read(context, rows)?,
@@ -81,6 +83,8 @@ fn samples(context: &mut Context<'_>, spec: &BenchmarkSpec) -> Result<(Vec<Sampl
             let (samples, candidates) = retrieval::read(context, captions, rows)?;
             return Ok((samples, Task::Retrieve(candidates)));
         }
+        DataFormat::Captions(files) => captions::read(context, files)?,
+        DataFormat::RefcocoRefs { files, task } => refcoco_refs::read(context, files, *task)?,
     };
     Ok((samples, Task::Answer))
 }

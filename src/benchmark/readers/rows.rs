@@ -145,6 +145,17 @@ pub(super) fn json_member<'a>(path: &Path, text: &'a str, member: &str) -> Resul
     serde_json::from_str(rows.get()).map_err(|error| wrong(error.to_string()))
 }
 
+/// Whether the JSON object has the member.
+pub(super) fn has_member(path: &Path, text: &str, member: &str) -> Result<bool, BenchmarkError> {
+    let object: Result<HashMap<String, &RawValue>, _> = serde_json::from_str(text);
+    match object {
+        Ok(object) => Ok(object.contains_key(member)),
+        Err(error) => {
+            Err(BenchmarkError::File { path: path.to_path_buf(), expected: "a JSON object".to_owned(), found: error.to_string() })
+        }
+    }
+}
+
 /// The non-empty lines of a JSON Lines file with their line numbers from 1.
 pub(in crate::benchmark) fn json_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()).map(|(index, line)| (index + 1, line))
