@@ -20,6 +20,7 @@ pub use pattern::{ClassTemplate, ImagePattern, PromptTemplate};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
+pub use spec::{JudgeContext, RelativeScore};
 pub use task::{CandidateSet, ClassSet, Query, Task};
 pub use types::{
     Contribution, Contributions, Conversation, Exchange, IMAGE_MARK, MetricSpec, PixelBox, Reference, RetrievalDirection, Sample,

@@ -112,7 +112,10 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
             | DataFormat::LlavaConversations { .. }
             | DataFormat::VqaRad { .. }
             | DataFormat::ZeroShot { .. }
-            | DataFormat::Retrieval { .. } => join_by_id(path, benchmark, &rows, "text")?,
+            | DataFormat::Retrieval { .. }
+            | DataFormat::LlavaBench { .. }
+            | DataFormat::LlavaMedChat { .. }
+            | DataFormat::MmVet { .. } => join_by_id(path, benchmark, &rows, "text")?,
         };
         Ok((texts, "LLaVA answers"))
     } else {

@@ -23,6 +23,9 @@ pub(super) enum FormatName {
     VqaRad,
     ZeroShot,
     Retrieval,
+    LlavaBench,
+    LlavaMedChat,
+    MmVet,
 }
 
 impl FormatName {
@@ -37,6 +40,9 @@ impl FormatName {
             Self::VqaRad => "the format `vqa-rad`",
             Self::ZeroShot => "the format `zero-shot`",
             Self::Retrieval => "the format `retrieval`",
+            Self::LlavaBench => "the format `llava-bench`",
+            Self::LlavaMedChat => "the format `llava-med-chat`",
+            Self::MmVet => "the format `mm-vet`",
         }
     }
 
@@ -65,6 +71,8 @@ impl FormatName {
             Self::VqaRad => &["questions", "phrase_types", "rows"],
             Self::ZeroShot => &["labels", "class_names", "templates", "set", "template_set", "rows"],
             Self::Retrieval => &["captions", "rows"],
+            Self::LlavaBench => &["questions", "answers", "contexts", "rows"],
+            Self::LlavaMedChat | Self::MmVet => &["questions", "rows"],
         }
     }
 }
@@ -85,6 +93,8 @@ pub(super) struct DataTable {
     set: Option<Spanned<String>>,
     template_set: Option<Spanned<String>>,
     captions: Option<Spanned<String>>,
+    answers: Option<Spanned<String>>,
+    contexts: Option<Spanned<String>>,
     rows: Option<Spanned<Vec<usize>>>,
     splits: Option<Spanned<Vec<SplitTable>>>,
 }
@@ -115,6 +125,8 @@ impl DataTable {
             ("set", span(&self.set)),
             ("template_set", span(&self.template_set)),
             ("captions", span(&self.captions)),
+            ("answers", span(&self.answers)),
+            ("contexts", span(&self.contexts)),
             ("rows", span(&self.rows)),
             ("splits", span(&self.splits)),
         ]
@@ -168,6 +180,14 @@ pub(super) fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataS
             rows,
         },
         FormatName::Retrieval => DataFormat::Retrieval { captions: needed(table.captions, "captions")?, rows },
+        FormatName::LlavaBench => DataFormat::LlavaBench {
+            questions: needed(table.questions, "questions")?,
+            answers: needed(table.answers, "answers")?,
+            contexts: needed(table.contexts, "contexts")?,
+            rows,
+        },
+        FormatName::LlavaMedChat => DataFormat::LlavaMedChat { questions: needed(table.questions, "questions")?, rows },
+        FormatName::MmVet => DataFormat::MmVet { questions: needed(table.questions, "questions")?, rows },
     };
     Ok(DataSpec { root: table.root, format, image })
 }

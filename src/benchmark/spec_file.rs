@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::error::BenchmarkError;
 use super::pattern::PromptTemplate;
 use super::spec::{BenchmarkSpec, BoxSpace, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
+use super::spec::{JudgeContext, RelativeScore};
 use super::spec_data::{DataTable, FormatName, data};
 
 /// Longest answer that a benchmark may ask for.
@@ -41,6 +42,10 @@ built_in!(
     "pico-vqa-rad",
     "pico-zeroshot",
     "pico-retrieval",
+    "llava_bench_coco",
+    "llava_bench_in_the_wild",
+    "mm_vet",
+    "llava_med_chat",
 );
 
 #[derive(Deserialize)]
@@ -81,6 +86,10 @@ enum ScorerKind {
     LlavaMed,
     ZeroShot,
     Retrieval,
+    LlavaBench,
+    LlavaMedChat,
+    MmVet,
+    JudgeMatch,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +99,8 @@ struct ScorerTable {
     variant: Option<Spanned<VqaVariant>>,
     box_space: Option<Spanned<BoxSpace>>,
     threshold_rule: Option<Spanned<ThresholdRule>>,
+    context: Option<Spanned<JudgeContext>>,
+    relative_score: Option<Spanned<RelativeScore>>,
     primary_metric: Option<Spanned<String>>,
 }
 
@@ -204,7 +215,7 @@ fn is_plain_name(name: &str) -> bool {
 
 fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
-    let ScorerTable { kind, variant, box_space, threshold_rule, primary_metric } = table.into_inner();
+    let ScorerTable { kind, variant, box_space, threshold_rule, context, relative_score, primary_metric } = table.into_inner();
     let owner = match kind.get_ref() {
         ScorerKind::Vqa => "the scorer `vqa`",
         ScorerKind::Pope => "the scorer `pope`",
@@ -213,16 +224,23 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::LlavaMed => "the scorer `llava-med`",
         ScorerKind::ZeroShot => "the scorer `zero-shot`",
         ScorerKind::Retrieval => "the scorer `retrieval`",
+        ScorerKind::LlavaBench => "the scorer `llava-bench`",
+        ScorerKind::LlavaMedChat => "the scorer `llava-med-chat`",
+        ScorerKind::MmVet => "the scorer `mm-vet`",
+        ScorerKind::JudgeMatch => "the scorer `judge-match`",
     };
     let fits = match format {
         FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
-            matches!(kind.get_ref(), ScorerKind::Vqa | ScorerKind::Textvqa)
+            matches!(kind.get_ref(), ScorerKind::Vqa | ScorerKind::Textvqa | ScorerKind::JudgeMatch)
         }
         FormatName::Pope => *kind.get_ref() == ScorerKind::Pope,
         FormatName::RefcocoMinigpt4 => *kind.get_ref() == ScorerKind::Grounding,
-        FormatName::VqaRad => *kind.get_ref() == ScorerKind::LlavaMed,
+        FormatName::VqaRad => matches!(kind.get_ref(), ScorerKind::LlavaMed | ScorerKind::JudgeMatch),
         FormatName::ZeroShot => *kind.get_ref() == ScorerKind::ZeroShot,
         FormatName::Retrieval => *kind.get_ref() == ScorerKind::Retrieval,
+        FormatName::LlavaBench => matches!(kind.get_ref(), ScorerKind::LlavaBench | ScorerKind::JudgeMatch),
+        FormatName::LlavaMedChat => matches!(kind.get_ref(), ScorerKind::LlavaMedChat | ScorerKind::JudgeMatch),
+        FormatName::MmVet => matches!(kind.get_ref(), ScorerKind::MmVet | ScorerKind::JudgeMatch),
     };
     if !fits {
         return Err(place.error(&kind, format_args!("{owner} cannot score data of this format")));
@@ -234,6 +252,10 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         place.unused(&box_space, "box_space", owner)?;
         place.unused(&threshold_rule, "threshold_rule", owner)?;
     }
+    if *kind.get_ref() != ScorerKind::LlavaBench {
+        place.unused(&context, "context", owner)?;
+        place.unused(&relative_score, "relative_score", owner)?;
+    }
     let rule = match kind.get_ref() {
         ScorerKind::Vqa => ScorerRule::Vqa { variant: place.needed(variant, "variant", owner, &span)? },
         ScorerKind::Pope => ScorerRule::Pope,
@@ -241,6 +263,13 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::LlavaMed => ScorerRule::LlavaMed,
         ScorerKind::ZeroShot => ScorerRule::ZeroShot,
         ScorerKind::Retrieval => ScorerRule::Retrieval,
+        ScorerKind::LlavaBench => ScorerRule::LlavaBench {
+            context: place.needed(context, "context", owner, &span)?,
+            relative_score: place.needed(relative_score, "relative_score", owner, &span)?,
+        },
+        ScorerKind::LlavaMedChat => ScorerRule::LlavaMedChat,
+        ScorerKind::MmVet => ScorerRule::MmVet,
+        ScorerKind::JudgeMatch => ScorerRule::JudgeMatch,
         ScorerKind::Grounding => ScorerRule::Grounding {
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,

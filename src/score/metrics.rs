@@ -36,6 +36,14 @@ pub fn score(scorer: &ScorerSpec, reference: &Reference, text: &str) -> SampleSc
         (ScorerRule::Retrieval, Reference::Retrieval { direction, relevant, candidates }) => {
             ranking::retrieval(*direction, relevant, *candidates, text)
         }
+        // An answer alone has no score: a judge reads it.
+        (
+            ScorerRule::LlavaBench { .. } | ScorerRule::LlavaMedChat | ScorerRule::MmVet | ScorerRule::JudgeMatch,
+            Reference::Judged { .. },
+        )
+        | (ScorerRule::JudgeMatch, Reference::Answers { .. } | Reference::OpenOrClosed { .. }) => {
+            SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
+        }
         (_, Reference::Withheld) => {
             SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
         }
@@ -91,6 +99,23 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             let image = RECALLS.iter().map(|(_, [_, _, text_to_image])| better(text_to_image));
             both.chain(text).chain(image).collect()
         }
+        ScorerRule::LlavaBench { .. } => vec![
+            better("relative_score"),
+            // LLaVA prints mean ratings times ten.
+            MetricSpec { scale: 10.0, higher_is_better: None, ..better("reference_rating") },
+            MetricSpec { scale: 10.0, ..better("answer_rating") },
+        ],
+        ScorerRule::LlavaMedChat => scorer
+            .rule
+            .metric_names()
+            .iter()
+            .map(|name| match *name {
+                "reference_rating" => MetricSpec { scale: 1.0, higher_is_better: None, ..better(name) },
+                "answer_rating" => MetricSpec { scale: 1.0, ..better(name) },
+                name => better(name),
+            })
+            .collect(),
+        ScorerRule::MmVet | ScorerRule::JudgeMatch => scorer.rule.metric_names().iter().map(|name| better(name)).collect(),
         ScorerRule::Grounding { .. } => ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU]).map(better).collect(),
     };
     metrics.sort_by_key(|metric| !metric.primary);

@@ -27,7 +27,11 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
         | ScorerRule::Grounding { .. }
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval => false,
+        | ScorerRule::Retrieval
+        | ScorerRule::LlavaBench { .. }
+        | ScorerRule::LlavaMedChat
+        | ScorerRule::MmVet
+        | ScorerRule::JudgeMatch => false,
     }
 }
 
@@ -44,6 +48,10 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         | ScorerRule::Grounding { .. }
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval => {}
+        | ScorerRule::Retrieval
+        | ScorerRule::LlavaBench { .. }
+        | ScorerRule::LlavaMedChat
+        | ScorerRule::MmVet
+        | ScorerRule::JudgeMatch => {}
     }
 }

@@ -1,8 +1,12 @@
 //! Readers of official data formats. Each gives samples in file order and refuses, with file, row and field, whatever would
 //! make a score mean something else.
 
+mod llava_bench;
 mod llava_conversations;
+mod llava_med_chat;
+mod mm_vet;
 mod pope;
+mod python_repr;
 mod refcoco;
 mod retrieval;
 mod rows;
@@ -34,6 +38,11 @@ pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<(Vec<Sample>, Ta
         DataFormat::LlavaConversations { questions, rows } => llava_conversations::read(&mut context, questions, rows)?,
         DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(&mut context, splits)?,
         DataFormat::VqaRad { questions, phrase_types, rows } => vqa_rad::read(&mut context, questions, phrase_types, rows)?,
+        DataFormat::LlavaBench { questions, answers, contexts, rows } => {
+            llava_bench::read(&mut context, questions, answers, contexts, rows)?
+        }
+        DataFormat::LlavaMedChat { questions, rows } => llava_med_chat::read(&mut context, questions, rows)?,
+        DataFormat::MmVet { questions, rows } => mm_vet::read(&mut context, questions, rows)?,
         DataFormat::ZeroShot { .. } => {
             let (samples, classes) = zero_shot::read(&mut context)?;
             return Ok((samples, Task::Classify(classes)));
