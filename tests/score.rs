@@ -256,6 +256,8 @@ fn every_metric_of_a_scorer_gets_a_contribution_and_the_primary_one_comes_first(
             }
             ScorerRule::ZeroShot => vec![Reference::Class { label: "no".to_owned(), classes: 10 }],
             ScorerRule::Retrieval => vec![retrieval(RetrievalDirection::ImageToText), retrieval(RetrievalDirection::TextToImage)],
+            // Their contributions come from a judge: tests/judge_scores.rs.
+            ScorerRule::LlavaBench { .. } | ScorerRule::LlavaMedChat | ScorerRule::MmVet | ScorerRule::JudgeMatch => continue,
         };
         // Ten lines, so that rankings are long enough for every cut-off.
         let answer = "no\n".repeat(10);

@@ -5,6 +5,7 @@
 
 mod contractions;
 mod grounding;
+mod judged;
 mod medical;
 mod metrics;
 mod pope;
@@ -16,6 +17,7 @@ mod vqa;
 mod vqa_text;
 
 pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
+pub use judged::{Verdict, judged, read_reply};
 pub use medical::{WordOverlap, closed_is_right, word_overlap};
 pub use metrics::{metrics, score};
 pub use pope::says_yes;
