@@ -1,0 +1,373 @@
+//! What judges are asked and what their replies are worth, against the official code (`fixtures/score/make_judge_scores.py`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::path::{Path, PathBuf};
+
+use llava_gauge::benchmark::{Benchmark, JudgeContext, Reference, RelativeScore, Sample, ScorerRule, ScorerSpec};
+use llava_gauge::compare::{ScoredSample, summarise_scored};
+use llava_gauge::judge::{ChatRequest, JudgeRule, Role, Subject};
+use llava_gauge::score::{SampleScore, Verdict, judged, metrics, read_reply, score};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+const COCO: ScorerRule = bench(JudgeContext::Coco, RelativeScore::RatioOfMeans);
+
+// Relative score, ten times the mean rating of the first and of the second assistant.
+const ALPACA: [f64; 3] = [120.8, 72.9, 88.0];
+const BARD: [f64; 3] = [98.7, 83.0, 81.9];
+const GPT35: [f64; 3] = [92.1, 86.6, 79.8];
+const LLAMA: [f64; 3] = [135.3, 64.1, 86.8];
+
+const fn bench(context: JudgeContext, relative_score: RelativeScore) -> ScorerRule {
+    ScorerRule::LlavaBench { context, relative_score }
+}
+
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/score").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn json(name: &str) -> Value {
+    serde_json::from_str(&fixture(name)).unwrap()
+}
+
+/// The folder of real data files, which lies beside the project where there is one.
+fn shared_data() -> Option<PathBuf> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = ["../shared/data", "../../shared/data"].iter().map(|place| project.join(place)).find(|place| place.is_dir());
+    if found.is_none() {
+        eprintln!("skipped: no folder ../shared/data with the real data files");
+    }
+    found
+}
+
+/// A number of the fixture, which JSON has no NaN and no infinity for.
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| value.as_str().unwrap().parse().unwrap())
+}
+
+fn rating(value: f64) -> bool {
+    value.is_finite() && value >= 0.0
+}
+
+#[test]
+fn replies_are_read_as_the_official_scripts_read_them() {
+    let (mut cases, mut read) = (0, [0; 3]);
+    for line in fixture("judge_replies.jsonl").lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let reply = row[0].as_str().unwrap();
+        cases += 1;
+
+        // -1 marks what the script cannot read; numbers that are no rating count as unread here.
+        let (reference, answer) = (number(&row[1][0]), number(&row[1][1]));
+        let expected = (rating(reference) && rating(answer)).then_some(Verdict::Ratings { reference, answer });
+        assert_eq!(read_reply(&COCO, reply), expected, "{reply:?}");
+        let with_ratio = expected.filter(|_| reference > 0.0);
+        let mean_of_ratios = bench(JudgeContext::InTheWild, RelativeScore::MeanOfRatios);
+        assert_eq!(read_reply(&mean_of_ratios, reply), with_ratio, "{reply:?}");
+        read[0] += usize::from(expected.is_some());
+
+        let found = read_reply(&ScorerRule::LlavaMedChat, reply);
+        let expected = row[2].as_array().map(|values| values.iter().map(number).collect::<Vec<_>>());
+        let expected = expected.filter(|values| values[..2].iter().all(|value| rating(*value)));
+        match (found, &expected) {
+            (Some(Verdict::Ratings { reference, answer }), Some(values)) => {
+                assert_eq!([reference, answer], values[..2], "{reply:?}");
+                assert!((100.0 * (answer / reference) - values[2]).abs() < 1e-9, "{reply:?}");
+            }
+            (None, None) => {}
+            _ => panic!("{reply:?}: {found:?}, the script {expected:?}"),
+        }
+        read[1] += usize::from(found.is_some());
+
+        let expected = Some(&row[3]).filter(|value| !value.is_null()).map(number).filter(|value| value.is_finite());
+        assert_eq!(read_reply(&ScorerRule::MmVet, reply), expected.map(Verdict::Correctness), "{reply:?}");
+        read[2] += usize::from(expected.is_some());
+    }
+    assert!(cases >= 1500 && read.iter().all(|count| *count >= 150), "{cases} {read:?}");
+}
+
+#[test]
+fn a_match_is_one_word() {
+    let read = |reply| read_reply(&ScorerRule::JudgeMatch, reply);
+    for reply in ["correct", "Correct", " CORRECT.\n", "correct."] {
+        assert_eq!(read(reply), Some(Verdict::Match(true)), "{reply:?}");
+    }
+    assert_eq!(read("Incorrect."), Some(Verdict::Match(false)));
+    for reply in ["", "not correct", "correct, because", "correct incorrect", "yes", "correct\nincorrect", "**correct**", "c orrect"] {
+        assert_eq!(read(reply), None, "{reply:?}");
+    }
+}
+
+/// The first 16 digits over roles and texts as Python's `json.dumps` writes them.
+fn digest(request: &ChatRequest) -> String {
+    let role = |role: Role| if role == Role::System { "system" } else { "user" };
+    let text = |text: &str| serde_json::to_string(text).unwrap();
+    let parts = request.messages.iter().map(|message| format!("[\"{}\", {}]", role(message.role), text(&message.content)));
+    let listed = format!("[{}]", parts.collect::<Vec<_>>().join(", "));
+    Sha256::digest(listed.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compares a request with one of the fixture: its texts in full, or their digest.
+fn compare_request(request: &ChatRequest, expected: &Value, what: &str) {
+    let messages = if expected.is_array() { expected } else { &expected["messages"] };
+    if let Some(messages) = messages.as_array() {
+        assert_eq!(request.messages.len(), messages.len(), "{what}");
+        for (message, expected) in request.messages.iter().zip(messages) {
+            assert_eq!(serde_json::to_value(message.role).unwrap(), expected["role"], "{what}");
+            assert_eq!(message.content, expected["content"].as_str().unwrap(), "{what}");
+        }
+    } else {
+        assert_eq!(digest(request), expected["digest"].as_str().unwrap(), "{what}");
+    }
+    for (name, value) in [("temperature", request.temperature), ("max_tokens", request.max_tokens.map(f64::from))] {
+        if let Some(expected) = expected.get(name) {
+            assert_eq!(value, expected.as_f64(), "{what}: {name}");
+        }
+    }
+}
+
+fn subject<'a>(sample: &'a Sample, answer: &'a str) -> Subject<'a> {
+    Subject {
+        key: &sample.key,
+        question: &sample.question,
+        category: sample.category.as_deref(),
+        reference: &sample.reference,
+        answer,
+    }
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+fn write_lines(path: &Path, rows: &Value) {
+    let lines: String = rows.as_array().unwrap().iter().map(|row| format!("{row}\n")).collect();
+    std::fs::write(path, lines).unwrap();
+}
+
+/// A benchmark on data in a folder: the built-in file without its number of rows.
+fn load(name: &str, folder: &Path) -> Benchmark {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benchmarks/{name}.toml"))).unwrap();
+    let text: String = text.lines().filter(|line| !line.starts_with("rows = ")).map(|line| format!("{line}\n")).collect();
+    let path = folder.join("benchmark.toml");
+    std::fs::write(&path, text).unwrap();
+    Benchmark::load(path.to_str().unwrap(), Some(folder)).unwrap()
+}
+
+fn judge_rule(benchmark: &Benchmark) -> JudgeRule {
+    JudgeRule::new(benchmark.spec.scorer.rule, None, None).unwrap()
+}
+
+#[test]
+fn llava_bench_prompts_are_the_official_ones() {
+    let recorded = json("judge_prompts.json");
+    for (set, name, files) in [
+        ("coco", "llava_bench_coco", ["qa90_questions.jsonl", "qa90_gpt4_answer.jsonl", "caps_boxes_coco2014_val_80.jsonl"]),
+        ("in_the_wild", "llava_bench_in_the_wild", ["questions.jsonl", "answers_gpt4.jsonl", "context.jsonl"]),
+    ] {
+        let recorded = &recorded[set];
+        let folder = tempfile::tempdir().unwrap();
+        for (file, member) in files.iter().zip(["questions", "answers", "contexts"]) {
+            write_lines(&folder.path().join(file), &recorded[member]);
+        }
+        let benchmark = load(name, folder.path());
+        assert_eq!(benchmark.samples.len(), 9);
+        let rule = judge_rule(&benchmark);
+        for ((sample, answer), expected) in
+            benchmark.samples.iter().zip(texts(&recorded["predictions"])).zip(recorded["requests"].as_array().unwrap())
+        {
+            let request = rule.request("gpt-4-0314", &subject(sample, answer), 1).unwrap();
+            compare_request(&request, expected, &format!("{set} {}", sample.key));
+        }
+    }
+}
+
+#[test]
+fn llava_bench_coco_prompts_on_the_real_data() {
+    let Some(data) = shared_data() else { return };
+    let recorded = json("judge_prompts.json");
+    let benchmark = Benchmark::load("llava_bench_coco", Some(&data.join("llava_bench_coco"))).unwrap();
+    assert_eq!(benchmark.samples.len(), 90);
+    assert_eq!(benchmark.samples[0].images[0].file_name().unwrap(), "COCO_val2014_000000441147.jpg");
+    let rule = judge_rule(&benchmark);
+    let digests = texts(&recorded["llava_bench_coco"]["digests"]);
+    assert_eq!(digests.len(), 90);
+    for ((sample, answer), expected) in
+        benchmark.samples.iter().zip(texts(&recorded["llava_bench_coco"]["predictions"])).zip(digests)
+    {
+        assert_eq!(digest(&rule.request("m", &subject(sample, answer), 1).unwrap()), expected, "{}", sample.key);
+    }
+}
+
+#[test]
+fn llava_med_prompts_are_the_official_ones() {
+    let recorded = &json("judge_prompts.json")["llava_med_chat"];
+    let folder = tempfile::tempdir().unwrap();
+    write_lines(&folder.path().join("llava_med_eval_qa50_qa.jsonl"), &recorded["questions"]);
+    let benchmark = load("llava_med_chat", folder.path());
+    let rule = judge_rule(&benchmark);
+    let requests = recorded["requests"].as_array().unwrap();
+    assert_eq!((benchmark.samples.len(), requests.len()), (6, 6));
+    for ((sample, answer), expected) in benchmark.samples.iter().zip(texts(&recorded["predictions"])).zip(requests) {
+        let request = rule.request("gpt-4-0314", &subject(sample, answer), 1).unwrap();
+        compare_request(&request, expected, &sample.key);
+        assert_eq!((request.temperature, request.max_tokens), (Some(0.0), None));
+    }
+}
+
+#[test]
+fn mm_vet_asks_what_the_official_script_asks() {
+    let recorded = &json("judge_prompts.json")["mm_vet"];
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mm-vet.json"), recorded["questions"].to_string()).unwrap();
+    let benchmark = load("mm_vet", folder.path());
+    let rule = judge_rule(&benchmark);
+    assert_eq!(benchmark.samples.len(), 7);
+    let mut compared = 0;
+    for (sample, answer) in benchmark.samples.iter().zip(texts(&recorded["predictions"])) {
+        // The script's sixth request gets a reply that it does not look at.
+        let requests = recorded["requests"][&sample.key].as_array().unwrap();
+        for (index, expected) in requests.iter().take(rule.attempts()).enumerate() {
+            let request = rule.request("gpt-4-0613", &subject(sample, answer), index + 1).unwrap();
+            compare_request(&request, expected, &format!("{} {index}", sample.key));
+            compared += 1;
+        }
+    }
+    assert!(compared > 10, "{compared}");
+    let request = rule.request("m", &subject(&benchmark.samples[0], texts(&recorded["predictions"])[0]), 1).unwrap();
+    assert_eq!(request.messages[0].content, recorded["first"].as_str().unwrap());
+}
+
+fn value_of(scorer: &ScorerSpec, scores: &[(Option<String>, SampleScore)], metric: &str) -> f64 {
+    let samples: Vec<ScoredSample<'_>> = scores
+        .iter()
+        .map(|(category, score)| ScoredSample {
+            cluster: "x",
+            category: category.as_deref(),
+            contributions: &score.contributions,
+        })
+        .collect();
+    let found = summarise_scored(&metrics(scorer), &samples);
+    found.iter().find(|summary| summary.name == metric).unwrap().estimate.value
+}
+
+#[test]
+fn mm_vet_scores_are_the_official_ones() {
+    let recorded = json("judge_mm_vet.json");
+    let rule = JudgeRule::new(ScorerRule::MmVet, None, None).unwrap();
+    let scorer = ScorerSpec::new(ScorerRule::MmVet);
+    let (mut scores, mut unread) = (Vec::new(), 0);
+    for (key, replies) in recorded["replies"].as_object().unwrap() {
+        let mut capabilities: Vec<String> = texts(&recorded["capabilities"][key]).into_iter().map(str::to_owned).collect();
+        capabilities.sort();
+        let category = Some(capabilities.join("_"));
+        let reference = Reference::Judged { answer: "a".to_owned(), context: None, capabilities };
+        let official = recorded["scores"][key].as_f64().unwrap();
+        let asked = recorded["asked"][key].as_u64().unwrap() as usize;
+        let read = texts(replies).into_iter().take(rule.attempts()).find_map(|reply| read_reply(rule.scorer(), reply));
+        match read {
+            Some(verdict) => {
+                let score = judged(rule.scorer(), &reference, category.as_deref(), verdict);
+                assert_eq!(score.value, Some(official), "{key}");
+                scores.push((category, score));
+            }
+            None => {
+                assert_eq!((official, asked), (0.0, rule.attempts() + 1), "{key}");
+                unread += 1;
+            }
+        }
+    }
+    assert!(unread > 5 && scores.len() > 80, "{unread} {}", scores.len());
+    for (name, expected) in recorded["readable_table"].as_object().unwrap() {
+        let metric = if name == "total" { "mm_vet_score" } else { name };
+        let found = value_of(&scorer, &scores, metric);
+        assert!((found - expected.as_f64().unwrap()).abs() < 1e-9, "{name}: {found}, {expected}");
+    }
+    for (name, expected) in recorded["readable_integrations"].as_object().unwrap() {
+        let members: Vec<_> = scores.iter().filter(|(category, _)| category.as_deref() == Some(name)).cloned().collect();
+        let found = value_of(&scorer, &members, "mm_vet_score");
+        assert!((found - expected.as_f64().unwrap()).abs() < 1e-9, "{name}: {found}, {expected}");
+    }
+    // With 0 for replies that cannot be read, as the script has it.
+    let shares: f64 = scores.iter().filter_map(|(_, score)| score.value).sum();
+    let official = recorded["table"]["total"].as_f64().unwrap();
+    assert!((100.0 * shares / (scores.len() + unread) as f64 - official).abs() < 1e-9);
+}
+
+/// `round(x, digits)` of Python for the sizes here.
+fn round(value: f64, digits: usize) -> f64 {
+    format!("{value:.digits$}").parse().unwrap()
+}
+
+#[test]
+fn every_stored_review_is_read_and_summarised_as_llava_does() {
+    let Some(data) = shared_data() else { return };
+    let scorer = ScorerSpec::new(COCO);
+    // Output of summarize_gpt_review.py on the four files.
+    for (name, expected) in [
+        ("review_alpaca-13b_vicuna-13b.jsonl", ALPACA),
+        ("review_bard_vicuna-13b.jsonl", BARD),
+        ("review_gpt35_vicuna-13b.jsonl", GPT35),
+        ("review_llama-13b_vicuna-13b.jsonl", LLAMA),
+    ] {
+        let text = std::fs::read_to_string(data.join("llava_bench_coco").join(name)).unwrap();
+        let (mut ours, mut by_hand) = (Vec::new(), Vec::new());
+        for line in text.lines() {
+            let review: Value = serde_json::from_str(line).unwrap();
+            let (first, second) = (review["score"][0].as_f64().unwrap(), review["score"][1].as_f64().unwrap());
+            let stored = Verdict::Ratings { reference: first, answer: second };
+            match read_reply(&COCO, review["text"].as_str().unwrap()) {
+                Some(read) => assert_eq!(read, stored, "{name}"),
+                // The judge solves the three problems of mathematics first; their scores were put in by hand.
+                None => by_hand.push(review["question_id"].as_u64().unwrap()),
+            }
+            let reference = Reference::Judged { answer: String::new(), context: None, capabilities: Vec::new() };
+            ours.push((None, judged(&COCO, &reference, None, stored)));
+        }
+        assert_eq!((ours.len(), by_hand.as_slice()), (80, [68, 69, 70].as_slice()), "{name}");
+        let [relative, first, second] =
+            ["relative_score", "reference_rating", "answer_rating"].map(|metric| value_of(&scorer, &ours, metric));
+        // The script rounds the means before it divides.
+        let (first, second) = (round(first / 10.0, 3), round(second / 10.0, 3));
+        assert_eq!([round(second / first * 100.0, 1), round(first * 10.0, 1), round(second * 10.0, 1)], expected, "{name}");
+        assert!((relative - expected[0]).abs() < 0.06, "{name}: {relative}");
+    }
+}
+
+#[test]
+fn scores_of_the_other_rules() {
+    let reference =
+        Reference::Judged { answer: "a".to_owned(), context: Some("c".to_owned()), capabilities: vec!["mri".to_owned()] };
+    let verdict = Verdict::Ratings { reference: 8.0, answer: 6.0 };
+    let score = judged(&ScorerRule::LlavaMedChat, &reference, Some("conversation"), verdict);
+    let names: Vec<&str> = score.contributions.keys().map(String::as_str).collect();
+    assert_eq!(names, ["answer_rating", "conversation", "mri", "reference_rating", "relative_score"]);
+    assert_eq!((score.value, score.contributions["mri"].numerator), (Some(0.6), 0.75));
+    let score = judged(&COCO, &reference, Some("conv"), verdict);
+    let ratio = score.contributions["relative_score"];
+    assert_eq!((ratio.numerator, ratio.denominator, score.parsed.as_deref()), (6.0, 8.0, Some("8 6")));
+    let score = judged(&ScorerRule::JudgeMatch, &reference, None, Verdict::Match(true));
+    assert_eq!((score.value, score.contributions["judged_accuracy"].numerator), (Some(1.0), 1.0));
+}
+
+#[test]
+fn an_answer_alone_has_no_score_and_is_not_unparsed() {
+    let reference = Reference::Judged { answer: "a".to_owned(), context: None, capabilities: Vec::new() };
+    for rule in ScorerRule::all().into_iter().filter(ScorerRule::needs_judge) {
+        let scored = score(&ScorerSpec::new(rule), &reference, "an answer");
+        assert_eq!((scored.value, scored.parsed.as_deref()), (None, Some("an answer")), "{}", rule.identity());
+        assert!(scored.contributions.is_empty() && scored.detail.get("error").is_none());
+        assert_eq!(ScorerRule::by_name(&rule.identity()), Some(rule));
+    }
+}
+
+#[test]
+fn a_sample_without_a_prompt_names_what_is_missing() {
+    let reference = Reference::Judged { answer: "a".to_owned(), context: None, capabilities: Vec::new() };
+    let subject = Subject { key: "k7", question: "q", category: Some("poem"), reference: &reference, answer: "x" };
+    let error = |rule| JudgeRule::new(rule, None, None).unwrap().request("m", &subject, 1).unwrap_err().to_string();
+    assert!(error(COCO).contains("\"k7\"") && error(COCO).contains("\"poem\"") && error(COCO).contains("complex, conv, detail"));
+    assert!(error(ScorerRule::LlavaMedChat).contains("context"));
+    assert!(JudgeRule::new(ScorerRule::Pope, None, None).is_none());
+}
