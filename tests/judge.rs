@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use judge_support::{Act, Seen, Server, error};
 use llava_gauge::benchmark::{JudgeContext, Reference, RelativeScore, ScorerRule};
 use llava_gauge::judge::{
-    Endpoint, EndpointSettings, JUDGE_FILE, JudgeError, JudgeRule, Judged, Outcome, Prices, Progress, ReplyCache, ReplyLog, Secret,
-    Session, SessionSettings, Subject, from_log,
+    Endpoint, EndpointSettings, JUDGE_FILE, JudgeError, JudgeRule, Judged, Outcome, Prices, Progress, ReplyCache, ReplyLog,
+    Secret, Session, SessionSettings, Subject, from_log,
 };
 
 const KEY: &str = "sk-very-secret-0123456789";
@@ -75,8 +75,7 @@ impl<'a> Setup<'a> {
         let endpoint = Endpoint::new(self.endpoint.clone(), true).unwrap();
         let log = self.log.map(|folder| Mutex::new(ReplyLog::open(&folder.join(JUDGE_FILE)).unwrap()));
         let rule = JudgeRule::new(self.rule, None, None).unwrap();
-        let session =
-            Session { responder: &endpoint, rule, settings: self.settings, log, cache: self.cache.clone(), stop };
+        let session = Session { responder: &endpoint, rule, settings: self.settings, log, cache: self.cache.clone(), stop };
         with_subjects(answers, |subjects| session.judge(subjects, &Quiet))
     }
 }
@@ -119,7 +118,10 @@ fn a_good_endpoint_is_asked_as_openai_wants_it() {
     assert_eq!((scored(&judged), judged.asked), (2, 2));
     let identity = &judged.identity;
     assert_eq!((identity.model.as_str(), identity.endpoint.as_str()), ("judge", server.url.as_str()));
-    assert_eq!((identity.rule.as_str(), identity.settings.as_str()), ("llava-bench-in_the_wild/1", "temperature 0.2, 1024 tokens"));
+    assert_eq!(
+        (identity.rule.as_str(), identity.settings.as_str()),
+        ("llava-bench-in_the_wild/1", "temperature 0.2, 1024 tokens")
+    );
     assert_eq!((identity.prompt_tokens, identity.reply_tokens), (200, 14));
     assert_eq!(identity.reported_models, ["judge-2026-01-01"]);
     assert!((identity.cost.unwrap() - (200.0 * 10.0 + 14.0 * 30.0) / 1e6).abs() < 1e-12);
@@ -254,18 +256,20 @@ fn what_would_fail_again_ends_the_session_at_once() {
 
 #[test]
 fn a_request_that_is_too_long_fails_its_answer_only() {
-    let server = Server::start(|number, _| {
-        if number == 0 { status(400, &[], error("context_length_exceeded", "too long")) } else { say("8 9") }
-    });
+    let server =
+        Server::start(
+            |number, _| {
+                if number == 0 { status(400, &[], error("context_length_exceeded", "too long")) } else { say("8 9") }
+            },
+        );
     let judged = Setup::new(&server).judge(2).unwrap();
     assert_eq!((scored(&judged), judged.identity.failed_replies, server.count()), (1, 1, 2));
 }
 
 #[test]
 fn retry_after_is_honoured_in_seconds_and_as_a_date() {
-    let server = Server::start(|number, _| {
-        if number == 0 { status(429, &["Retry-After: 0.4"], String::new()) } else { say("8 9") }
-    });
+    let server =
+        Server::start(|number, _| if number == 0 { status(429, &["Retry-After: 0.4"], String::new()) } else { say("8 9") });
     let mut setup = Setup::new(&server);
     setup.settings.parallel = 3;
     setup.judge(3).unwrap();
@@ -354,7 +358,10 @@ fn stored_replies_are_not_asked_for_again() {
     assert_eq!(first.outcomes[..3], second.outcomes[..3]);
     let records = ReplyLog::read(&folder.path().join(JUDGE_FILE)).unwrap();
     assert_eq!(records.len(), 5);
-    assert_eq!((records[0].requests, records[0].reply.text.as_str(), records[0].rule.as_str()), (1, "8 9", "llava-bench-in_the_wild/1"));
+    assert_eq!(
+        (records[0].requests, records[0].reply.text.as_str(), records[0].rule.as_str()),
+        (1, "8 9", "llava-bench-in_the_wild/1")
+    );
     // Another model is another judge.
     setup.endpoint.model = "other".to_owned();
     assert_eq!(setup.judge(5).unwrap().asked, 5);

@@ -118,10 +118,17 @@ fn a_finished_run_is_judged_later_rescored_and_reported() {
     let run = &summary["runs"][0];
     assert_eq!((run["unscored"].as_u64(), run["unparsed"].as_u64()), (Some(1), Some(0)));
     assert_eq!((run["judge"]["unparsed_replies"].as_u64(), run["judge"]["failed_replies"].as_u64()), (Some(1), Some(0)));
-    assert_eq!((run["judge"]["model"].as_str(), run["judge"]["reported_models"][0].as_str()), (Some("judge-1"), Some("judge-2026-01-01")));
+    assert_eq!(
+        (run["judge"]["model"].as_str(), run["judge"]["reported_models"][0].as_str()),
+        (Some("judge-1"), Some("judge-2026-01-01"))
+    );
     assert_eq!(run["metrics"][0]["name"], "mm_vet_score");
-    assert_eq!((run["metrics"][0]["estimate"]["value"].as_f64(), run["metrics"][0]["estimate"]["n"].as_u64()), (Some(50.0), Some(5)));
-    let categories: Vec<&str> = run["categories"].as_array().unwrap().iter().map(|row| row["category"].as_str().unwrap()).collect();
+    assert_eq!(
+        (run["metrics"][0]["estimate"]["value"].as_f64(), run["metrics"][0]["estimate"]["n"].as_u64()),
+        (Some(50.0), Some(5))
+    );
+    let categories: Vec<&str> =
+        run["categories"].as_array().unwrap().iter().map(|row| row["category"].as_str().unwrap()).collect();
     assert_eq!(categories, ["math_ocr", "rec", "rec_spat"]);
     assert_eq!(server.count(), 5 + 5);
 
@@ -133,17 +140,25 @@ fn a_finished_run_is_judged_later_rescored_and_reported() {
     let (_, err) = outputs(&mut gauge(&["rescore", text(&directory)]), 0);
     assert!(err.contains("mm-vet/1"), "{err}");
     let after = json_file(&directory.join("scores.json"));
-    assert_eq!((&before["samples"], &before["judge"]["unparsed_replies"]), (&after["samples"], &after["judge"]["unparsed_replies"]));
+    assert_eq!(
+        (&before["samples"], &before["judge"]["unparsed_replies"]),
+        (&after["samples"], &after["judge"]["unparsed_replies"])
+    );
     assert_eq!(server.count(), 10);
 
     // Reports say who judged and what is missing.
     let report = folder.path().join("report");
     outputs(&mut gauge(&["report", text(&directory), "-o", text(&report)]), 0);
-    for (name, who) in [("report.md", "judge\\-1"), ("index.html", "judge-1"), ("results.json", "judge-1"), ("results.csv", "judge-1")] {
+    for (name, who) in
+        [("report.md", "judge\\-1"), ("index.html", "judge-1"), ("results.json", "judge-1"), ("results.csv", "judge-1")]
+    {
         let file = std::fs::read_to_string(report.join(name)).unwrap();
         assert!(file.contains(who) || file.contains("judge-1"), "{name}");
         if name != "results.csv" && name != "results.json" {
-            assert!(file.contains("1 reply could not be read") && file.contains("1 of 6 answers have no score"), "{name}: {file}");
+            assert!(
+                file.contains("1 reply could not be read") && file.contains("1 of 6 answers have no score"),
+                "{name}: {file}"
+            );
         }
     }
     // Without a judge the run goes on where it is and keeps its scores.
@@ -159,7 +174,11 @@ fn a_refusal_is_an_error_of_the_environment_and_what_came_before_is_kept() {
     let (folder, directory) = unjudged_run();
     let server = Server::start(|number, seen| match number {
         0..2 => Act::Say("0.5".to_owned()),
-        2 => Act::Status(401, Vec::new(), error("invalid_api_key", &format!("Incorrect API key {}", seen.header("authorization").unwrap()))),
+        2 => Act::Status(
+            401,
+            Vec::new(),
+            error("invalid_api_key", &format!("Incorrect API key {}", seen.header("authorization").unwrap())),
+        ),
         _ => Act::Say("1.0".to_owned()),
     });
     let mut arguments = vec!["judge", text(&directory), "--judge-parallel", "1"];
@@ -175,9 +194,12 @@ fn a_refusal_is_an_error_of_the_environment_and_what_came_before_is_kept() {
 #[test]
 fn too_many_answers_without_a_reply_are_a_failure_and_only_those_are_asked_again() {
     let (_folder, directory) = unjudged_run();
-    let server = Server::start(|number, seen| {
-        if number < 8 && seen.content().contains("picture 2?") { Act::Close } else { Act::Say("0.5".to_owned()) }
-    });
+    let server =
+        Server::start(
+            |number, seen| {
+                if number < 8 && seen.content().contains("picture 2?") { Act::Close } else { Act::Say("0.5".to_owned()) }
+            },
+        );
     let mut arguments = vec!["judge", text(&directory)];
     arguments.extend(judge_options(&server));
     let (out, err) = outputs(&mut gauge(&arguments), 101);
@@ -257,7 +279,9 @@ fn predictions_made_elsewhere_are_judged() {
     let folder = tempfile::tempdir().unwrap();
     let toml = benchmark(folder.path(), 4);
     let predictions = folder.path().join("answers.jsonl");
-    let lines: String = (0..4).map(|index| json!({ "question_id": format!("v1_{index}"), "text": format!("thing {index}") }).to_string() + "\n").collect();
+    let lines: String = (0..4)
+        .map(|index| json!({ "question_id": format!("v1_{index}"), "text": format!("thing {index}") }).to_string() + "\n")
+        .collect();
     std::fs::write(&predictions, lines).unwrap();
     let base = ["score", text(&toml), "--predictions", text(&predictions), "--json", "--samples"];
     let (out, err) = outputs(&mut gauge(&base), 0);
@@ -268,11 +292,23 @@ fn predictions_made_elsewhere_are_judged() {
     let server = Server::start(|_, seen| Act::Say(if seen.content().contains("thing 3") { "1.0" } else { "0.0" }.to_owned()));
     let (cache, log) = (folder.path().join("cache"), folder.path().join("replies.jsonl"));
     let mut arguments = base.to_vec();
-    arguments.extend(["--judge-url", &server.url, "--judge-model", "m", "--judge-cache", text(&cache), "--judge-log", text(&log)]);
+    arguments.extend([
+        "--judge-url",
+        &server.url,
+        "--judge-model",
+        "m",
+        "--judge-cache",
+        text(&cache),
+        "--judge-log",
+        text(&log),
+    ]);
     let (out, _) = outputs(&mut gauge(&arguments), 0);
     let judged: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((judged["metrics"]["mm_vet_score"]["value"].as_f64(), judged["unscored"].as_u64()), (Some(25.0), Some(0)));
-    assert_eq!((judged["samples"][3]["score"].as_f64(), judged["judge"]["endpoint"].as_str()), (Some(1.0), Some(server.url.as_str())));
+    assert_eq!(
+        (judged["samples"][3]["score"].as_f64(), judged["judge"]["endpoint"].as_str()),
+        (Some(1.0), Some(server.url.as_str()))
+    );
     assert_eq!(server.count(), 4);
     // From the log, and from the cache without the log.
     outputs(&mut gauge(&arguments), 0);
@@ -290,10 +326,23 @@ fn a_package_of_this_machine_judges_in_words_alone() {
     let summary: Value = serde_json::from_str(&out).unwrap();
     let judge = &summary["runs"][0]["judge"];
     assert!(judge["model"].as_str().unwrap().starts_with(&format!("{MODEL}@")), "{judge}");
-    assert_eq!((judge["endpoint"].as_str(), judge["settings"].as_str()), (Some("local"), Some("greedy, 3 tokens, up to 2 prompts an answer")));
+    assert_eq!(
+        (judge["endpoint"].as_str(), judge["settings"].as_str()),
+        (Some("local"), Some("greedy, 3 tokens, up to 2 prompts an answer"))
+    );
     // A model that has only learnt to name shapes is no judge: what it says cannot be read, and that is said.
     let (unread, failed) = (judge["unparsed_replies"].as_u64().unwrap(), judge["failed_replies"].as_u64().unwrap());
-    assert_eq!(unread + failed + summary["runs"][0]["metrics"].as_array().unwrap().first().map_or(0, |metric| metric["estimate"]["n"].as_u64().unwrap()), 6, "{err}");
+    assert_eq!(
+        unread
+            + failed
+            + summary["runs"][0]["metrics"]
+                .as_array()
+                .unwrap()
+                .first()
+                .map_or(0, |metric| metric["estimate"]["n"].as_u64().unwrap()),
+        6,
+        "{err}"
+    );
     assert_eq!(failed, 0, "text alone is answered: {err}");
     assert!(judge["prompt_tokens"].as_u64().unwrap() > 100 && judge["reply_tokens"].as_u64().unwrap() > 0, "{judge}");
 }

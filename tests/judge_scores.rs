@@ -94,7 +94,9 @@ fn a_match_is_one_word() {
         assert_eq!(read(reply), Some(Verdict::Match(true)), "{reply:?}");
     }
     assert_eq!(read("Incorrect."), Some(Verdict::Match(false)));
-    for reply in ["", "not correct", "correct, because", "correct incorrect", "yes", "correct\nincorrect", "**correct**", "c orrect"] {
+    for reply in
+        ["", "not correct", "correct, because", "correct incorrect", "yes", "correct\nincorrect", "**correct**", "c orrect"]
+    {
         assert_eq!(read(reply), None, "{reply:?}");
     }
 }

@@ -263,8 +263,9 @@ pub fn check_failed(runs: &[Run], max_failed: f64) -> Result<(), Failure> {
 /// The scorer that a run was made with.
 pub fn scorer_of(run: &Run) -> Result<ScorerSpec, Failure> {
     let header = &run.header.benchmark;
-    let rule = ScorerRule::by_name(&header.scorer)
-        .ok_or_else(|| Failure::new(Exit::Setup, anyhow!("{}: this program has no scorer {:?}", run.directory.display(), header.scorer)))?;
+    let rule = ScorerRule::by_name(&header.scorer).ok_or_else(|| {
+        Failure::new(Exit::Setup, anyhow!("{}: this program has no scorer {:?}", run.directory.display(), header.scorer))
+    })?;
     let usual = ScorerSpec::new(rule);
     let primary = header.metrics.iter().find(|metric| metric.primary).map(|metric| metric.name.clone());
     let primary = primary.filter(|name| rule.metric_names().contains(&name.as_str()));

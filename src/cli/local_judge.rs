@@ -43,7 +43,8 @@ impl LocalJudge {
         let asked = Request { segments, max_new_tokens, stop: &stop };
         let group = ImageGroup { images: &[], requests: std::slice::from_ref(&asked) };
         let answers = engine.answer(&group).map_err(|error| error.to_string())?.answers;
-        let generation = answers.into_iter().next().ok_or("the engine returned no answer")?.map_err(|failure| failure.to_string())?;
+        let generation =
+            answers.into_iter().next().ok_or("the engine returned no answer")?.map_err(|failure| failure.to_string())?;
         let text = prompter.decode(&generation.token_ids).map_err(|error| error.to_string())?;
         let prompt_tokens = tokenized.expanded_ids(&[], 0).map_or(0, |(ids, _)| ids.len() as u64);
         Ok(Reply {

@@ -50,7 +50,10 @@ pub fn run(arguments: RescoreArguments, globals: &Globals) -> VerbResult {
         (None, None) => None,
     };
     if arguments.dry_run && arguments.judge.is_given() {
-        return Err(Failure::new(Exit::Setup, anyhow!("--dry-run asks no judge: its replies cost something and would be stored")));
+        return Err(Failure::new(
+            Exit::Setup,
+            anyhow!("--dry-run asks no judge: its replies cost something and would be stored"),
+        ));
     }
     let stop = StopSignal::install()?;
     let judge = arguments.judge.open(globals)?;

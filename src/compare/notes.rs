@@ -42,7 +42,8 @@ fn samples(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
         }
         let unscored = run.records.iter().filter(|record| !is_answered(record)).count() - failed;
         if unscored > 0 {
-            notes.push(format!("{unscored} answers have no score in the {which} run; samples without one in either are left out"));
+            notes
+                .push(format!("{unscored} answers have no score in the {which} run; samples without one in either are left out"));
         }
         if !run.notes.is_empty() {
             notes.push(format!("the log of the {which} run has {} damaged, repeated or unfinished lines", run.notes.len()));

@@ -113,9 +113,17 @@ impl Endpoint {
         let header = settings.key_header.as_deref().unwrap_or("authorization");
         let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if header.is_empty() || !header.bytes().all(token) {
-            return Err(JudgeError::Setting { name: "key header", expected: "a header's name".into(), found: format!("{header:?}") });
+            return Err(JudgeError::Setting {
+                name: "key header",
+                expected: "a header's name".into(),
+                found: format!("{header:?}"),
+            });
         }
-        if settings.key.as_ref().is_some_and(|Secret(key)| key.is_empty() || !key.bytes().all(|byte| (0x21..0x7f).contains(&byte))) {
+        if settings
+            .key
+            .as_ref()
+            .is_some_and(|Secret(key)| key.is_empty() || !key.bytes().all(|byte| (0x21..0x7f).contains(&byte)))
+        {
             let found = "other characters in it, or nothing".to_owned();
             return Err(JudgeError::Setting { name: "judge's key", expected: "visible ASCII characters".to_owned(), found });
         }
@@ -175,7 +183,9 @@ impl Endpoint {
             300..400 => {
                 let target = header(headers, "location").map(|target| without_query(target).to_owned()).unwrap_or_default();
                 let target = shortened(&self.redacted(target));
-                Refusal::Fatal { reason: format!("status {status}, a redirection to {target:?}, which is not followed; give that address") }
+                Refusal::Fatal {
+                    reason: format!("status {status}, a redirection to {target:?}, which is not followed; give that address"),
+                }
             }
             429 if has(&LASTING_ERRORS) => Refusal::Fatal { reason: described },
             408 | 409 | 429 | 500.. => {
@@ -188,7 +198,9 @@ impl Endpoint {
             401 | 403 if self.settings.key.is_none() => Refusal::Fatal {
                 reason: format!("{described}; no key was sent: set it in the environment variable that --judge-key-env names"),
             },
-            404 => Refusal::Fatal { reason: format!("{described}; is {:?} its model and {} its address?", self.settings.model, self.shown) },
+            404 => Refusal::Fatal {
+                reason: format!("{described}; is {:?} its model and {} its address?", self.settings.model, self.shown),
+            },
             _ => Refusal::Fatal { reason: described },
         }
     }
@@ -205,7 +217,8 @@ impl Responder for Endpoint {
 
     fn respond(&self, request: &ChatRequest) -> Result<Reply, Refusal> {
         let body = self.body(request).to_string();
-        let mut call = self.agent.post(&self.address).header("content-type", "application/json").header("accept", "application/json");
+        let mut call =
+            self.agent.post(&self.address).header("content-type", "application/json").header("accept", "application/json");
         if let Some(Secret(key)) = &self.settings.key {
             call = match &self.settings.key_header {
                 Some(name) => call.header(name, key),

@@ -149,14 +149,14 @@ impl JudgeRule {
 
     /// What the judge is asked about an answer; `attempt` is from 1.
     pub fn request(&self, model: &str, subject: &Subject<'_>, attempt: usize) -> Result<ChatRequest, JudgeError> {
-        let wrong =
-            |reason: String| JudgeError::Sample { key: subject.key.to_owned(), rule: self.identity(), reason };
+        let wrong = |reason: String| JudgeError::Sample { key: subject.key.to_owned(), rule: self.identity(), reason };
         let texts = texts()?;
         let judged = || match subject.reference {
             Reference::Judged { answer, context, .. } => Ok((answer.as_str(), context.as_deref())),
             _ => Err(wrong("its reference is not one for a judge".to_owned())),
         };
-        let told = |context: Option<&str>| context.map(str::to_owned).ok_or_else(|| wrong("it has no context of the image".to_owned()));
+        let told =
+            |context: Option<&str>| context.map(str::to_owned).ok_or_else(|| wrong("it has no context of the image".to_owned()));
         let mut messages = Vec::with_capacity(2);
         match self.rule {
             ScorerRule::LlavaBench { context, .. } => {

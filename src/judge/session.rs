@@ -428,7 +428,12 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Reads the replies of a log again, by this rule, without asking anybody. `before` is what the last session said of itself.
 /// An answer counts with the last reply to each of its prompts by the same judge; one without counts as failed. `None` where
 /// the log has no reply to these prompts at all.
-pub fn from_log(rule: JudgeRule, subjects: &[Subject<'_>], records: &[ReplyRecord], before: Option<&JudgeIdentity>) -> Option<Judged> {
+pub fn from_log(
+    rule: JudgeRule,
+    subjects: &[Subject<'_>],
+    records: &[ReplyRecord],
+    before: Option<&JudgeIdentity>,
+) -> Option<Judged> {
     let prompts = rule.identity();
     let same = |record: &&ReplyRecord| record.rule == prompts && before.is_none_or(|judge| judge.model == record.model);
     let latest = records.iter().rev().find(same)?;

@@ -51,9 +51,9 @@ pub(super) fn read(
         if let Some(earlier) = taken.insert(key.clone(), row) {
             return Err(place.error("question_id", "each question once", format!("{key} again, first in row {earlier}")));
         }
-        let answer = answer_of
-            .remove(&key)
-            .ok_or_else(|| place.error("question_id", format!("a question of {answers}"), format!("{key}, which has no answer")))?;
+        let answer = answer_of.remove(&key).ok_or_else(|| {
+            place.error("question_id", format!("a question of {answers}"), format!("{key}, which has no answer"))
+        })?;
         let told = context_of
             .get(&image)
             .cloned()
