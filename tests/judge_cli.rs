@@ -61,7 +61,7 @@ fn outputs(command: &mut assert_cmd::Command, code: i32) -> (String, String) {
     (out, err)
 }
 
-fn judge_options<'a>(server: &'a Server) -> Vec<&'a str> {
+fn judge_options(server: &Server) -> Vec<&str> {
     vec!["--judge-url", &server.url, "--judge-model", "judge-1", "--no-judge-cache", "--judge-wait", "0.01", "--judge-tries", "2"]
 }
 
