@@ -152,7 +152,12 @@ fn shipped_benchmarks_load_with_every_image_in_place() {
         let benchmark = Benchmark::load(name, None).unwrap();
         assert_eq!(benchmark.samples.len(), samples, "{name}");
         for sample in &benchmark.samples {
-            assert!(sample.images.iter().all(|image| image.is_file()), "{name} {}: {:?}", sample.key, sample.images);
+            assert!(
+                sample.images.iter().all(|image| image.file().is_some_and(Path::is_file)),
+                "{name} {}: {:?}",
+                sample.key,
+                sample.images
+            );
         }
         assert_eq!(benchmark.samples_sha256().len(), 64);
     }
@@ -173,7 +178,7 @@ fn vqa_samples_join_questions_and_annotations() {
     let benchmark = Folder::of("vqav2").load().unwrap();
     let sample = &benchmark.samples[0];
     assert_eq!((sample.key.as_str(), sample.cluster.as_str()), ("262148000", "262148"));
-    assert!(sample.images[0].ends_with("val2014/COCO_val2014_000000262148.jpg"), "{:?}", sample.images);
+    assert!(sample.images[0].file().unwrap().ends_with("val2014/COCO_val2014_000000262148.jpg"), "{:?}", sample.images);
     assert_eq!(sample.prompt, format!("{}\nAnswer the question using a single word or phrase.", sample.question));
     assert_eq!(sample.category.as_deref(), Some("other"));
     assert!(matches!(&sample.reference, Reference::Answers { answers } if answers.len() == 10));
@@ -259,7 +264,7 @@ fn what_is_wrong_in_vqa_files_is_said_with_file_row_and_field() {
 #[test]
 fn an_image_may_be_missing_but_not_lie_outside_of_the_data() {
     let folder = Folder::of("pope");
-    assert!(folder.load().unwrap().samples.iter().all(|sample| !sample.images[0].exists()));
+    assert!(folder.load().unwrap().samples.iter().all(|sample| !sample.images[0].file().unwrap().exists()));
     for name in ["../outside.jpg", "/etc/passwd", "", "a/../../b.jpg"] {
         let folder = Folder::of("pope");
         let row = json!({ "question_id": 1, "image": name, "text": "Is there a dog in the image?", "label": "yes" });
@@ -274,7 +279,7 @@ fn an_image_may_be_missing_but_not_lie_outside_of_the_data() {
 fn an_image_may_not_be_a_link_out_of_the_data() {
     let outside = tempfile::NamedTempFile::new().unwrap();
     let folder = Folder::of("pope");
-    let image = folder.load().unwrap().samples[0].images[0].clone();
+    let image = folder.load().unwrap().samples[0].images[0].file().unwrap().to_path_buf();
     std::fs::create_dir_all(image.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink(outside.path(), &image).unwrap();
     assert!(folder.error().contains("an image below the data folder"));
@@ -323,7 +328,7 @@ fn textvqa_samples_keep_ocr_tokens_for_the_prompt_that_wants_them() {
     let benchmark = folder.load().unwrap();
     let sample = &benchmark.samples[0];
     assert_eq!((sample.key.as_str(), sample.cluster.as_str()), ("34602", "003a8ae2ef43b901"));
-    assert!(sample.images[0].ends_with("train_images/003a8ae2ef43b901.jpg"));
+    assert!(sample.images[0].file().unwrap().ends_with("train_images/003a8ae2ef43b901.jpg"));
     assert_eq!(sample.category, None);
     folder.replace("benchmark.toml", "{question}\\n", "{question}\\nReference OCR token: {ocr_tokens}\\n");
     let prompt = &folder.load().unwrap().samples[0].prompt;
@@ -345,7 +350,7 @@ fn refcoco_boxes_become_corners_and_the_image_loses_its_reference_number() {
     let benchmark = Folder::of("refcoco").load().unwrap();
     let sample = &benchmark.samples[0];
     assert_eq!((sample.key.as_str(), sample.cluster.as_str()), ("val/0", "COCO_train2014_000000580957"));
-    assert!(sample.images[0].ends_with("train2014/COCO_train2014_000000580957.jpg"));
+    assert!(sample.images[0].file().unwrap().ends_with("train2014/COCO_train2014_000000580957.jpg"));
     let Reference::Region { region, width, height } = sample.reference else { panic!("{:?}", sample.reference) };
     assert_eq!((width, height), (640, 428));
     assert_eq!((region.x1, region.y1), (468.3, 0.91));
@@ -375,7 +380,7 @@ fn llava_conversations_keep_earlier_turns_and_places_of_images() {
     assert_eq!(plain.reference, Reference::Answers { answers: vec!["A cat.".to_owned(); 10] });
     assert_eq!((pair.images.len(), pair.cluster.as_str(), pair.category.as_deref()), (2, "a.png b.png", Some("pairs")));
     assert!(pair.conversation.images_at_marks && pair.conversation.earlier.is_empty());
-    assert!(pair.images[1].ends_with("pictures/b.png"), "{:?}", pair.images);
+    assert!(pair.images[1].file().unwrap().ends_with("pictures/b.png"), "{:?}", pair.images);
     assert_eq!(pair.question, "<image>\nIs it like <image>?");
     let exchange = Exchange { question: "<image>\nWhat is this?".to_owned(), answer: "A dog.".to_owned() };
     assert_eq!(turns.conversation, Conversation { earlier: vec![exchange], images_at_marks: true });

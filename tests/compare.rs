@@ -92,6 +92,7 @@ fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                     metric("accuracy", Some(true), true),
                     metric("yes_ratio", None, false),
                 ],
+                data: None,
             },
             settings: RunSettings {
                 max_new_tokens: 16,

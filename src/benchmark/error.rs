@@ -26,17 +26,25 @@ pub enum BenchmarkError {
         /// What is wrong.
         message: String,
     },
-    /// The data folder does not exist.
-    #[error(
-        "the data of benchmark {name} were not found; looked in {looked}; give their folder with --data DIR (source: {source_url})"
-    )]
+    /// No form of the data is there.
+    #[error("the data of benchmark {name} were not found; {looked}; give their folder with --data DIR (source: {source_url})")]
     NoData {
         /// Benchmark name.
         name: String,
-        /// Folders tried.
+        /// By form: where it was looked for, and how it can be had.
         looked: String,
         /// Where the data come from.
         source_url: String,
+    },
+    /// The benchmark has no such form of its data.
+    #[error("the benchmark {name} has no form of its data called {form:?}; it has {known}")]
+    UnknownForm {
+        /// Benchmark name.
+        name: String,
+        /// What was asked for.
+        form: String,
+        /// Forms that there are.
+        known: String,
     },
     /// A data or prediction file as a whole is not what it should be.
     #[error("{path}: expected {expected}, found {found}")]

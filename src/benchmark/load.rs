@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::error::BenchmarkError;
-use super::readers;
+use super::places::{self, DataChoice};
+use super::readers::{self, BrokenRow, Read};
 use super::spec::BenchmarkSpec;
 use super::spec_file::BUILT_IN;
 use super::task::Task;
@@ -26,19 +27,31 @@ pub struct Benchmark {
     pub data_root: PathBuf,
     /// What is to be done with the samples, and what all of them share.
     pub task: Task,
+    /// Rows of the data that are no samples because they could not be read.
+    pub broken: Vec<BrokenRow>,
 }
 
 impl Benchmark {
     /// Loads a built-in benchmark by name, or any by the path of its TOML file. `data_override` takes the place of the
     /// data folder that the file names.
     ///
-    /// Without it, the folder is looked for beside the TOML file, in `benchmarks/` below the working directory, and in
-    /// `benchmarks/` of the source tree that the program was built from. Image files need not exist.
+    /// Without it, the data are looked for as [`DataChoice`] says. Image files need not exist.
     pub fn load(name_or_toml_path: &str, data_override: Option<&Path>) -> Result<Self, BenchmarkError> {
+        Self::load_chosen(name_or_toml_path, &DataChoice { data: data_override, ..DataChoice::default() })
+    }
+
+    /// The same with a choice among the forms of the data.
+    pub fn load_chosen(name_or_toml_path: &str, choice: &DataChoice<'_>) -> Result<Self, BenchmarkError> {
         let (spec, beside) = find_spec(name_or_toml_path)?;
-        let data_root = find_data(&spec, beside.as_deref(), data_override)?;
-        let (samples, task) = readers::read(&spec, &data_root)?;
-        Ok(Self { spec, samples, data_root, task })
+        Self::of(spec, beside.as_deref(), choice)
+    }
+
+    /// Loads the data of a specification whose file lies in the folder `beside`.
+    pub fn of(mut spec: BenchmarkSpec, beside: Option<&Path>, choice: &DataChoice<'_>) -> Result<Self, BenchmarkError> {
+        let (form, data_root) = places::find(&spec, beside, choice)?;
+        spec.data = form;
+        let Read { samples, task, broken } = readers::read(&spec, &data_root)?;
+        Ok(Self { spec, samples, data_root, task, broken })
     }
 
     /// What a built-in benchmark, or one given by the path of its TOML file, is; its data are not read.
@@ -74,7 +87,7 @@ pub fn samples_sha256<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Stri
 }
 
 /// The specification and, if it was read from a file, the folder of that file.
-fn find_spec(name_or_toml_path: &str) -> Result<(BenchmarkSpec, Option<PathBuf>), BenchmarkError> {
+pub(super) fn find_spec(name_or_toml_path: &str) -> Result<(BenchmarkSpec, Option<PathBuf>), BenchmarkError> {
     if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_toml_path) {
         return Ok((BenchmarkSpec::parse(text, Path::new(&format!("{name}.toml")))?, None));
     }
@@ -91,27 +104,4 @@ fn find_spec(name_or_toml_path: &str) -> Result<(BenchmarkSpec, Option<PathBuf>)
     };
     let text = read_text_capped(path, SPEC_LIMIT_BYTES)?;
     Ok((BenchmarkSpec::parse(&text, path)?, path.parent().map(Path::to_path_buf)))
-}
-
-/// The data folder.
-fn find_data(spec: &BenchmarkSpec, beside: Option<&Path>, data_override: Option<&Path>) -> Result<PathBuf, BenchmarkError> {
-    let root = Path::new(&spec.data.root);
-    let candidates: Vec<PathBuf> = match data_override {
-        Some(folder) => vec![folder.to_path_buf()],
-        None => beside
-            .map(|folder| folder.join(root))
-            .into_iter()
-            .chain([Path::new("benchmarks").join(root), Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks").join(root)])
-            .collect(),
-    };
-    match candidates.iter().find(|folder| folder.is_dir()) {
-        // Without `.` components, which a root such as "." leaves in every message and record.
-        Some(folder) if folder.as_os_str() != "." => Ok(folder.components().collect()),
-        Some(folder) => Ok(folder.clone()),
-        None => Err(BenchmarkError::NoData {
-            name: spec.name.clone(),
-            looked: candidates.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", "),
-            source_url: spec.source.clone(),
-        }),
-    }
 }

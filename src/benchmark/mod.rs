@@ -3,24 +3,40 @@
 //!
 //! It must not know models, engines or scores: it says what is asked and what the reference is.
 
+mod columns;
 mod error;
+mod image;
 mod load;
+mod own;
 mod pattern;
+mod places;
 pub mod predictions;
+mod prompt;
 mod readers;
 mod spec;
 mod spec_data;
 mod spec_file;
+mod spec_table;
+mod table_spec;
 mod task;
 mod types;
 
+pub use columns::{ColumnPath, ColumnTemplate};
 pub use error::BenchmarkError;
+pub use image::{EmbeddedImage, SampleImage};
 pub use load::{Benchmark, samples_sha256};
-pub use pattern::{ClassTemplate, ImagePattern, PromptTemplate};
+pub use own::{OwnData, own_metrics};
+pub use pattern::{ClassTemplate, ImagePattern};
+pub use places::{DataChoice, FormStatus, form_statuses};
+pub use prompt::{Asked, AskedPrompt, PromptTemplate, option_letter};
+pub use readers::{BrokenRow, ImageStore};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
 pub use spec::{JudgeContext, RelativeScore};
+pub use table_spec::{
+    AnswerForm, ChoiceOptions, JoinMissing, JoinSpec, ReferenceKind, RegionForm, TableFiles, TableReference, TableSpec,
+};
 pub use task::{CandidateSet, ClassSet, Query, Task};
 pub use types::{
     Contribution, Contributions, Conversation, Exchange, IMAGE_MARK, MetricSpec, PixelBox, Reference, RetrievalDirection, Sample,

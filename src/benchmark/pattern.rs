@@ -1,14 +1,14 @@
-//! Texts with named holes: the image file name and the prompt.
+//! Texts with named holes: the image file name and the texts of classes.
 
 /// A piece of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+pub(super) enum Piece {
     Text(String),
     Hole { name: String, zero_padded_to: usize },
 }
 
 /// Splits `text` at `{name}` and `{name:012}`; `{` and `}` have no other use in a pattern.
-fn pieces(text: &str, allowed: &[&str]) -> Result<Vec<Piece>, String> {
+pub(super) fn pieces(text: &str, allowed: &[&str]) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(open) = rest.find('{') {
@@ -40,12 +40,12 @@ fn pieces(text: &str, allowed: &[&str]) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-fn holes<'a>(pieces: &'a [Piece], wanted: &'a str) -> usize {
+pub(super) fn holes<'a>(pieces: &'a [Piece], wanted: &'a str) -> usize {
     pieces.iter().filter(|piece| matches!(piece, Piece::Hole { name, .. } if name == wanted)).count()
 }
 
 /// Fills holes in one pass: what is put in is never looked at again, so a question cannot smuggle in another hole.
-fn fill(pieces: &[Piece], value: impl Fn(&str) -> String) -> String {
+pub(super) fn fill(pieces: &[Piece], value: impl Fn(&str) -> String) -> String {
     let mut output = String::new();
     for piece in pieces {
         match piece {
@@ -79,42 +79,14 @@ impl ImagePattern {
         Ok(Self { pieces })
     }
 
+    /// The value itself is the file name.
+    pub(super) fn any() -> Self {
+        Self { pieces: vec![Piece::Hole { name: "image".to_owned(), zero_padded_to: 0 }] }
+    }
+
     /// The file name for the value of the hole.
     pub fn file_name(&self, value: &str) -> String {
         fill(&self.pieces, |_| value.to_owned())
-    }
-}
-
-/// The user's turn with `{question}` and, for TextVQA, `{ocr_tokens}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PromptTemplate {
-    text: String,
-    pieces: Vec<Piece>,
-}
-
-impl PromptTemplate {
-    /// Reads a template that must have `{question}`.
-    pub(super) fn parse(text: &str, allowed: &[&str]) -> Result<Self, String> {
-        let pieces = pieces(text, allowed)?;
-        if holes(&pieces, "question") == 0 {
-            return Err(format!("{text:?} does not ask anything; expected {{question}} in it"));
-        }
-        Ok(Self { text: text.to_owned(), pieces })
-    }
-
-    /// The template as written.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether the template has `{ocr_tokens}`.
-    pub fn wants_ocr_tokens(&self) -> bool {
-        holes(&self.pieces, "ocr_tokens") > 0
-    }
-
-    /// The prompt for one question. OCR tokens are joined by `, `, as LLaVA's TextVQA file has them.
-    pub fn render(&self, question: &str, ocr_tokens: &[String]) -> String {
-        fill(&self.pieces, |name| if name == "question" { question.to_owned() } else { ocr_tokens.join(", ") })
     }
 }
 
@@ -180,12 +152,5 @@ mod tests {
             let message = ClassTemplate::parse(text).unwrap_err();
             assert!(message.contains(reason), "{text}: {message}");
         }
-    }
-
-    #[test]
-    fn a_question_cannot_open_another_hole() {
-        let template = PromptTemplate::parse("{question}\nTokens: {ocr_tokens}", &["question", "ocr_tokens"]).unwrap();
-        let tokens = ["a".to_owned(), "b".to_owned()];
-        assert_eq!(template.render("Is {ocr_tokens} here?", &tokens), "Is {ocr_tokens} here?\nTokens: a, b");
     }
 }

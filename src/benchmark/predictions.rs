@@ -115,7 +115,8 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
             | DataFormat::Retrieval { .. }
             | DataFormat::LlavaBench { .. }
             | DataFormat::LlavaMedChat { .. }
-            | DataFormat::MmVet { .. } => join_by_id(path, benchmark, &rows, "text")?,
+            | DataFormat::MmVet { .. }
+            | DataFormat::Table(_) => join_by_id(path, benchmark, &rows, "text")?,
         };
         Ok((texts, "LLaVA answers"))
     } else {

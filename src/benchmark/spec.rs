@@ -1,6 +1,8 @@
 //! What a benchmark is, as its TOML file says it.
 
-use super::pattern::{ImagePattern, PromptTemplate};
+use super::pattern::ImagePattern;
+use super::prompt::PromptTemplate;
+use super::table_spec::TableSpec;
 
 /// One benchmark: where its data lie, what is asked, how answers are scored.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,8 +15,10 @@ pub struct BenchmarkSpec {
     pub licence: String,
     /// Where the data come from.
     pub source: String,
-    /// Files.
+    /// Files, in the form that is read; as long as none is chosen, the first.
     pub data: DataSpec,
+    /// All forms in which the data may be had, in the order in which they are looked for.
+    pub forms: Vec<DataSpec>,
     /// The user's turn.
     pub prompt: PromptTemplate,
     /// Where the prompt text was taken from.
@@ -38,6 +42,12 @@ impl BenchmarkSpec {
 /// The data files of a benchmark.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataSpec {
+    /// Name of the form, for people: `official`, `parquet`, ….
+    pub form: String,
+    /// Repository of the Hugging Face hub that has it, such as `datasets/lmms-lab/POPE`.
+    pub hub: Option<String>,
+    /// How to obtain it: a command or a page.
+    pub obtain: Option<String>,
     /// Data folder, relative to the TOML file or to `benchmarks/`.
     pub root: String,
     /// Format and file names, relative to the data folder.
@@ -148,6 +158,8 @@ pub enum DataFormat {
         /// Permitted numbers of rows; empty permits any.
         rows: Vec<usize>,
     },
+    /// Rows of named columns.
+    Table(Box<TableSpec>),
 }
 
 /// One file of a benchmark that has several.

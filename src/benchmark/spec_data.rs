@@ -1,14 +1,19 @@
 //! The table `data` of a benchmark's TOML file: which fields each format has.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::error::BenchmarkError;
 use super::pattern::ImagePattern;
 use super::spec::{DataFormat, DataSpec, SplitFile};
 use super::spec_file::Place;
+use super::spec_table::{FileEntry, JoinTable, ReferenceTable, TableFields, table as read_table};
 
 /// `data.format`.
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -26,6 +31,7 @@ pub(super) enum FormatName {
     LlavaBench,
     LlavaMedChat,
     MmVet,
+    Table,
 }
 
 impl FormatName {
@@ -43,6 +49,7 @@ impl FormatName {
             Self::LlavaBench => "the format `llava-bench`",
             Self::LlavaMedChat => "the format `llava-med-chat`",
             Self::MmVet => "the format `mm-vet`",
+            Self::Table => "the format `table`",
         }
     }
 
@@ -53,7 +60,11 @@ impl FormatName {
 
     /// Holes that a prompt template may have.
     pub fn prompt_holes(self) -> &'static [&'static str] {
-        if self == Self::Textvqa { &["question", "ocr_tokens"] } else { &["question"] }
+        match self {
+            Self::Textvqa => &["question", "ocr_tokens"],
+            Self::Table => super::prompt::PROMPT_HOLES,
+            _ => &["question"],
+        }
     }
 
     /// The hole of the image's file name.
@@ -61,18 +72,37 @@ impl FormatName {
         if matches!(self, Self::Vqav2 | Self::Textvqa) { "image_id" } else { "image" }
     }
 
-    /// Fields beside `root`, `format` and `image`.
+    /// Fields beside those that every format has.
     fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::Vqav2 => &["questions", "annotations", "rows"],
-            Self::Pope | Self::RefcocoMinigpt4 => &["splits"],
-            Self::Textvqa => &["annotations", "ocr", "rows"],
-            Self::LlavaConversations => &["questions", "rows"],
-            Self::VqaRad => &["questions", "phrase_types", "rows"],
-            Self::ZeroShot => &["labels", "class_names", "templates", "set", "template_set", "rows"],
-            Self::Retrieval => &["captions", "rows"],
-            Self::LlavaBench => &["questions", "answers", "contexts", "rows"],
-            Self::LlavaMedChat | Self::MmVet => &["questions", "rows"],
+            Self::LlavaBench => &["image", "questions", "answers", "contexts", "rows"],
+            Self::LlavaMedChat | Self::MmVet => &["image", "questions", "rows"],
+            Self::Vqav2 => &["image", "questions", "annotations", "rows"],
+            Self::Pope | Self::RefcocoMinigpt4 => &["image", "splits"],
+            Self::Textvqa => &["image", "annotations", "ocr", "rows"],
+            Self::LlavaConversations => &["image", "questions", "rows"],
+            Self::VqaRad => &["image", "questions", "phrase_types", "rows"],
+            Self::ZeroShot => &["image", "labels", "class_names", "templates", "set", "template_set", "rows"],
+            Self::Retrieval => &["image", "captions", "rows"],
+            Self::Table => &[
+                "files",
+                "member",
+                "explode",
+                "rows",
+                "where",
+                "having",
+                "join",
+                "key",
+                "cluster",
+                "category",
+                "question",
+                "context",
+                "images",
+                "image_id",
+                "ocr_tokens",
+                "reference",
+                "absent_is_empty",
+            ],
         }
     }
 }
@@ -80,9 +110,12 @@ impl FormatName {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DataTable {
+    form: Option<Spanned<String>>,
+    hub: Option<Spanned<String>>,
+    obtain: Option<String>,
     root: String,
     pub format: FormatName,
-    image: Spanned<String>,
+    image: Option<Spanned<String>>,
     questions: Option<Spanned<String>>,
     annotations: Option<Spanned<String>>,
     ocr: Option<Spanned<String>>,
@@ -97,6 +130,51 @@ pub(super) struct DataTable {
     contexts: Option<Spanned<String>>,
     rows: Option<Spanned<Vec<usize>>>,
     splits: Option<Spanned<Vec<SplitTable>>>,
+    files: Option<Spanned<Vec<FileEntry>>>,
+    member: Option<Spanned<String>>,
+    explode: Option<Spanned<Vec<String>>>,
+    #[serde(rename = "where")]
+    filters: Option<Spanned<BTreeMap<String, Vec<String>>>>,
+    having: Option<Spanned<Vec<String>>>,
+    join: Option<Spanned<Vec<JoinTable>>>,
+    key: Option<Spanned<String>>,
+    cluster: Option<Spanned<String>>,
+    category: Option<Spanned<String>>,
+    question: Option<Spanned<String>>,
+    context: Option<Spanned<String>>,
+    images: Option<Spanned<Vec<String>>>,
+    image_id: Option<Spanned<String>>,
+    ocr_tokens: Option<Spanned<String>>,
+    reference: Option<Spanned<ReferenceTable>>,
+    absent_is_empty: Option<Spanned<bool>>,
+}
+
+/// `[data]`, or several forms of the same data as `[[data]]`.
+pub(super) struct DataTables(pub Vec<Spanned<DataTable>>);
+
+impl<'de> Deserialize<'de> for DataTables {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TablesVisitor;
+        impl<'de> Visitor<'de> for TablesVisitor {
+            type Value = DataTables;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a table [data] or tables [[data]]")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DataTables, A::Error> {
+                // The place of a lone table is put in by its caller.
+                let table = DataTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(DataTables(vec![Spanned::new(0..0, table)]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<DataTables, A::Error> {
+                let mut found = Vec::new();
+                while let Some(table) = tables.next_element()? {
+                    found.push(table);
+                }
+                Ok(DataTables(found))
+            }
+        }
+        deserializer.deserialize_any(TablesVisitor)
+    }
 }
 
 #[derive(Deserialize)]
@@ -115,6 +193,7 @@ impl DataTable {
             field.as_ref().map(Spanned::span)
         }
         [
+            ("image", span(&self.image)),
             ("questions", span(&self.questions)),
             ("annotations", span(&self.annotations)),
             ("ocr", span(&self.ocr)),
@@ -129,6 +208,22 @@ impl DataTable {
             ("contexts", span(&self.contexts)),
             ("rows", span(&self.rows)),
             ("splits", span(&self.splits)),
+            ("files", span(&self.files)),
+            ("member", span(&self.member)),
+            ("explode", span(&self.explode)),
+            ("where", span(&self.filters)),
+            ("having", span(&self.having)),
+            ("join", span(&self.join)),
+            ("key", span(&self.key)),
+            ("cluster", span(&self.cluster)),
+            ("category", span(&self.category)),
+            ("question", span(&self.question)),
+            ("context", span(&self.context)),
+            ("images", span(&self.images)),
+            ("image_id", span(&self.image_id)),
+            ("ocr_tokens", span(&self.ocr_tokens)),
+            ("reference", span(&self.reference)),
+            ("absent_is_empty", span(&self.absent_is_empty)),
         ]
         .into_iter()
         .filter_map(|(name, span)| Some((name, span?)))
@@ -136,19 +231,62 @@ impl DataTable {
     }
 }
 
-/// Reads the table.
-pub(super) fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, BenchmarkError> {
+/// Reads all forms.
+pub(super) fn forms(place: &Place<'_>, tables: Vec<Spanned<DataTable>>) -> Result<Vec<DataSpec>, BenchmarkError> {
+    let mut forms: Vec<DataSpec> = Vec::with_capacity(tables.len());
+    for table in tables {
+        let at = Spanned::new(table.span(), ());
+        let form = data(place, table)?;
+        if forms.iter().any(|earlier| earlier.form == form.form) {
+            return Err(place.error(&at, format_args!("two forms of the data are called {:?}", form.form)));
+        }
+        forms.push(form);
+    }
+    Ok(forms)
+}
+
+/// The hub's name of a data set, such as `datasets/lmms-lab/POPE`.
+fn is_hub_name(name: &str) -> bool {
+    let mut parts = name.split('/');
+    let plain = |part: Option<&str>| {
+        part.is_some_and(|part| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        })
+    };
+    parts.next() == Some("datasets") && plain(parts.next()) && plain(parts.next()) && parts.next().is_none()
+}
+
+/// Reads one table.
+fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, BenchmarkError> {
     // Fields are taken out one by one below; the table's place is still needed for what is missing.
     let span = Spanned::new(table.span(), ());
-    let table = table.into_inner();
+    let mut table = table.into_inner();
     let (name, owner) = (table.format, table.format.owner());
     for (field, at) in table.given() {
         if !name.fields().contains(&field) {
             place.unused(&Some(Spanned::new(at, ())), field, owner)?;
         }
     }
-    let image =
-        ImagePattern::parse(table.image.get_ref(), name.image_hole()).map_err(|message| place.error(&table.image, message))?;
+    let image = match (table.image.take(), name) {
+        (None, FormatName::Table) => ImagePattern::any(),
+        (image, _) => {
+            let image = place.needed_spanned(image, "image", owner, &span)?;
+            ImagePattern::parse(image.get_ref(), name.image_hole()).map_err(|message| place.error(&image, message))?
+        }
+    };
+    if let Some(hub) = table.hub.as_ref().filter(|hub| !is_hub_name(hub.get_ref())) {
+        return Err(
+            place.error(hub, format_args!("expected a name such as \"datasets/lmms-lab/POPE\", found {:?}", hub.get_ref()))
+        );
+    }
+    let form = match table.form.take() {
+        Some(form) if form.get_ref().is_empty() || form.get_ref().contains(char::is_whitespace) => {
+            return Err(place.error(&form, format_args!("expected a short name without spaces, found {:?}", form.get_ref())));
+        }
+        form => form.map_or_else(|| "official".to_owned(), Spanned::into_inner),
+    };
     let needed = |field: Option<Spanned<String>>, name: &str| place.needed(field, name, owner, &span);
     let optional = |field: Option<Spanned<String>>| field.map(Spanned::into_inner);
     let rows = table.rows.map(Spanned::into_inner).unwrap_or_default();
@@ -188,8 +326,30 @@ pub(super) fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataS
         },
         FormatName::LlavaMedChat => DataFormat::LlavaMedChat { questions: needed(table.questions, "questions")?, rows },
         FormatName::MmVet => DataFormat::MmVet { questions: needed(table.questions, "questions")?, rows },
+        FormatName::Table => {
+            let fields = TableFields {
+                files: table.files,
+                member: table.member,
+                explode: table.explode,
+                rows,
+                filters: table.filters,
+                having: table.having,
+                join: table.join,
+                key: table.key,
+                cluster: table.cluster,
+                category: table.category,
+                question: table.question,
+                context: table.context,
+                images: table.images,
+                image_id: table.image_id,
+                ocr_tokens: table.ocr_tokens,
+                reference: table.reference,
+                absent_is_empty: table.absent_is_empty.is_some_and(Spanned::into_inner),
+            };
+            DataFormat::Table(Box::new(read_table(place, fields, &span)?))
+        }
     };
-    Ok(DataSpec { root: table.root, format, image })
+    Ok(DataSpec { form, hub: table.hub.map(Spanned::into_inner), obtain: table.obtain, root: table.root, format, image })
 }
 
 fn split_files(

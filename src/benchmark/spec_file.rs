@@ -6,10 +6,13 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::BenchmarkError;
-use super::pattern::PromptTemplate;
-use super::spec::{BenchmarkSpec, BoxSpace, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
+use super::prompt::{PromptParts, PromptTemplate};
+use super::spec::{
+    BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant,
+};
 use super::spec::{JudgeContext, RelativeScore};
-use super::spec_data::{DataTable, FormatName, data};
+use super::spec_data::{DataTables, FormatName, forms};
+use super::table_spec::ReferenceKind;
 
 /// Longest answer that a benchmark may ask for.
 const MAX_NEW_TOKENS_LIMIT: usize = 4096;
@@ -55,7 +58,7 @@ struct SpecFile {
     title: String,
     licence: String,
     source: String,
-    data: Spanned<DataTable>,
+    data: Spanned<DataTables>,
     prompt: Option<Spanned<PromptTable>>,
     generation: Option<Spanned<GenerationTable>>,
     scorer: Spanned<ScorerTable>,
@@ -67,6 +70,13 @@ struct SpecFile {
 #[serde(deny_unknown_fields)]
 struct PromptTable {
     template: Spanned<String>,
+    open_template: Option<Spanned<String>>,
+    context: Option<Spanned<String>>,
+    without_context: Option<String>,
+    option: Option<Spanned<String>>,
+    option_separator: Option<String>,
+    remove: Option<Spanned<Vec<String>>>,
+    image_mark: Option<Spanned<String>>,
     source: String,
 }
 
@@ -129,6 +139,17 @@ impl Place<'_> {
         field.map(Spanned::into_inner).ok_or_else(|| self.error(table, format_args!("{owner} needs the field `{name}`")))
     }
 
+    /// A field that the format or kind must have, with its place.
+    pub(super) fn needed_spanned<T, U>(
+        &self,
+        field: Option<Spanned<T>>,
+        name: &str,
+        owner: &str,
+        table: &Spanned<U>,
+    ) -> Result<Spanned<T>, BenchmarkError> {
+        field.ok_or_else(|| self.error(table, format_args!("{owner} needs the field `{name}`")))
+    }
+
     /// A field that the format or kind must not have.
     pub(super) fn unused<T>(&self, field: &Option<Spanned<T>>, name: &str, owner: &str) -> Result<(), BenchmarkError> {
         match field {
@@ -156,9 +177,26 @@ impl BenchmarkSpec {
                 "`name` must be 1 to 64 lower-case letters, digits, `.`, `_`, `+` or `-`, beginning with a letter or digit";
             return Err(place.error(&file.name, message));
         }
-        let format = file.data.get_ref().format;
-        let (prompt, prompt_source, max_new_tokens) = asking(&place, format, file.prompt, file.generation, &file.data)?;
-        let scorer = scorer(&place, format, file.scorer)?;
+        let at_data = Spanned::new(file.data.span(), ());
+        let mut tables = file.data.into_inner().0;
+        if let [table] = tables.as_mut_slice()
+            && table.span().is_empty()
+        {
+            let lone = tables.remove(0).into_inner();
+            tables.push(Spanned::new(at_data.span(), lone));
+        }
+        let formats: Vec<FormatName> = tables.iter().map(|table| table.get_ref().format).collect();
+        let forms = forms(&place, tables)?;
+        let (Some(&format), Some(data)) = (formats.first(), forms.first().cloned()) else {
+            return Err(place.error(&at_data, "expected at least one form of the data"));
+        };
+        if formats.iter().any(|other| other.compares_embeddings() != format.compares_embeddings()) {
+            return Err(
+                place.error(&at_data, "some forms of the data are for answers in words and some for comparing embeddings")
+            );
+        }
+        let (prompt, prompt_source, max_new_tokens) = asking(&place, &formats, file.prompt, file.generation, &at_data)?;
+        let scorer = scorer(&place, &formats, &forms, file.scorer)?;
         for score in &file.reference_scores {
             let metric = &score.get_ref().metric;
             if !scorer.rule.metric_names().contains(&metric.as_str()) {
@@ -170,7 +208,8 @@ impl BenchmarkSpec {
             title: file.title,
             licence: file.licence,
             source: file.source,
-            data: data(&place, file.data)?,
+            data,
+            forms,
             prompt,
             prompt_source,
             max_new_tokens,
@@ -184,11 +223,12 @@ impl BenchmarkSpec {
 /// nothing.
 fn asking(
     place: &Place<'_>,
-    format: FormatName,
+    formats: &[FormatName],
     prompt: Option<Spanned<PromptTable>>,
     generation: Option<Spanned<GenerationTable>>,
-    data: &Spanned<DataTable>,
+    data: &Spanned<()>,
 ) -> Result<(PromptTemplate, String, usize), BenchmarkError> {
+    let Some(format) = formats.first() else { return Err(place.error(data, "expected at least one form of the data")) };
     let owner = format.owner();
     if format.compares_embeddings() {
         place.unused(&prompt, "prompt", owner)?;
@@ -196,10 +236,36 @@ fn asking(
         let template = PromptTemplate::parse("{question}", &["question"]).map_err(|message| place.error(data, message))?;
         return Ok((template, String::new(), 0));
     }
-    let PromptTable { template, source } = place.needed(prompt, "prompt", owner, data)?;
+    let PromptTable { template, open_template, context, without_context, option, option_separator, remove, image_mark, source } =
+        place.needed(prompt, "prompt", owner, data)?;
     let GenerationTable { max_new_tokens } = place.needed(generation, "generation", owner, data)?;
-    let parsed =
-        PromptTemplate::parse(template.get_ref(), format.prompt_holes()).map_err(|message| place.error(&template, message))?;
+    // What every form of the data can fill.
+    let fillable = |hole: &&'static str| formats.iter().all(|format| format.prompt_holes().contains(hole));
+    let allowed: Vec<&'static str> = format.prompt_holes().iter().copied().filter(|hole| fillable(&hole)).collect();
+    let spans = [
+        ("template", Some(template.span())),
+        ("open_template", open_template.as_ref().map(Spanned::span)),
+        ("context", context.as_ref().map(Spanned::span)),
+        ("option", option.as_ref().map(Spanned::span)),
+        ("remove", remove.as_ref().map(Spanned::span)),
+        ("image_mark", image_mark.as_ref().map(Spanned::span)),
+    ];
+    let at_template = template.span();
+    let inner = |field: Option<Spanned<String>>| field.map(Spanned::into_inner);
+    let parts = PromptParts {
+        template: template.into_inner(),
+        open_template: inner(open_template),
+        context: inner(context),
+        without_context,
+        option: inner(option),
+        option_separator,
+        remove: remove.map(Spanned::into_inner).unwrap_or_default(),
+        image_mark: inner(image_mark),
+    };
+    let parsed = PromptTemplate::build(parts, &allowed).map_err(|(part, message)| {
+        let at = spans.into_iter().find(|(name, _)| *name == part).and_then(|(_, span)| span).unwrap_or(at_template);
+        place.error(&Spanned::new(at, ()), message)
+    })?;
     if !(1..=MAX_NEW_TOKENS_LIMIT).contains(max_new_tokens.get_ref()) {
         let message = format!("expected 1 to {MAX_NEW_TOKENS_LIMIT} new tokens, found {}", max_new_tokens.get_ref());
         return Err(place.error(&max_new_tokens, message));
@@ -213,7 +279,12 @@ fn is_plain_name(name: &str) -> bool {
     name.len() <= 64 && name.bytes().all(good) && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
 }
 
-fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) -> Result<ScorerSpec, BenchmarkError> {
+fn scorer(
+    place: &Place<'_>,
+    formats: &[FormatName],
+    forms: &[DataSpec],
+    table: Spanned<ScorerTable>,
+) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
     let ScorerTable { kind, variant, box_space, threshold_rule, context, relative_score, primary_metric } = table.into_inner();
     let owner = match kind.get_ref() {
@@ -229,19 +300,10 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
         ScorerKind::MmVet => "the scorer `mm-vet`",
         ScorerKind::JudgeMatch => "the scorer `judge-match`",
     };
-    let fits = match format {
-        FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
-            matches!(kind.get_ref(), ScorerKind::Vqa | ScorerKind::Textvqa | ScorerKind::JudgeMatch)
-        }
-        FormatName::Pope => *kind.get_ref() == ScorerKind::Pope,
-        FormatName::RefcocoMinigpt4 => *kind.get_ref() == ScorerKind::Grounding,
-        FormatName::VqaRad => matches!(kind.get_ref(), ScorerKind::LlavaMed | ScorerKind::JudgeMatch),
-        FormatName::ZeroShot => *kind.get_ref() == ScorerKind::ZeroShot,
-        FormatName::Retrieval => *kind.get_ref() == ScorerKind::Retrieval,
-        FormatName::LlavaBench => matches!(kind.get_ref(), ScorerKind::LlavaBench | ScorerKind::JudgeMatch),
-        FormatName::LlavaMedChat => matches!(kind.get_ref(), ScorerKind::LlavaMedChat | ScorerKind::JudgeMatch),
-        FormatName::MmVet => matches!(kind.get_ref(), ScorerKind::MmVet | ScorerKind::JudgeMatch),
-    };
+    let fits = formats.iter().zip(forms).all(|(format, form)| match &form.format {
+        DataFormat::Table(table) => fits_reference(*kind.get_ref(), table.reference.kind()),
+        _ => fits_format(*kind.get_ref(), *format),
+    });
     if !fits {
         return Err(place.error(&kind, format_args!("{owner} cannot score data of this format")));
     }
@@ -281,6 +343,39 @@ fn scorer(place: &Place<'_>, format: FormatName, table: Spanned<ScorerTable>) ->
             Ok(ScorerSpec { rule, primary_metric: metric.into_inner() })
         }
         Some(metric) => Err(place.error(&metric, unknown_metric(metric.get_ref(), &rule))),
+    }
+}
+
+/// Whether a scorer can score data of a format other than `table`.
+fn fits_format(kind: ScorerKind, format: FormatName) -> bool {
+    match format {
+        FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
+            matches!(kind, ScorerKind::Vqa | ScorerKind::Textvqa | ScorerKind::JudgeMatch)
+        }
+        FormatName::Pope => kind == ScorerKind::Pope,
+        FormatName::RefcocoMinigpt4 => kind == ScorerKind::Grounding,
+        FormatName::VqaRad => matches!(kind, ScorerKind::LlavaMed | ScorerKind::JudgeMatch),
+        FormatName::ZeroShot => kind == ScorerKind::ZeroShot,
+        FormatName::Retrieval => kind == ScorerKind::Retrieval,
+        FormatName::Table => false,
+        FormatName::LlavaBench => matches!(kind, ScorerKind::LlavaBench | ScorerKind::JudgeMatch),
+        FormatName::LlavaMedChat => matches!(kind, ScorerKind::LlavaMedChat | ScorerKind::JudgeMatch),
+        FormatName::MmVet => matches!(kind, ScorerKind::MmVet | ScorerKind::JudgeMatch),
+    }
+}
+
+/// Whether a scorer can score a kind of reference, for data of the format `table`.
+fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
+    match kind {
+        ScorerKind::Vqa | ScorerKind::Textvqa => reference == ReferenceKind::Answers,
+        ScorerKind::Pope => reference == ReferenceKind::YesNo,
+        ScorerKind::Grounding => reference == ReferenceKind::Region,
+        ScorerKind::LlavaMed => reference == ReferenceKind::OpenOrClosed,
+        ScorerKind::ZeroShot | ScorerKind::Retrieval => false,
+        ScorerKind::LlavaBench | ScorerKind::LlavaMedChat | ScorerKind::MmVet => reference == ReferenceKind::Judged,
+        ScorerKind::JudgeMatch => {
+            matches!(reference, ReferenceKind::Judged | ReferenceKind::Answers | ReferenceKind::OpenOrClosed)
+        }
     }
 }
 

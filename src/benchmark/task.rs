@@ -1,8 +1,8 @@
 //! What the samples of a benchmark share beyond their questions: classes to tell apart, or candidates to be found.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
+use super::image::SampleImage;
 use super::pattern::ClassTemplate;
 
 /// What is to be done with the samples of a benchmark.
@@ -34,8 +34,8 @@ pub struct CandidateSet {
     pub captions: Vec<String>,
     /// Captions in one line, told apart: one that stands more than once has its position behind it.
     pub caption_labels: Vec<String>,
-    /// Image files in file order.
-    pub images: Vec<PathBuf>,
+    /// Images in file order.
+    pub images: Vec<SampleImage>,
     /// Image names as the file gives them, each once.
     pub image_labels: Vec<String>,
     /// What each sample of the benchmark asks with, in their order.

@@ -1,9 +1,10 @@
 //! The types that a benchmark hands on: samples, references and metric specifications.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use super::image::SampleImage;
 
 /// An axis-aligned box in pixels of the original image: left, top, right, bottom.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,8 +137,8 @@ pub struct Sample {
     pub key: String,
     /// Samples that are not independent share a cluster: normally the image id.
     pub cluster: String,
-    /// Image files, absolute or relative to the working directory, already checked to lie below the data folder.
-    pub images: Vec<PathBuf>,
+    /// Images in prompt order.
+    pub images: Vec<SampleImage>,
     /// The question as the data file gives it.
     pub question: String,
     /// The user's turn: the question in the benchmark's prompt text.

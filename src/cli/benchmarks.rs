@@ -1,13 +1,13 @@
 //! `benchmarks list | check | show`.
 
-use std::path::PathBuf;
-
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::exit::Exit;
+use super::data::DataArguments;
+use super::exit::{Exit, Failure};
 use super::{VerbResult, terminal};
-use crate::benchmark::{Benchmark, BenchmarkSpec, Task};
+use crate::benchmark::{Benchmark, BenchmarkSpec, DataChoice, IMAGE_MARK, Sample, Task, form_statuses};
 use crate::package::PackageKind;
 
 /// Verbs about benchmarks.
@@ -30,11 +30,11 @@ pub struct ListArguments {
 /// Arguments of `benchmarks check`.
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// Benchmark name, or a benchmark TOML file
-    benchmark: String,
-    /// Folder of the benchmark's data files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    /// Benchmark name, or a benchmark TOML file; left out for your own questions (--data with --metric)
+    #[arg(required_unless_present = "metric")]
+    benchmark: Option<String>,
+    #[command(flatten)]
+    data: DataArguments,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -45,9 +45,32 @@ struct ListedBenchmark {
     name: String,
     title: String,
     scorer: String,
+    primary_metric: String,
     licence: String,
+    source: String,
     /// Kind of package that it is for: `LLaVA` or `CLIP`.
     needs: &'static str,
+    /// Whether the data are there in one of their forms.
+    present: bool,
+    /// The forms in which the data may be had.
+    forms: Vec<ListedForm>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedForm {
+    name: String,
+    /// Folder in which all its data files are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<String>,
+    /// Bytes of its data files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+    /// Samples, where the benchmark fixes their number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples: Option<usize>,
+    /// Command or page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    obtain: Option<String>,
 }
 
 /// The kind of package that can be run on a benchmark.
@@ -65,6 +88,11 @@ struct CheckedBenchmark {
     images: usize,
     missing_images: usize,
     samples_sha256: String,
+    /// Form in which the data were read, and their folder.
+    form: String,
+    data: String,
+    /// Rows that are no samples because they cannot be read.
+    broken_rows: Vec<String>,
     /// Kind of package that it is for: `LLaVA` or `CLIP`.
     needs: &'static str,
     /// What the samples share: classes and templates, or captions and images.
@@ -75,6 +103,8 @@ struct CheckedBenchmark {
 
 /// Prompts shown by `check`.
 const SHOWN_PROMPTS: usize = 3;
+/// Missing images named by `check`.
+const SHOWN_MISSING: usize = 5;
 /// Classes shown by `check`.
 const SHOWN_CLASSES: usize = 8;
 
@@ -87,32 +117,69 @@ pub fn run(verb: BenchmarksVerb) -> VerbResult {
 }
 
 fn list(arguments: &ListArguments) -> VerbResult {
-    let listed: Vec<ListedBenchmark> = BenchmarkSpec::list()?
-        .into_iter()
-        .map(|spec| ListedBenchmark {
+    let mut listed = Vec::new();
+    for spec in BenchmarkSpec::list()? {
+        let forms: Vec<ListedForm> = form_statuses(&spec, &DataChoice::default())
+            .into_iter()
+            .zip(&spec.forms)
+            .map(|(status, form)| ListedForm {
+                name: status.form,
+                found: status.found.map(|folder| folder.display().to_string()),
+                size_bytes: status.size_bytes,
+                samples: form.samples(),
+                obtain: status.obtain,
+            })
+            .collect();
+        listed.push(ListedBenchmark {
             scorer: spec.scorer.identity(),
+            primary_metric: spec.scorer.primary_metric.clone(),
             needs: needs(&spec),
             name: spec.name,
             title: spec.title,
             licence: spec.licence,
-        })
-        .collect();
+            source: spec.source,
+            present: forms.iter().any(|form| form.found.is_some()),
+            forms,
+        });
+    }
     if arguments.json {
         terminal::print_json(&listed)?;
     } else {
         let width = listed.iter().map(|line| line.name.len()).max().unwrap_or(0);
-        let lines: Vec<String> = listed
-            .iter()
-            .map(|line| format!("{:width$}  {}  ({}, {})", line.name, line.title, line.needs, line.scorer))
-            .collect();
+        let lines: Vec<String> = listed.iter().map(|line| listed_line(line, width)).collect();
         terminal::print(&lines.join("\n"))?;
     }
     Ok(Exit::Success)
 }
 
+/// A benchmark in two lines: what it is, and whether its data are there.
+fn listed_line(line: &ListedBenchmark, width: usize) -> String {
+    let data = match line.forms.iter().find(|form| form.found.is_some()) {
+        Some(form) => {
+            let folder = form.found.as_deref().map(crate::guard::escape::terminal).unwrap_or_default();
+            let size = form.size_bytes.map_or(String::new(), |bytes| format!(", {:.1} MB", bytes as f64 / 1e6));
+            let samples = form.samples.map_or(String::new(), |samples| format!(", {samples} samples"));
+            format!("data: {} in {folder}{samples}{size}", form.name)
+        }
+        None => {
+            let obtain = line.forms.iter().find_map(|form| form.obtain.as_deref());
+            format!("data: not found; {}", obtain.unwrap_or(&line.source))
+        }
+    };
+    format!(
+        "{:width$}  {}  ({}, {}, {}; {})\n{:width$}    {data}",
+        line.name, line.title, line.needs, line.scorer, line.primary_metric, line.licence, ""
+    )
+}
+
 fn check(arguments: &CheckArguments) -> VerbResult {
-    let benchmark = Benchmark::load(&arguments.benchmark, arguments.data.as_deref())?;
-    let images: std::collections::BTreeSet<_> = benchmark.samples.iter().flat_map(|sample| &sample.images).collect();
+    let benchmark = arguments.data.load(arguments.benchmark.as_deref())?;
+    let images: std::collections::HashSet<_> = benchmark.samples.iter().flat_map(|sample| &sample.images).collect();
+    let mut missing: Vec<String> = images
+        .iter()
+        .filter_map(|image| image.file().filter(|file| !file.is_file()).map(|file| file.display().to_string()))
+        .collect();
+    missing.sort();
     let checked = CheckedBenchmark {
         format: 1,
         name: benchmark.spec.name.clone(),
@@ -120,8 +187,11 @@ fn check(arguments: &CheckArguments) -> VerbResult {
         scorer: benchmark.spec.scorer.identity(),
         samples: benchmark.samples.len(),
         images: images.len(),
-        missing_images: images.iter().filter(|path| !path.is_file()).count(),
+        missing_images: missing.len(),
         samples_sha256: benchmark.samples_sha256(),
+        form: benchmark.spec.data.form.clone(),
+        data: benchmark.data_root.display().to_string(),
+        broken_rows: benchmark.broken.iter().map(|row| row.message.clone()).collect(),
         needs: needs(&benchmark.spec),
         task: task(&benchmark.task),
         prompts: prompts(&benchmark),
@@ -129,21 +199,45 @@ fn check(arguments: &CheckArguments) -> VerbResult {
     if arguments.json {
         terminal::print_json(&checked)?;
     } else {
-        let prompts: Vec<String> = checked.prompts.iter().map(|prompt| terminal::clean(prompt)).collect();
-        terminal::print(&format!(
-            "{}: {} questions on {} images ({} missing), scorer {}, for {} packages\nsamples {}\n{}\n{}",
-            checked.title,
-            checked.samples,
-            checked.images,
-            checked.missing_images,
-            checked.scorer,
-            checked.needs,
-            checked.samples_sha256,
-            checked.task.as_deref().map_or_else(String::new, |task| format!("{}\n", terminal::clean(task))),
-            prompts.join("\n\n")
-        ))?;
+        terminal::print(&checked_text(&checked, &missing))?;
     }
-    Ok(Exit::Success)
+    if checked.broken_rows.is_empty() {
+        return Ok(Exit::Success);
+    }
+    let error = anyhow!("{} rows of the data are broken", checked.broken_rows.len());
+    Err(Failure::new(Exit::Rejected, error))
+}
+
+fn checked_text(checked: &CheckedBenchmark, missing: &[String]) -> String {
+    use std::fmt::Write as _;
+    let escape = crate::guard::escape::terminal;
+    let mut text = format!(
+        "{}: {} questions on {} images ({} missing), scorer {}, for {} packages\ndata: {} in {}\nsamples {}\n",
+        checked.title,
+        checked.samples,
+        checked.images,
+        checked.missing_images,
+        checked.scorer,
+        checked.needs,
+        checked.form,
+        escape(&checked.data),
+        checked.samples_sha256,
+    );
+    // Writing to a String cannot fail.
+    if let Some(task) = &checked.task {
+        let _ = writeln!(text, "{}", terminal::clean(task));
+    }
+    for name in missing.iter().take(SHOWN_MISSING) {
+        let _ = writeln!(text, "missing image: {}", escape(name));
+    }
+    if missing.len() > SHOWN_MISSING {
+        let _ = writeln!(text, "missing image: … and {} more", missing.len() - SHOWN_MISSING);
+    }
+    for message in &checked.broken_rows {
+        let _ = writeln!(text, "broken row: {}", escape(message));
+    }
+    let prompts: Vec<String> = checked.prompts.iter().map(|prompt| terminal::clean(prompt)).collect();
+    text + &prompts.join("\n\n")
 }
 
 /// What the samples of a benchmark share, for people.
@@ -166,8 +260,15 @@ fn task(task: &Task) -> Option<String> {
 fn prompts(benchmark: &Benchmark) -> Vec<String> {
     match &benchmark.task {
         Task::Classify(classes) => classes.texts(0).into_iter().take(SHOWN_PROMPTS).collect(),
-        Task::Answer | Task::Retrieve(_) => {
-            benchmark.samples.iter().take(SHOWN_PROMPTS).map(|sample| sample.prompt.clone()).collect()
-        }
+        Task::Answer => benchmark.samples.iter().take(SHOWN_PROMPTS).map(shown_prompt).collect(),
+        Task::Retrieve(_) => benchmark.samples.iter().take(SHOWN_PROMPTS).map(|sample| sample.prompt.clone()).collect(),
     }
+}
+
+/// A prompt as the model is asked, with a mark where each image stands.
+fn shown_prompt(sample: &Sample) -> String {
+    if sample.conversation.images_at_marks || sample.images.is_empty() || sample.prompt.is_empty() {
+        return sample.prompt.clone();
+    }
+    format!("{}{}", format!("{IMAGE_MARK}\n").repeat(sample.images.len()), sample.prompt)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
+use super::data::DataArguments;
 use super::exit::Exit;
 use super::run::{StopSignal, Suite, run_suite};
 use super::{Globals, VerbResult, report, shipped, terminal};
@@ -42,7 +43,7 @@ pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
             output: runs_folder.clone(),
             limit: arguments.limit,
             max_new_tokens: None,
-            data: None,
+            data: DataArguments::default(),
             variant: None,
             scheduling: Scheduling::PackedTree,
         };

@@ -12,6 +12,7 @@ mod clip_package;
 mod clock;
 mod compare;
 mod conversation;
+mod data;
 mod demo;
 mod doctor;
 mod exit;

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::data::{DataArguments, warn_of_broken_rows};
 use super::exit::{Exit, Failure};
 use super::judge::{JudgeArguments, check_failed, judge_run, scorer_of};
 use super::progress::RunProgress;
@@ -20,16 +21,16 @@ use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
 use crate::package::{ClipPackage, Package, PackageKind};
 use crate::run::{Conductor, Outcome, Plan, rescore};
-use crate::store::{BenchmarkIdentity, Environment, Run, RunHeader, RunSettings, RunWriter, Scores};
+use crate::store::{BenchmarkIdentity, DataFacts, Environment, Run, RunHeader, RunSettings, RunWriter, Scores};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// Suite file that names models, benchmarks and settings
-    #[arg(value_name = "SUITE.toml", conflicts_with_all = ["model", "benchmark"], required_unless_present_all = ["model", "benchmark"])]
+    #[arg(value_name = "SUITE.toml", conflicts_with_all = ["model", "benchmark", "metric"], required_unless_present = "model")]
     suite: Option<PathBuf>,
     /// Package folder, or the name of a shipped package; repeat or list several
-    #[arg(long, value_name = "PACKAGE", num_args = 1.., requires = "benchmark")]
+    #[arg(long, value_name = "PACKAGE", num_args = 1.., required_unless_present = "suite")]
     model: Vec<PathBuf>,
     /// Precision to take where another program's folder has several, such as fp16 or embed_tokens=fp16,decoder_model_merged=q4
     #[arg(long, value_name = "NAME")]
@@ -46,9 +47,8 @@ pub struct RunArguments {
     /// Longest answer in tokens [default: what each benchmark says]
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<std::num::NonZeroUsize>,
-    /// Folder of the benchmark's data files, when a single benchmark is run
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArguments,
     /// How the questions of one image are run
     #[arg(long, value_enum, default_value = "packed-tree")]
     scheduling: SchedulingArgument,
@@ -96,8 +96,8 @@ pub struct Suite {
     pub limit: Option<usize>,
     /// Longest answer in tokens, where the benchmark's own is not wanted.
     pub max_new_tokens: Option<usize>,
-    /// Data folder override, for a single benchmark.
-    pub data: Option<PathBuf>,
+    /// Which data, for a single benchmark, or for none but the user's own.
+    pub data: DataArguments,
     /// How questions of one image are run.
     pub scheduling: Scheduling,
 }
@@ -121,7 +121,9 @@ pub fn run(arguments: RunArguments, globals: &Globals) -> VerbResult {
     }
     let worst = finished.iter().map(failed_percent).fold(0.0, f64::max);
     if worst > max_failed {
-        let error = anyhow!("{worst:.1} % of the samples of a run failed, more than the {max_failed} % of --max-failed");
+        let error = anyhow!(
+            "{worst:.1} % of the samples of a run failed or are broken rows, more than the {max_failed} % of --max-failed"
+        );
         return Err(Failure::new(Exit::TooManyFailures, error));
     }
     check_failed(&finished, max_failed)?;
@@ -160,7 +162,11 @@ fn judge_finished(arguments: &JudgeArguments, runs: &mut [Run], stop: &StopSigna
 
 fn failed_percent(run: &Run) -> f64 {
     let failed = run.records.iter().filter(|record| record.failure.is_some()).count();
-    100.0 * failed as f64 / run.records.len().max(1) as f64
+    let broken = run.header.benchmark.data.as_ref().map_or(0, |data| data.broken_rows);
+    // A run of some of the samples has its share of the broken rows.
+    let share = run.header.benchmark.samples as f64 / run.header.benchmark.samples_available.max(1) as f64;
+    let broken = broken as f64 * share.min(1.0);
+    100.0 * (failed as f64 + broken) / (run.records.len() as f64 + broken).max(1.0)
 }
 
 fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
@@ -177,11 +183,17 @@ fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
         Some(file) => (file.models, file.benchmarks, file.output, file.limit, file.max_new_tokens),
         None => (arguments.model, arguments.benchmark, None, None, None),
     };
-    if models.is_empty() || benchmarks.is_empty() {
+    if models.is_empty() || benchmarks.is_empty() && arguments.data.metric.is_none() {
         return Err(Failure::new(Exit::NothingSelected, anyhow!("no model or no benchmark is named")));
     }
-    if arguments.data.is_some() && benchmarks.len() != 1 {
-        return Err(setup(anyhow!("--data needs exactly one --benchmark, found {}", benchmarks.len())));
+    if arguments.data.metric.is_some() && !benchmarks.is_empty() {
+        return Err(setup(anyhow!("--metric is for questions of your own; a benchmark has a scorer already")));
+    }
+    if arguments.data.metric.is_none()
+        && (arguments.data.data.is_some() || arguments.data.form.is_some())
+        && benchmarks.len() != 1
+    {
+        return Err(setup(anyhow!("--data and --form need exactly one --benchmark, found {}", benchmarks.len())));
     }
     Ok(Suite {
         models,
@@ -241,8 +253,11 @@ impl StopSignal {
 /// Runs every model on every benchmark and returns the runs, by benchmark order within model order. Ends early, with what
 /// is stored so far, when the stop signal came.
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
-    let benchmarks =
-        suite.benchmarks.iter().map(|name| Benchmark::load(name, suite.data.as_deref())).collect::<Result<Vec<_>, _>>()?;
+    let benchmarks = match suite.benchmarks.as_slice() {
+        [] => vec![suite.data.load(None)?],
+        names => names.iter().map(|name| suite.data.load(Some(name))).collect::<Result<Vec<_>, _>>()?,
+    };
+    benchmarks.iter().for_each(warn_of_broken_rows);
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
     for package in packages {
@@ -391,7 +406,21 @@ pub(super) fn benchmark_identity(benchmark: &Benchmark, plan: &Plan) -> Benchmar
         samples_available: benchmark.samples.len(),
         data_root: benchmark.data_root.to_string_lossy().into_owned(),
         metrics: crate::score::metrics(&benchmark.spec.scorer),
+        data: data_facts(benchmark),
     }
+}
+
+/// Broken rows of which a run keeps the messages.
+const BROKEN_KEPT: usize = 20;
+
+/// What there is to say about a benchmark's data.
+fn data_facts(benchmark: &Benchmark) -> Option<DataFacts> {
+    let broken = &benchmark.broken;
+    (benchmark.spec.forms.len() > 1 || !broken.is_empty()).then(|| DataFacts {
+        form: benchmark.spec.data.form.clone(),
+        broken_rows: broken.len(),
+        broken: broken.iter().take(BROKEN_KEPT).map(|row| row.message.clone()).collect(),
+    })
 }
 
 /// The machine and libraries, as a run records them.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 
+use super::data::{DataArguments, warn_of_broken_rows};
 use super::exit::{Exit, Failure};
 use super::judge::{self, JudgeArguments};
 use super::run::StopSignal;
@@ -19,14 +21,17 @@ use crate::store::JudgeIdentity;
 /// Arguments of `score`.
 #[derive(Debug, Args)]
 pub struct ScoreArguments {
-    /// Benchmark name, or a benchmark TOML file
-    benchmark: String,
+    /// Benchmark name, or a benchmark TOML file; left out for your own questions (--data with --metric)
+    #[arg(required_unless_present = "metric")]
+    benchmark: Option<String>,
     /// Official results JSON, LLaVA answer JSONL, key/text JSONL, or our own samples.jsonl
     #[arg(long, value_name = "FILE")]
     predictions: PathBuf,
-    /// Folder of the benchmark's data files
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArguments,
+    /// Score although rows of the data are broken: their questions are left out
+    #[arg(long)]
+    allow_broken: bool,
     /// Score questions without a prediction as an empty answer instead of refusing
     #[arg(long)]
     allow_missing: bool,
@@ -51,6 +56,8 @@ struct Scores {
     n: usize,
     /// Samples without a prediction, scored as empty answers.
     missing: usize,
+    /// Rows of the data that could not be read, left out.
+    broken_rows: usize,
     unparsed: usize,
     /// Answers without a score, because no judge has read them or the reference is withheld.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +91,12 @@ struct SampleLine {
 /// Runs the verb.
 pub fn run(arguments: ScoreArguments, globals: &Globals) -> VerbResult {
     arguments.judge.check()?;
-    let benchmark = Benchmark::load(&arguments.benchmark, arguments.data.as_deref())?;
+    let benchmark = arguments.data.load(arguments.benchmark.as_deref())?;
+    warn_of_broken_rows(&benchmark);
+    if !benchmark.broken.is_empty() && !arguments.allow_broken {
+        let error = anyhow!("{} rows of the data are broken; --allow-broken scores without them", benchmark.broken.len());
+        return Err(Failure::new(Exit::Rejected, error));
+    }
     let predictions = predictions::read(&arguments.predictions, &benchmark, arguments.allow_missing)?;
     let scorer = &benchmark.spec.scorer;
     let texts: HashMap<&str, &str> =
@@ -149,6 +161,7 @@ pub fn run(arguments: ScoreArguments, globals: &Globals) -> VerbResult {
             scorer: scorer.identity(),
             n: lines.len(),
             missing: predictions.missing.len(),
+            broken_rows: benchmark.broken.len(),
             unparsed,
             unscored: Some(unscored).filter(|count| *count > 0 || scorer.rule.needs_judge()),
             judge,

@@ -75,11 +75,12 @@ pub fn contained(root: &Path, name: &str) -> Result<PathBuf, GuardError> {
     Ok(joined)
 }
 
-/// `models--ORG--NAME/blobs` for a folder at or below `models--ORG--NAME/snapshots/REVISION`.
+/// `models--ORG--NAME/blobs` for a folder at or below `models--ORG--NAME/snapshots/REVISION`, and the same of a data set.
 fn blobs_of(folder: &Path) -> Option<PathBuf> {
     let snapshots = folder.ancestors().skip(1).find(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
     let repository = snapshots.parent()?;
-    let named = repository.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"));
+    let name = repository.file_name()?.to_string_lossy();
+    let named = ["models--", "datasets--"].iter().any(|kind| name.starts_with(kind));
     named.then(|| repository.join("blobs"))
 }
 

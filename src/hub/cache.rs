@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::name::{is_commit, is_revision};
 use super::{HubError, HubName};
 use crate::guard::files::read_text_capped;
+use crate::guard::hub_cache;
 
 /// Longest content of a file below `refs`: a commit has 40 characters.
 const REFERENCE_LIMIT_BYTES: u64 = 1024;
@@ -29,14 +30,7 @@ impl Cache {
     /// The cache that the environment names: `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else in `~/.cache/huggingface`.
     /// `variable` reads a variable; empty ones count as unset.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, HubError> {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        // HUGGINGFACE_HUB_CACHE is the older name, which the Python library still reads.
-        if let Some(root) = set("HF_HUB_CACHE").or_else(|| set("HUGGINGFACE_HUB_CACHE")) {
-            return Ok(Self { root });
-        }
-        let home = set("HF_HOME").or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("huggingface")));
-        let home = home.or_else(|| etcetera::home_dir().ok().map(|home| home.join(".cache").join("huggingface")));
-        Ok(Self { root: home.ok_or(HubError::NoCache)?.join("hub") })
+        Ok(Self { root: hub_cache::root(variable).ok_or(HubError::NoCache)? })
     }
 
     /// The cache's folder.

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 
+use crate::benchmark::{EmbeddedImage, ImageStore};
 use crate::guard::files;
 
 use super::types::ImageSource;
@@ -39,6 +40,7 @@ pub(super) struct Gallery {
     source: ImageSource,
     budget_bytes: usize,
     by_path: HashMap<PathBuf, Option<usize>>,
+    store: ImageStore,
     /// In the order in which they were asked for.
     pub thumbnails: Vec<Thumbnail>,
     /// Images asked for that could not be read or decoded.
@@ -50,7 +52,15 @@ pub(super) struct Gallery {
 impl Gallery {
     /// An empty gallery that may hold `budget_bytes` of data URIs.
     pub fn new(source: ImageSource, budget_bytes: usize) -> Self {
-        Self { source, budget_bytes, by_path: HashMap::new(), thumbnails: Vec::new(), unreadable: 0, over_budget: 0 }
+        Self {
+            source,
+            budget_bytes,
+            by_path: HashMap::new(),
+            store: ImageStore::default(),
+            thumbnails: Vec::new(),
+            unreadable: 0,
+            over_budget: 0,
+        }
     }
 
     /// Whether the budget is spent.
@@ -75,7 +85,7 @@ impl Gallery {
     }
 
     fn embed(&mut self, root: &Path, name: &str) -> Option<usize> {
-        let Some(thumbnail) = thumbnail(root, name) else {
+        let Some(thumbnail) = thumbnail(root, name, &self.store) else {
             self.unreadable += 1;
             return None;
         };
@@ -89,16 +99,13 @@ impl Gallery {
     }
 }
 
-fn thumbnail(root: &Path, name: &str) -> Option<Thumbnail> {
+fn thumbnail(root: &Path, name: &str, store: &ImageStore) -> Option<Thumbnail> {
     if root.as_os_str().is_empty() {
         return None;
     }
     let path = files::contained(root, name).ok()?;
     // Opening a pipe or a device could wait for ever.
-    if !path.is_file() {
-        return None;
-    }
-    let bytes = files::read_capped(&path, FILE_LIMIT_BYTES).ok()?;
+    let bytes = if path.is_file() { files::read_capped(&path, FILE_LIMIT_BYTES).ok()? } else { embedded(root, name, store)? };
     let (width, height) = reader(&bytes)?.into_dimensions().ok()?;
     if width == 0 || height == 0 || u64::from(width) * u64::from(height) > PIXEL_LIMIT {
         return None;
@@ -108,6 +115,14 @@ fn thumbnail(root: &Path, name: &str) -> Option<Thumbnail> {
     let small = if width.max(height) > SIDE { original.thumbnail(SIDE, SIDE) } else { original };
     let data_uri = encode(&DynamicImage::ImageRgb8(small.to_rgb8()))?;
     Some(Thumbnail { width, height, data_uri })
+}
+
+/// The bytes of an image inside a data file.
+fn embedded(root: &Path, name: &str, store: &ImageStore) -> Option<Vec<u8>> {
+    let (file, image) = EmbeddedImage::parse(name)?;
+    let file = files::contained(root, file).ok().filter(|file| file.is_file())?;
+    let bytes = store.read(&EmbeddedImage { file: file.into(), ..image }).ok()?;
+    (bytes.len() as u64 <= FILE_LIMIT_BYTES).then_some(bytes)
 }
 
 fn reader(bytes: &[u8]) -> Option<ImageReader<Cursor<&[u8]>>> {
@@ -198,6 +213,6 @@ mod tests {
         bomb.extend(crc32fast::hash(&chunk).to_be_bytes());
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("bomb.png"), bomb).unwrap();
-        assert!(thumbnail(folder.path(), "bomb.png").is_none());
+        assert!(thumbnail(folder.path(), "bomb.png", &ImageStore::default()).is_none());
     }
 }

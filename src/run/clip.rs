@@ -2,7 +2,6 @@
 //! answer is a choice among them; then images one after another, decoded ahead.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
@@ -12,10 +11,11 @@ use rayon::prelude::*;
 
 use super::conductor::{Outcome, Progress, ProgressUpdate, count};
 use super::error::RunError;
+use super::images::FoundImage;
 use super::plan::{Plan, PlannedGroup};
 use super::ranking::{best, class_embedding, logits};
 use super::record::{self, GroupFacts, PreparedPrompt, Ranking};
-use crate::benchmark::{Benchmark, CandidateSet, ClassSet, Query, Sample, Task};
+use crate::benchmark::{Benchmark, CandidateSet, ClassSet, ImageStore, Query, Sample, SampleImage, Task};
 use crate::engine::{ClipEncoder, StageTimings, normalise};
 use crate::package::ImageRecipe;
 use crate::prompt::ClipTokenizer;
@@ -133,7 +133,7 @@ impl ClipConductor<'_> {
         outstanding: &[&PlannedGroup],
         store: &mut dyn FnMut(Vec<SampleRecord>) -> Result<(), RunError>,
     ) -> Result<Outcome, RunError> {
-        let files: Vec<PathBuf> = outstanding.iter().filter_map(|group| group.images.first().cloned()).collect();
+        let files: Vec<SampleImage> = outstanding.iter().filter_map(|group| group.images.first().cloned()).collect();
         let mut groups = outstanding.iter();
         self.embed_images(encoder, files, &mut |image| {
             let Some(group) = groups.next() else { return Ok(()) };
@@ -171,7 +171,7 @@ impl ClipConductor<'_> {
             }
         }
         let pool = ndarray::stack(Axis(0), &found).map_err(|error| RunError::Embedding(format!("no image: {error}")));
-        let by_file: HashMap<&PathBuf, &EmbeddedImage> = set.images.iter().zip(&images).collect();
+        let by_file: HashMap<&SampleImage, &EmbeddedImage> = set.images.iter().zip(&images).collect();
         for group in outstanding {
             if self.stopped() {
                 return Ok(Outcome::Interrupted);
@@ -218,11 +218,11 @@ impl ClipConductor<'_> {
             .collect()
     }
 
-    /// Embeds image files in their order; `each` is told one after another.
+    /// Embeds images in their order; `each` is told one after another.
     fn embed_images(
         &self,
         encoder: &mut ClipEncoder,
-        files: Vec<PathBuf>,
+        files: Vec<SampleImage>,
         each: &mut dyn FnMut(EmbeddedImage) -> Result<(), RunError>,
     ) -> Result<Outcome, RunError> {
         let count = files.len();
@@ -319,18 +319,21 @@ fn embed_texts(
 /// Starts loading. The receiver yields one image per file, in order; dropping it stops the loader.
 fn load_ahead<'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
-    files: Vec<PathBuf>,
+    files: Vec<SampleImage>,
     recipe: &'scope ImageRecipe,
 ) -> Receiver<LoadedImage> {
     let (sender, receiver) = sync_channel(IMAGES_AHEAD);
     scope.spawn(move || {
+        let store = ImageStore::default();
         for batch in files.chunks(IMAGES_AHEAD) {
-            let load = |file: &PathBuf| {
+            // Images in data files are fetched one after another, because such files are read from front to back.
+            let found: Vec<_> = batch.iter().map(|image| FoundImage::of(image, &store)).collect();
+            let load = |found: Result<FoundImage, String>| {
                 let started = Instant::now();
-                let pixels = crate::image::load(file, recipe).map(|image| image.pixels).map_err(|error| error.to_string());
-                LoadedImage { pixels, image_ms: started.elapsed().as_secs_f64() * 1e3 }
+                let pixels = found.and_then(|image| image.load(recipe).map_err(|error| error.to_string()));
+                LoadedImage { pixels: pixels.map(|image| image.pixels), image_ms: started.elapsed().as_secs_f64() * 1e3 }
             };
-            let loaded: Vec<LoadedImage> = batch.par_iter().map(load).collect();
+            let loaded: Vec<LoadedImage> = found.into_par_iter().map(load).collect();
             for image in loaded {
                 if sender.send(image).is_err() {
                     return;

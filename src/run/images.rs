@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::benchmark::{ImageStore, SampleImage};
 use crate::engine::ImageTiles;
 use crate::image::{ImageError, LoadedImage};
-use crate::package::Manifest;
+use crate::package::{ImageRecipe, Manifest};
 
 /// The images of one prompt, or of all prompts of a group, in order.
 #[derive(Clone, Debug, Default)]
@@ -26,14 +27,22 @@ impl PreparedImages {
         Ok(prepared)
     }
 
+    /// The images of samples, each a file or the contents of one with its name for messages.
+    pub(super) fn of(images: &[FoundImage], manifest: &Manifest) -> Result<Self, ImageError> {
+        let recipe = manifest.image.for_images(images.len());
+        let mut prepared = Self::default();
+        for image in images {
+            prepared.push(image.load(&recipe)?, manifest).map_err(|error| in_file(image.path(), error))?;
+        }
+        Ok(prepared)
+    }
+
     /// The same from the contents of image files.
     pub fn decode<'a>(files: impl ExactSizeIterator<Item = &'a [u8]>, manifest: &Manifest) -> Result<Self, ImageError> {
         let recipe = manifest.image.for_images(files.len());
         let mut prepared = Self::default();
         for bytes in files {
-            let image = crate::image::decode(bytes)?;
-            let pixels = crate::image::preprocess(&image, &recipe)?;
-            prepared.push(LoadedImage { pixels, width: image.width(), height: image.height() }, manifest)?;
+            prepared.push(load_bytes(bytes, &recipe)?, manifest)?;
         }
         Ok(prepared)
     }
@@ -44,6 +53,47 @@ impl PreparedImages {
         self.images.push(ImageTiles { pixels, width, height });
         Ok(())
     }
+}
+
+/// Where an image is, or what was in a data file.
+pub(super) enum FoundImage {
+    /// A file.
+    File(PathBuf),
+    /// The contents of a file, and where it was, for messages.
+    Bytes(PathBuf, Vec<u8>),
+}
+
+impl FoundImage {
+    /// Finds an image; one that lies in a data file is read.
+    pub(super) fn of(image: &SampleImage, store: &ImageStore) -> Result<Self, String> {
+        match image {
+            SampleImage::File(path) => Ok(Self::File(path.clone())),
+            SampleImage::Embedded(embedded) => {
+                let bytes = store.read(embedded).map_err(|error| error.to_string())?;
+                Ok(Self::Bytes(PathBuf::from(image.display()), bytes))
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Bytes(path, _) => path,
+        }
+    }
+
+    /// Decodes and preprocesses the image by itself.
+    pub(super) fn load(&self, recipe: &ImageRecipe) -> Result<LoadedImage, ImageError> {
+        match self {
+            Self::File(path) => crate::image::load(path, recipe),
+            Self::Bytes(path, bytes) => load_bytes(bytes, recipe).map_err(|error| in_file(path, error)),
+        }
+    }
+}
+
+fn load_bytes(bytes: &[u8], recipe: &ImageRecipe) -> Result<LoadedImage, ImageError> {
+    let image = crate::image::decode(bytes)?;
+    let pixels = crate::image::preprocess(&image, recipe)?;
+    Ok(LoadedImage { pixels, width: image.width(), height: image.height() })
 }
 
 fn in_file(path: &Path, source: ImageError) -> ImageError {

@@ -1,12 +1,12 @@
 //! Decodes and preprocesses images ahead of the engine, on rayon's threads, and hands them on in plan order.
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::images::PreparedImages;
+use super::images::{FoundImage, PreparedImages};
+use crate::benchmark::{ImageStore, SampleImage};
 use crate::package::Manifest;
 
 /// The images of one group, or why they could not be had.
@@ -25,14 +25,17 @@ const TILED_GROUPS_AHEAD: usize = 2;
 /// Starts loading. The receiver yields one `LoadedGroup` per entry of `groups`, in order; dropping it stops the loader.
 pub(super) fn load_ahead<'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
-    groups: Vec<Vec<PathBuf>>,
+    groups: Vec<Vec<SampleImage>>,
     manifest: &'scope Manifest,
 ) -> Receiver<LoadedGroup> {
     let ahead = if manifest.image.tiling.is_some() { TILED_GROUPS_AHEAD } else { GROUPS_AHEAD };
     let (sender, receiver) = sync_channel(ahead);
     scope.spawn(move || {
+        let store = ImageStore::default();
         for batch in groups.chunks(ahead) {
-            let loaded: Vec<LoadedGroup> = batch.par_iter().map(|images| load_group(images, manifest)).collect();
+            // Images in data files are fetched one after another, because such files are read from front to back.
+            let found: Vec<_> = batch.iter().map(|images| find(images, &store)).collect();
+            let loaded: Vec<LoadedGroup> = found.into_par_iter().map(|images| load_group(images, manifest)).collect();
             for group in loaded {
                 if sender.send(group).is_err() {
                     return;
@@ -43,8 +46,17 @@ pub(super) fn load_ahead<'scope>(
     receiver
 }
 
-fn load_group(files: &[PathBuf], manifest: &Manifest) -> LoadedGroup {
+/// The images of a group, or the first one's error as text, and the milliseconds that fetching took.
+type Found = (Result<Vec<FoundImage>, String>, f64);
+
+fn find(images: &[SampleImage], store: &ImageStore) -> Found {
     let started = Instant::now();
-    let images = PreparedImages::load(files, manifest).map_err(|error| error.to_string());
-    LoadedGroup { images, image_ms: started.elapsed().as_secs_f64() * 1000.0 }
+    let found = images.iter().map(|image| FoundImage::of(image, store)).collect();
+    (found, started.elapsed().as_secs_f64() * 1000.0)
+}
+
+fn load_group((found, fetched_ms): Found, manifest: &Manifest) -> LoadedGroup {
+    let started = Instant::now();
+    let images = found.and_then(|images| PreparedImages::of(&images, manifest).map_err(|error| error.to_string()));
+    LoadedGroup { images, image_ms: fetched_ms + started.elapsed().as_secs_f64() * 1000.0 }
 }

@@ -2,15 +2,14 @@
 //! encoded once.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 
-use crate::benchmark::Sample;
+use crate::benchmark::{Sample, SampleImage};
 
 /// Questions that share their images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedGroup {
-    /// Image files, in prompt order.
-    pub images: Vec<PathBuf>,
+    /// Images, in prompt order.
+    pub images: Vec<SampleImage>,
     /// Indices into the benchmark's samples, ascending.
     pub samples: Vec<usize>,
 }
@@ -34,7 +33,7 @@ impl Plan {
             _ => (0..samples.len()).collect(),
         };
         let mut groups: Vec<PlannedGroup> = Vec::new();
-        let mut position: HashMap<&[PathBuf], usize> = HashMap::new();
+        let mut position: HashMap<&[SampleImage], usize> = HashMap::new();
         for index in chosen {
             let images = samples[index].images.as_slice();
             let group = *position.entry(images).or_insert_with(|| {

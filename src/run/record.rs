@@ -1,7 +1,5 @@
 //! Makes the records of a group out of answers, failures and scores.
 
-use std::path::Path;
-
 use sha2::{Digest, Sha256};
 
 use crate::benchmark::{Benchmark, Sample};
@@ -45,7 +43,7 @@ fn blank(benchmark: &Benchmark, sample: &Sample, prompt: &PreparedPrompt, facts:
         key: sample.key.clone(),
         cluster: sample.cluster.clone(),
         category: sample.category.clone(),
-        images: sample.images.iter().map(|path| relative(path, &benchmark.data_root)).collect(),
+        images: sample.images.iter().map(|image| image.text(&benchmark.data_root)).collect(),
         question: sample.question.clone(),
         prompt_sha256: hex(&Sha256::digest(prompt.text.as_bytes())),
         prompt: prompt.text.clone(),
@@ -146,10 +144,6 @@ pub(super) fn ranked(
 /// Scores for people and for other programs; the order was made of all digits.
 fn four_decimals(score: &f32) -> f64 {
     (f64::from(*score) * 1e4).round() / 1e4
-}
-
-fn relative(path: &Path, root: &Path) -> String {
-    path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
 /// Lower-case hexadecimal.

@@ -119,6 +119,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             samples_available: samples,
             data_root: ".".into(),
             metrics: Vec::new(),
+            data: None,
         },
         settings: RunSettings {
             max_new_tokens: 8,

@@ -37,6 +37,7 @@ fn header() -> RunHeader {
                 mean_over_categories: false,
                 sum_over_categories: false,
             }],
+            data: None,
         },
         settings: RunSettings {
             max_new_tokens: 16,

@@ -38,6 +38,22 @@ pub struct BenchmarkIdentity {
     pub data_root: String,
     /// Metrics, primary first.
     pub metrics: Vec<MetricSpec>,
+    /// About the data, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataFacts>,
+}
+
+/// In which form the data were read, and which of their rows are no samples.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFacts {
+    /// Name of the form.
+    pub form: String,
+    /// Rows that could not be read.
+    #[serde(default)]
+    pub broken_rows: usize,
+    /// The first of them: file, row, field, what was expected and what was found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<String>,
 }
 
 /// Settings that change answers or timings.
