@@ -320,6 +320,38 @@ fn predictions_made_elsewhere_are_judged() {
 }
 
 #[test]
+fn questions_of_ones_own_are_matched_by_a_judge() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("my.jsonl");
+    let rows: String = (0..4)
+        .map(|index| {
+            let row =
+                json!({ "id": index, "question": format!("Which shape is it in {index}?"), "answers": ["a ring", "a circle"] });
+            format!("{row}\n")
+        })
+        .collect();
+    std::fs::write(&data, rows).unwrap();
+    let predictions = folder.path().join("answers.jsonl");
+    let lines: String =
+        (0..4).map(|index| format!("{}\n", json!({ "key": index.to_string(), "text": format!("shape {index}") }))).collect();
+    std::fs::write(&predictions, lines).unwrap();
+    let server = Server::start(|_, seen| {
+        let content = seen.content();
+        assert!(content.contains("[Reference answers]\n- a ring\n- a circle\n\n[Answer]\nshape "), "{content}");
+        Act::Say(if content.contains("shape 1\n") { "Correct." } else { "incorrect" }.to_owned())
+    });
+    let mut arguments =
+        vec!["score", "--data", text(&data), "--metric", "judge-match", "--predictions", text(&predictions), "--json"];
+    arguments.extend(judge_options(&server));
+    let (out, _) = outputs(&mut gauge(&arguments), 0);
+    let scores: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (scores["scorer"].as_str(), scores["metrics"]["judged_accuracy"]["value"].as_f64()),
+        (Some("judge-match/1"), Some(25.0))
+    );
+}
+
+#[test]
 fn a_package_of_this_machine_judges_in_words_alone() {
     let (_folder, directory) = unjudged_run();
     let (out, err) = outputs(&mut gauge(&["judge", text(&directory), "--judge", MODEL, "--no-judge-cache", "--json"]), 0);

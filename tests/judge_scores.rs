@@ -1,14 +1,18 @@
 //! What judges are asked and what their replies are worth, against the official code (`fixtures/score/make_judge_scores.py`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod table_support;
+
 use std::path::{Path, PathBuf};
 
 use llava_gauge::benchmark::{Benchmark, JudgeContext, Reference, RelativeScore, Sample, ScorerRule, ScorerSpec};
 use llava_gauge::compare::{ScoredSample, summarise_scored};
 use llava_gauge::judge::{ChatRequest, JudgeRule, Role, Subject};
 use llava_gauge::score::{SampleScore, Verdict, judged, metrics, read_reply, score};
+use parquet::basic::Compression;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use table_support::{Column, base64, png, texts as some_texts, write_parquet};
 
 const COCO: ScorerRule = bench(JudgeContext::Coco, RelativeScore::RatioOfMeans);
 
@@ -191,7 +195,7 @@ fn llava_bench_coco_prompts_on_the_real_data() {
     let recorded = json("judge_prompts.json");
     let benchmark = Benchmark::load("llava_bench_coco", Some(&data.join("llava_bench_coco"))).unwrap();
     assert_eq!(benchmark.samples.len(), 90);
-    assert_eq!(benchmark.samples[0].images[0].file_name().unwrap(), "COCO_val2014_000000441147.jpg");
+    assert!(benchmark.samples[0].images[0].display().ends_with("val2014/COCO_val2014_000000441147.jpg"));
     let rule = judge_rule(&benchmark);
     let digests = texts(&recorded["llava_bench_coco"]["digests"]);
     assert_eq!(digests.len(), 90);
@@ -372,4 +376,162 @@ fn a_sample_without_a_prompt_names_what_is_missing() {
     assert!(error(COCO).contains("\"k7\"") && error(COCO).contains("\"poem\"") && error(COCO).contains("complex, conv, detail"));
     assert!(error(ScorerRule::LlavaMedChat).contains("context"));
     assert!(JudgeRule::new(ScorerRule::Pope, None, None).is_none());
+}
+
+/// What the judge is asked about an answer "x" to every sample.
+fn asked(benchmark: &Benchmark) -> Vec<String> {
+    let rule = judge_rule(benchmark);
+    let ask = |sample: &Sample| rule.request("m", &subject(sample, "x"), 1).unwrap().messages.last().unwrap().content.clone();
+    benchmark.samples.iter().map(ask).collect()
+}
+
+#[test]
+fn other_forms_of_the_same_data_ask_the_same() {
+    let pictures: Vec<Vec<u8>> = (0..3).map(|shade| png(4, 4, [shade, 0, 0])).collect();
+    let image = || Column::Image("image", pictures.iter().map(|bytes| Some((Some(bytes.clone()), None))).collect());
+
+    // MM-Vet: the release, parquet with the capabilities as one text, and VLMEvalKit's TSV.
+    let questions = ["What is x?", "Why, \"so\"?", "Where?"];
+    let answers = ["-1<AND>-5", "a<OR>b", "there"];
+    let capabilities = ["ocr,math", "rec", "rec,know,gen"];
+    let keys = ["v1_0", "v1_1", "v1_2"];
+    let folder = tempfile::tempdir().unwrap();
+    let rows: serde_json::Map<String, Value> = (0..3)
+        .map(|index| {
+            let capability: Vec<&str> = capabilities[index].split(',').collect();
+            let row = serde_json::json!({
+                "imagename": format!("{index}.png"), "question": questions[index], "answer": answers[index], "capability": capability,
+            });
+            (keys[index].to_owned(), row)
+        })
+        .collect();
+    std::fs::write(folder.path().join("mm-vet.json"), Value::Object(rows).to_string()).unwrap();
+    let official = load("mm_vet", folder.path());
+    let folder = tempfile::tempdir().unwrap();
+    let columns = [
+        Column::Text("question_id", some_texts(&keys)),
+        Column::Text("question", some_texts(&questions)),
+        Column::Text("answer", some_texts(&answers)),
+        Column::Text("capability", some_texts(&capabilities)),
+        image(),
+    ];
+    write_parquet(&folder.path().join("data/test-00000-of-00001.parquet"), &columns, 2, Compression::SNAPPY);
+    let parquet = load("mm_vet", folder.path());
+    let folder = tempfile::tempdir().unwrap();
+    let mut tsv = "index\timage\tquestion\tanswer\tcategory\n".to_owned();
+    for index in 0..3 {
+        let picture = base64(&pictures[index]);
+        let question = questions[index].replace('"', "\"\"");
+        tsv += &format!("{index}\t{picture}\t\"{question}\"\t{}\t\"{}\"\n", answers[index], capabilities[index]);
+    }
+    std::fs::write(folder.path().join("MMVet.tsv"), tsv).unwrap();
+    let tsv = load("mm_vet", folder.path());
+    for form in [&parquet, &tsv] {
+        assert_eq!(asked(form), asked(&official));
+        for (sample, expected) in form.samples.iter().zip(&official.samples) {
+            assert_eq!((&sample.reference, &sample.category), (&expected.reference, &expected.category));
+            assert_eq!(sample.prompt, expected.prompt);
+        }
+    }
+    assert_eq!(parquet.samples[2].category.as_deref(), Some("gen_know_rec"));
+    assert_eq!(parquet.samples[0].key, "v1_0");
+
+    // LLaVA-Bench (In-the-Wild): the release, parquet with captions as a list, and VLMEvalKit's TSV.
+    let folder = tempfile::tempdir().unwrap();
+    let categories = ["conv", "detail", "complex"];
+    let lines = |row: &dyn Fn(usize) -> Value| (0..3).map(|index| format!("{}\n", row(index))).collect::<String>();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    let question = |index: usize| serde_json::json!({ "question_id": index, "image": format!("{index}.jpg"), "text": questions[index], "category": categories[index] });
+    write("questions.jsonl", lines(&question));
+    write("answers_gpt4.jsonl", lines(&|index| serde_json::json!({ "question_id": index, "text": answers[index] })));
+    let context = |index| serde_json::json!({ "image": format!("{index}.jpg"), "caption": format!("Caption {index}.\nMore.") });
+    write("context.jsonl", lines(&context));
+    let official = load("llava_bench_in_the_wild", folder.path());
+    let captions: Vec<Vec<String>> = (0..3).map(|index| vec![format!("Caption {index}."), "More.".to_owned()]).collect();
+    for caption in [
+        Column::Texts("caption", captions),
+        Column::Text("caption", (0..3).map(|index| Some(format!("Caption {index}.\nMore."))).collect()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let columns = [
+            Column::Integer("question_id", vec![0, 1, 2]),
+            Column::Text("question", some_texts(&questions)),
+            Column::Text("gpt_answer", some_texts(&answers)),
+            Column::Text("category", some_texts(&categories)),
+            image(),
+            caption,
+        ];
+        write_parquet(&folder.path().join("data/train-00000-of-00001.parquet"), &columns, 3, Compression::UNCOMPRESSED);
+        assert_eq!(asked(&load("llava_bench_in_the_wild", folder.path())), asked(&official));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut tsv = "index\timage\tquestion\tgpt4_ans\tcaption\tcategory\n".to_owned();
+    for index in 0..3 {
+        let picture = base64(&pictures[index]);
+        let question = questions[index].replace('"', "\"\"");
+        tsv += &format!(
+            "{index}\t{picture}\t\"{question}\"\t{}\t\"Caption {index}.\nMore.\"\t{}\n",
+            answers[index], categories[index]
+        );
+    }
+    std::fs::write(folder.path().join("LLaVABench.tsv"), tsv).unwrap();
+    assert_eq!(asked(&load("llava_bench_in_the_wild", folder.path())), asked(&official));
+}
+
+#[test]
+fn broken_files_are_named_with_row_and_field() {
+    let error = |name: &str, files: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            std::fs::write(folder.path().join(file), text).unwrap();
+        }
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benchmarks/{name}.toml"))).unwrap();
+        let text: String = text.lines().filter(|line| !line.starts_with("rows = ")).map(|line| format!("{line}\n")).collect();
+        let path = folder.path().join("benchmark.toml");
+        std::fs::write(&path, text).unwrap();
+        Benchmark::load(path.to_str().unwrap(), Some(folder.path())).unwrap_err().to_string()
+    };
+    let question = r#"{"question_id": 1, "image": "a.jpg", "text": "q", "category": "conv"}"#;
+    let answer = r#"{"question_id": 1, "text": "a"}"#;
+    let context = r#"{"image": "a.jpg", "caption": "c"}"#;
+    let wild = |questions: &str, answers: &str, contexts: &str| {
+        error(
+            "llava_bench_in_the_wild",
+            &[("questions.jsonl", questions), ("answers_gpt4.jsonl", answers), ("context.jsonl", contexts)],
+        )
+    };
+    for (found, words) in [
+        (wild(&format!("{question}\n{question}"), answer, context), &["questions.jsonl, row 2", "question_id", "again"][..]),
+        (wild(question, r#"{"question_id": 2, "text": "a"}"#, context), &["question_id", "answers_gpt4.jsonl", "no answer"]),
+        (wild(question, &format!("{answer}\n{{\"question_id\": 3, \"text\": \"\"}}"), context), &["answers_gpt4.jsonl", "\"3\""]),
+        (wild(question, answer, r#"{"image": "b.jpg", "caption": "c"}"#), &["row 1", "`image`", "context.jsonl"]),
+        (wild(question, answer, r#"{"image": "a.jpg"}"#), &["context.jsonl, row 1", "caption"]),
+        (wild(question, answer, r#"{"image": "a.jpg", "caption": 7}"#), &["context.jsonl, row 1", "caption"]),
+        (
+            wild(&question.replace("a.jpg", "../a.jpg"), answer, r#"{"image": "../a.jpg", "caption": "c"}"#),
+            &["below the data folder"],
+        ),
+        (error("mm_vet", &[("mm-vet.json", "[]")]), &["mm-vet.json", "object of questions"]),
+        (
+            error(
+                "mm_vet",
+                &[("mm-vet.json", r#"{"v1_0": {"imagename": "a", "question": "q", "answer": "a", "capability": ["fly"]}}"#)],
+            ),
+            &["row 1", "capability", "\"fly\""],
+        ),
+        (error("llava_med_chat", &[("llava_med_eval_qa50_qa.jsonl", "{}")]), &["row 1", "question_id"]),
+        (
+            error(
+                "llava_med_chat",
+                &[(
+                    "llava_med_eval_qa50_qa.jsonl",
+                    r#"{"question_id": 1, "image": "a", "text": "q", "type": "conversation", "domain": {"mri": false}}"#,
+                )],
+            ),
+            &["domain", "chest_xray"],
+        ),
+    ] {
+        assert!(words.iter().all(|word| found.contains(word)), "{found}: {words:?}");
+    }
 }
