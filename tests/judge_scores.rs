@@ -51,7 +51,7 @@ fn number(value: &Value) -> f64 {
 }
 
 fn rating(value: f64) -> bool {
-    value.is_finite() && value >= 0.0
+    (0.0..=1000.0).contains(&value)
 }
 
 #[test]

@@ -1,4 +1,5 @@
-"""Writes the pico benchmark data in the official formats of VQAv2, POPE, TextVQA, RefCOCO and VQA-RAD, and the files of CLIP_benchmark's kind.
+"""Writes the pico benchmark data in the official formats of VQAv2, POPE, TextVQA, RefCOCO, VQA-RAD, MME, MMBench, COCO captions and NLVR2,
+and the files of CLIP_benchmark's kind.
 
 All scenes are held out: training can never have drawn one of them (see `scenes.is_held_out`).
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 import fine_print
+import question_sets
 import scans
 import scenes
 
@@ -252,6 +254,10 @@ sign with a code); questions and answers are generated with them, so they are co
 | `zeroshot_labels.csv`, `zeroshot_classnames.json`, `zeroshot_templates.json` | CLIP_benchmark's class names and templates; 56 classes | {zero} | `images/` + `image` (noiseless, one object each) |
 | `retrieval_captions.jsonl` | images with captions | {captions} | `images/` + `image` |
 | `refcoco_pico_val.json` | RefCOCO as in MiniGPT-4's evaluation files (one sentence a row, box x, y, width, height in pixels) | {ref} | `images/` + `img_id` without its last `_n` + `.jpg` (JPEG, quality 95) |
+| `mme/CATEGORY/NAME.txt` | MME as released: two lines of question and answer an image, six of its categories | {mme} | beside the text (noiseless) |
+| `mmbench_pico.tsv`, `mmbench_pico.parquet` | MMBench with circular rotations: VLMEvalKit's TSV and a Hugging Face parquet file of the same rows | {mmbench} | inside (60, noiseless) |
+| `captions_pico_val.json` | COCO captions, five an image | {told} | `images/` + `file_name` |
+| `nlvr2_pico.json` | NLVR2, JSON Lines: sentences on two images, four pairs to a sentence | {nlvr2} | `nlvr2/` + set and pair + `-img0.png`, `-img1.png` (noiseless) |
 
 {count} images of scenes: 128 x 128, 128 x 96 or 96 x 128 pixels. In POPE, a `no` question of the adversarial file shares its colour or its shape with
 something in the image; the popular file asks for the shapes and colours that are the most frequent ones in all scenes.
@@ -277,6 +283,10 @@ def main():
         "text": make_text_vqa(folder, plain, rng, 2), "ref": make_refcoco(folder, referred, rng, 3),
         "fine": make_fine_print(folder, 60), "rad": make_vqa_rad(folder, 80, 5),
     }
+    counts["mme"] = question_sets.make_mme(folder, random.Random(SEED + 4), 10)
+    counts["mmbench"] = question_sets.make_mmbench(folder, random.Random(SEED + 5), 60)
+    counts["told"] = question_sets.make_captions(folder, plain, file_name, random.Random(SEED + 6))
+    counts["nlvr2"] = question_sets.make_nlvr2(folder, random.Random(SEED + 7), 12)
     counts["zero"], counts["captions"] = make_zero_shot(folder, plain, 2)
     (folder / "README.md").write_text(README.format(count=len(plain) + len(referred), **counts))
     print(counts, len(plain) + len(referred), "images")

@@ -11,8 +11,10 @@ mod own;
 mod pattern;
 mod places;
 pub mod predictions;
+mod predictions_short_answers;
 mod prompt;
 mod readers;
+mod short_answer_rule;
 mod spec;
 mod spec_data;
 mod spec_file;
@@ -30,6 +32,7 @@ pub use pattern::{ClassTemplate, ImagePattern};
 pub use places::{DataChoice, FormStatus, form_statuses};
 pub use prompt::{Asked, AskedPrompt, PromptTemplate, option_letter};
 pub use readers::{BrokenRow, ImageStore};
+pub use short_answer_rule::{Edition, ShortAnswerRule};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };

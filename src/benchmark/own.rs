@@ -208,7 +208,8 @@ fn reference(columns: &Columns<'_>, kind: ReferenceKind) -> Result<TableReferenc
         ReferenceKind::OpenOrClosed => TableReference::OpenOrClosed {
             answer: answer()?,
             column: columns.path(&columns.needed(&["answer_type"])?)?,
-            open: vec!["OPEN".to_owned(), "open".to_owned()],
+            values: vec!["OPEN".to_owned(), "open".to_owned()],
+            open_has_them: true,
         },
         ReferenceKind::Region => TableReference::Region {
             region: columns.path(&columns.needed(BOXES)?)?,

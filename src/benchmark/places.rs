@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::BenchmarkError;
-use super::readers::{absent_files, present_files, same_kind};
+use super::readers::{absent_files, mme_release, present_files, same_kind};
 use super::spec::{BenchmarkSpec, DataFormat, DataSpec};
 use super::table_spec::TableFiles;
 use crate::guard::files::contained;
@@ -50,7 +50,8 @@ impl DataSpec {
             | DataFormat::LlavaBench { rows, .. }
             | DataFormat::LlavaMedChat { rows, .. }
             | DataFormat::MmVet { rows, .. }
-            | DataFormat::ZeroShot { rows, .. } => one(rows),
+            | DataFormat::ZeroShot { rows, .. }
+            | DataFormat::MmeRelease { rows } => one(rows),
             DataFormat::Pope { splits } | DataFormat::RefcocoMinigpt4 { splits } => {
                 splits.iter().map(|split| one(&split.rows)).sum()
             }
@@ -64,6 +65,7 @@ impl DataSpec {
     fn absent(&self, root: &Path) -> Result<Vec<String>, BenchmarkError> {
         let names = match &self.format {
             DataFormat::Table(table) => return absent_files(table, root),
+            DataFormat::MmeRelease { .. } => return Ok(mme_release::absent(root)),
             format => format.file_names(),
         };
         let mut absent = Vec::new();
@@ -79,6 +81,7 @@ impl DataSpec {
     fn files(&self, root: &Path) -> Result<Vec<PathBuf>, BenchmarkError> {
         match &self.format {
             DataFormat::Table(table) => present_files(table, root),
+            DataFormat::MmeRelease { .. } => mme_release::files(root),
             format => format.file_names().into_iter().map(|name| Ok(contained(root, name)?)).collect(),
         }
     }
@@ -118,9 +121,9 @@ impl DataFormat {
             Self::LlavaConversations { questions, .. } | Self::VqaRad { questions, .. } => vec![questions],
             Self::ZeroShot { labels, class_names, templates, .. } => vec![labels, class_names, templates],
             Self::Retrieval { captions, .. } => vec![captions],
-            Self::Table(_) => Vec::new(),
             Self::LlavaBench { questions, answers, contexts, .. } => vec![questions, answers, contexts],
             Self::LlavaMedChat { questions, .. } | Self::MmVet { questions, .. } => vec![questions],
+            Self::Table(_) | Self::MmeRelease { .. } => Vec::new(),
         }
     }
 }

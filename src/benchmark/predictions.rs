@@ -11,6 +11,8 @@
 //! | plain | JSON Lines of `{"key", "text"}`; zero-shot and retrieval: `{"key", "ranking": [labels, best first]}` too | sample key |
 //! | our sample log | JSON Lines of `{"record": {"key", "text", …}, "crc32"}` | sample key; failed samples count as missing |
 //!
+//! [Short-answer benchmarks](super::predictions_short_answers) have forms of their own.
+//!
 //! POPE numbers its questions alike in each of its files, so answers are aligned by position as the official script does:
 //! one file with the splits one after another, or a folder with one file a split. Where rows have a `category`, a prompt or
 //! a question, the alignment is checked with it, and the order of the splits is found from it.
@@ -52,7 +54,9 @@ pub struct Predictions {
 /// A sample without an answer is an error, as in the official VQA evaluation, unless `allow_missing`: then it is listed in
 /// [`Predictions::missing`], and it is the caller who says how it counts (LLaVA's converter submits an empty answer).
 pub fn read(path: &Path, benchmark: &Benchmark, allow_missing: bool) -> Result<Predictions, BenchmarkError> {
-    let (mut texts, form) = if path.is_dir() {
+    let (mut texts, form) = if let Some(found) = super::predictions_short_answers::read(path, benchmark)? {
+        found
+    } else if path.is_dir() {
         (read_split_folder(path, benchmark)?, "POPE answers, one file a split")
     } else {
         read_file(path, benchmark)?
@@ -76,7 +80,7 @@ pub fn read(path: &Path, benchmark: &Benchmark, allow_missing: bool) -> Result<P
 }
 
 /// Texts by sample key.
-type Texts<'a> = HashMap<&'a str, String>;
+pub(super) type Texts<'a> = HashMap<&'a str, String>;
 
 fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'static str), BenchmarkError> {
     let text = read_text(path)?;
@@ -122,6 +126,7 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
             | DataFormat::LlavaBench { .. }
             | DataFormat::LlavaMedChat { .. }
             | DataFormat::MmVet { .. }
+            | DataFormat::MmeRelease { .. }
             | DataFormat::Table(_) => join_by_id(path, benchmark, &rows, "text")?,
         };
         Ok((texts, "LLaVA answers"))
@@ -131,17 +136,17 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
 }
 
 /// Puts answers in place, one for each sample.
-struct Join<'a> {
+pub(super) struct Join<'a> {
     keys: HashSet<&'a str>,
-    texts: Texts<'a>,
+    pub(super) texts: Texts<'a>,
 }
 
 impl<'a> Join<'a> {
-    fn new(benchmark: &'a Benchmark) -> Self {
+    pub(super) fn new(benchmark: &'a Benchmark) -> Self {
         Self { keys: benchmark.samples.iter().map(|sample| sample.key.as_str()).collect(), texts: HashMap::new() }
     }
 
-    fn insert(&mut self, place: &RowPlace<'_>, field: &str, key: &str, text: String) -> Result<(), BenchmarkError> {
+    pub(super) fn insert(&mut self, place: &RowPlace<'_>, field: &str, key: &str, text: String) -> Result<(), BenchmarkError> {
         let Some(key) = self.keys.get(key).copied() else {
             return Err(place.error(field, "a sample of the benchmark", format!("{key:?}")));
         };

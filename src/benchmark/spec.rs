@@ -2,6 +2,7 @@
 
 use super::pattern::ImagePattern;
 use super::prompt::PromptTemplate;
+use super::short_answer_rule::ShortAnswerRule;
 use super::table_spec::TableSpec;
 
 /// One benchmark: where its data lie, what is asked, how answers are scored.
@@ -160,6 +161,11 @@ pub enum DataFormat {
     },
     /// Rows of named columns.
     Table(Box<TableSpec>),
+    /// MME: a folder a category with a text file a picture, `question<TAB>answer` in each line.
+    MmeRelease {
+        /// Permitted numbers of questions; empty permits any.
+        rows: Vec<usize>,
+    },
 }
 
 /// One file of a benchmark that has several.
@@ -236,6 +242,8 @@ pub enum ScorerRule {
     MmVet,
     /// A judge says whether the answer says what the reference says: for questions of one's own.
     JudgeMatch,
+    /// A word, a number or a phrase.
+    ShortAnswer(ShortAnswerRule),
 }
 
 impl ScorerRule {
@@ -244,6 +252,7 @@ impl ScorerRule {
         let mut rules = vec![
             Self::Vqa { variant: VqaVariant::Official },
             Self::Vqa { variant: VqaVariant::M4c },
+            Self::Vqa { variant: VqaVariant::Lmms },
             Self::Pope,
             Self::Textvqa,
             Self::LlavaMed,
@@ -261,6 +270,7 @@ impl ScorerRule {
             }
         }
         rules.extend([Self::LlavaMedChat, Self::MmVet, Self::JudgeMatch]);
+        rules.extend(ShortAnswerRule::ALL.map(Self::ShortAnswer));
         rules
     }
 
@@ -286,6 +296,8 @@ impl ScorerRule {
         match self {
             Self::Vqa { variant: VqaVariant::Official } => "vqa-official/1".to_owned(),
             Self::Vqa { variant: VqaVariant::M4c } => "vqa-m4c/1".to_owned(),
+            Self::Vqa { variant: VqaVariant::Lmms } => "vqa-lmms/1".to_owned(),
+            Self::ShortAnswer(rule) => rule.identity().to_owned(),
             Self::Pope => "pope-official/1".to_owned(),
             Self::Textvqa => "textvqa-m4c/1".to_owned(),
             Self::LlavaMed => "llava-med/1".to_owned(),
@@ -322,7 +334,7 @@ impl ScorerRule {
     pub fn metric_names(&self) -> &'static [&'static str] {
         match self {
             Self::Vqa { .. } | Self::Textvqa => &["vqa_accuracy"],
-            Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio"],
+            Self::Pope => &["f1", "accuracy", "precision", "recall", "yes_ratio", "f1_pooled"],
             Self::Grounding { .. } => &["acc@0.5", "acc@0.1", "acc@0.3", "acc@0.7", "acc@0.9", "mean_iou"],
             Self::LlavaMed => {
                 &["open_closed_mean", "open_recall", "closed_accuracy", "open_precision", "open_f1", "open_exact_match"]
@@ -354,6 +366,7 @@ impl ScorerRule {
             ],
             Self::MmVet => &["mm_vet_score", "rec", "ocr", "know", "gen", "spat", "math"],
             Self::JudgeMatch => &["judged_accuracy"],
+            Self::ShortAnswer(rule) => rule.metric_names(),
         }
     }
 }
@@ -366,6 +379,8 @@ pub enum VqaVariant {
     Official,
     /// LLaVA's `m4c_evaluator.py`: the EvalAI processor on both sides, always.
     M4c,
+    /// lmms-eval at `75571cf` (`vqav2_process_results`): the official normalisation on both sides, always.
+    Lmms,
 }
 
 /// What the numbers of a predicted box are shares of.

@@ -32,6 +32,7 @@ pub(super) enum FormatName {
     LlavaMedChat,
     MmVet,
     Table,
+    MmeRelease,
 }
 
 impl FormatName {
@@ -50,6 +51,7 @@ impl FormatName {
             Self::LlavaMedChat => "the format `llava-med-chat`",
             Self::MmVet => "the format `mm-vet`",
             Self::Table => "the format `table`",
+            Self::MmeRelease => "the format `mme-release`",
         }
     }
 
@@ -103,6 +105,7 @@ impl FormatName {
                 "reference",
                 "absent_is_empty",
             ],
+            Self::MmeRelease => &["rows"],
         }
     }
 }
@@ -270,7 +273,7 @@ fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, Benchm
         }
     }
     let image = match (table.image.take(), name) {
-        (None, FormatName::Table) => ImagePattern::any(),
+        (None, FormatName::Table | FormatName::MmeRelease) => ImagePattern::any(),
         (image, _) => {
             let image = place.needed_spanned(image, "image", owner, &span)?;
             ImagePattern::parse(image.get_ref(), name.image_hole()).map_err(|message| place.error(&image, message))?
@@ -326,6 +329,7 @@ fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, Benchm
         },
         FormatName::LlavaMedChat => DataFormat::LlavaMedChat { questions: needed(table.questions, "questions")?, rows },
         FormatName::MmVet => DataFormat::MmVet { questions: needed(table.questions, "questions")?, rows },
+        FormatName::MmeRelease => DataFormat::MmeRelease { rows },
         FormatName::Table => {
             let fields = TableFields {
                 files: table.files,

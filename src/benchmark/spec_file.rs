@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::error::BenchmarkError;
 use super::prompt::{PromptParts, PromptTemplate};
+use super::short_answer_rule::{Edition, ShortAnswerRule};
 use super::spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant,
 };
@@ -49,6 +50,26 @@ built_in!(
     "llava_bench_in_the_wild",
     "mm_vet",
     "llava_med_chat",
+    "pico-mme",
+    "gqa",
+    "vizwiz",
+    "vizwiz_test",
+    "docvqa",
+    "docvqa_test",
+    "infovqa",
+    "infovqa_test",
+    "chartqa",
+    "ocrbench",
+    "ocr_vqa",
+    "st_vqa",
+    "st_vqa_test",
+    "mme",
+    "slake",
+    "slake_lmms",
+    "slake_zh",
+    "path_vqa",
+    "vqav2_test_dev",
+    "textvqa_test",
 );
 
 #[derive(Deserialize)]
@@ -100,13 +121,46 @@ enum ScorerKind {
     LlavaMedChat,
     MmVet,
     JudgeMatch,
+    #[serde(rename = "vizwiz")]
+    VizWiz,
+    Gqa,
+    Exact,
+    Anls,
+    RelaxedAccuracy,
+    #[serde(rename = "ocrbench")]
+    OcrBench,
+    Mme,
+    Slake,
+}
+
+/// Whose code a scorer follows.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Variant {
+    Official,
+    M4c,
+    Lmms,
+    Vlmevalkit,
+}
+
+impl Variant {
+    /// As the file has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Official => "official",
+            Self::M4c => "m4c",
+            Self::Lmms => "lmms",
+            Self::Vlmevalkit => "vlmevalkit",
+        }
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ScorerTable {
     kind: Spanned<ScorerKind>,
-    variant: Option<Spanned<VqaVariant>>,
+    variant: Option<Spanned<Variant>>,
+    boundary: Option<Spanned<ThresholdRule>>,
     box_space: Option<Spanned<BoxSpace>>,
     threshold_rule: Option<Spanned<ThresholdRule>>,
     context: Option<Spanned<JudgeContext>>,
@@ -286,7 +340,8 @@ fn scorer(
     table: Spanned<ScorerTable>,
 ) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
-    let ScorerTable { kind, variant, box_space, threshold_rule, context, relative_score, primary_metric } = table.into_inner();
+    let ScorerTable { kind, variant, boundary, box_space, threshold_rule, context, relative_score, primary_metric } =
+        table.into_inner();
     let owner = match kind.get_ref() {
         ScorerKind::Vqa => "the scorer `vqa`",
         ScorerKind::Pope => "the scorer `pope`",
@@ -299,6 +354,14 @@ fn scorer(
         ScorerKind::LlavaMedChat => "the scorer `llava-med-chat`",
         ScorerKind::MmVet => "the scorer `mm-vet`",
         ScorerKind::JudgeMatch => "the scorer `judge-match`",
+        ScorerKind::VizWiz => "the scorer `vizwiz`",
+        ScorerKind::Gqa => "the scorer `gqa`",
+        ScorerKind::Exact => "the scorer `exact`",
+        ScorerKind::Anls => "the scorer `anls`",
+        ScorerKind::RelaxedAccuracy => "the scorer `relaxed-accuracy`",
+        ScorerKind::OcrBench => "the scorer `ocrbench`",
+        ScorerKind::Mme => "the scorer `mme`",
+        ScorerKind::Slake => "the scorer `slake`",
     };
     let fits = formats.iter().zip(forms).all(|(format, form)| match &form.format {
         DataFormat::Table(table) => fits_reference(*kind.get_ref(), table.reference.kind()),
@@ -307,8 +370,8 @@ fn scorer(
     if !fits {
         return Err(place.error(&kind, format_args!("{owner} cannot score data of this format")));
     }
-    if *kind.get_ref() != ScorerKind::Vqa {
-        place.unused(&variant, "variant", owner)?;
+    if *kind.get_ref() != ScorerKind::Anls {
+        place.unused(&boundary, "boundary", owner)?;
     }
     if *kind.get_ref() != ScorerKind::Grounding {
         place.unused(&box_space, "box_space", owner)?;
@@ -318,8 +381,35 @@ fn scorer(
         place.unused(&context, "context", owner)?;
         place.unused(&relative_score, "relative_score", owner)?;
     }
+    let taken = match kind.get_ref() {
+        ScorerKind::Vqa => &[Variant::Official, Variant::M4c, Variant::Lmms][..],
+        ScorerKind::Pope | ScorerKind::VizWiz | ScorerKind::Gqa | ScorerKind::OcrBench | ScorerKind::Mme => {
+            &[Variant::Official, Variant::Lmms]
+        }
+        ScorerKind::Anls => &[Variant::Official, Variant::M4c],
+        ScorerKind::RelaxedAccuracy => &[Variant::Official, Variant::Vlmevalkit],
+        ScorerKind::Slake => &[Variant::Lmms],
+        _ => &[],
+    };
+    if taken.is_empty() {
+        place.unused(&variant, "variant", owner)?;
+    }
+    if let Some(given) = variant.as_ref().filter(|given| !taken.contains(given.get_ref())) {
+        let known: Vec<String> = taken.iter().map(|variant| format!("`{}`", variant.name())).collect();
+        let message = format!("{owner} has the variants {}, found `{}`", known.join(", "), given.get_ref().name());
+        return Err(place.error(given, message));
+    }
+    let chosen = variant.as_ref().map(|variant| *variant.get_ref());
+    let edition = if chosen == Some(Variant::Lmms) { Edition::Lmms } else { Edition::Official };
     let rule = match kind.get_ref() {
-        ScorerKind::Vqa => ScorerRule::Vqa { variant: place.needed(variant, "variant", owner, &span)? },
+        ScorerKind::Vqa => ScorerRule::Vqa {
+            variant: match place.needed(variant, "variant", owner, &span)? {
+                Variant::M4c => VqaVariant::M4c,
+                Variant::Lmms => VqaVariant::Lmms,
+                Variant::Official | Variant::Vlmevalkit => VqaVariant::Official,
+            },
+        },
+        ScorerKind::Pope if edition == Edition::Lmms => ScorerRule::ShortAnswer(ShortAnswerRule::PopeLmms),
         ScorerKind::Pope => ScorerRule::Pope,
         ScorerKind::Textvqa => ScorerRule::Textvqa,
         ScorerKind::LlavaMed => ScorerRule::LlavaMed,
@@ -336,6 +426,21 @@ fn scorer(
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,
         },
+        ScorerKind::VizWiz => ScorerRule::ShortAnswer(ShortAnswerRule::VizWiz(edition)),
+        ScorerKind::Gqa => ScorerRule::ShortAnswer(ShortAnswerRule::Gqa(edition)),
+        ScorerKind::Exact => ScorerRule::ShortAnswer(ShortAnswerRule::Exact),
+        ScorerKind::Anls if chosen == Some(Variant::M4c) => {
+            place.unused(&boundary, "boundary", "the variant `m4c`")?;
+            ScorerRule::ShortAnswer(ShortAnswerRule::AnlsM4c)
+        }
+        ScorerKind::Anls => ScorerRule::ShortAnswer(ShortAnswerRule::Anls(place.needed(boundary, "boundary", owner, &span)?)),
+        ScorerKind::RelaxedAccuracy if chosen == Some(Variant::Vlmevalkit) => {
+            ScorerRule::ShortAnswer(ShortAnswerRule::RelaxedAccuracyTrimmed)
+        }
+        ScorerKind::RelaxedAccuracy => ScorerRule::ShortAnswer(ShortAnswerRule::RelaxedAccuracy),
+        ScorerKind::OcrBench => ScorerRule::ShortAnswer(ShortAnswerRule::OcrBench(edition)),
+        ScorerKind::Mme => ScorerRule::ShortAnswer(ShortAnswerRule::Mme(edition)),
+        ScorerKind::Slake => ScorerRule::ShortAnswer(ShortAnswerRule::SlakeLmms),
     };
     match primary_metric {
         None => Ok(ScorerSpec::new(rule)),
@@ -349,12 +454,11 @@ fn scorer(
 /// Whether a scorer can score data of a format other than `table`.
 fn fits_format(kind: ScorerKind, format: FormatName) -> bool {
     match format {
-        FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => {
-            matches!(kind, ScorerKind::Vqa | ScorerKind::Textvqa | ScorerKind::JudgeMatch)
-        }
+        FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => fits_reference(kind, ReferenceKind::Answers),
         FormatName::Pope => kind == ScorerKind::Pope,
+        FormatName::MmeRelease => kind == ScorerKind::Mme,
         FormatName::RefcocoMinigpt4 => kind == ScorerKind::Grounding,
-        FormatName::VqaRad => matches!(kind, ScorerKind::LlavaMed | ScorerKind::JudgeMatch),
+        FormatName::VqaRad => matches!(kind, ScorerKind::LlavaMed | ScorerKind::Slake | ScorerKind::JudgeMatch),
         FormatName::ZeroShot => kind == ScorerKind::ZeroShot,
         FormatName::Retrieval => kind == ScorerKind::Retrieval,
         FormatName::Table => false,
@@ -367,6 +471,8 @@ fn fits_format(kind: ScorerKind, format: FormatName) -> bool {
 /// Whether a scorer can score a kind of reference, for data of the format `table`.
 fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
     match kind {
+        // Answers are then only written for the benchmark's server.
+        _ if reference == ReferenceKind::Withheld => !matches!(kind, ScorerKind::ZeroShot | ScorerKind::Retrieval),
         ScorerKind::Vqa | ScorerKind::Textvqa => reference == ReferenceKind::Answers,
         ScorerKind::Pope => reference == ReferenceKind::YesNo,
         ScorerKind::Grounding => reference == ReferenceKind::Region,
@@ -376,6 +482,14 @@ fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
         ScorerKind::JudgeMatch => {
             matches!(reference, ReferenceKind::Judged | ReferenceKind::Answers | ReferenceKind::OpenOrClosed)
         }
+        ScorerKind::VizWiz
+        | ScorerKind::Gqa
+        | ScorerKind::Exact
+        | ScorerKind::Anls
+        | ScorerKind::RelaxedAccuracy
+        | ScorerKind::OcrBench => reference == ReferenceKind::Answers,
+        ScorerKind::Mme => reference == ReferenceKind::YesNo,
+        ScorerKind::Slake => reference == ReferenceKind::OpenOrClosed,
     }
 }
 

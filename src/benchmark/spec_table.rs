@@ -107,7 +107,9 @@ impl KindName {
 #[serde(deny_unknown_fields)]
 struct OpenTable {
     column: String,
-    values: Vec<String>,
+    values: Option<Vec<String>>,
+    /// Instead: every value but these.
+    except: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -304,10 +306,18 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
         KindName::OpenOrClosed => {
             let open = place.needed_spanned(table.open, "open", owner, &at_kind)?;
             let column = Spanned::new(open.span(), open.get_ref().column.clone());
+            let at = Spanned::new(open.span(), ());
+            let OpenTable { column: _, values, except } = open.into_inner();
+            let (values, open_has_them) = match (values, except) {
+                (Some(values), None) => (values, true),
+                (None, Some(except)) => (except, false),
+                _ => return Err(place.error(&at, "expected either `values` or `except`")),
+            };
             TableReference::OpenOrClosed {
                 answer: needed(table.answer, "answer")?,
                 column: path(place, &column)?,
-                open: open.into_inner().values,
+                values,
+                open_has_them,
             }
         }
         KindName::Region => TableReference::Region {

@@ -122,8 +122,10 @@ pub enum TableReference {
         answer: ColumnPath,
         /// The column that tells which.
         column: ColumnPath,
-        /// Its values for open-ended questions.
-        open: Vec<String>,
+        /// Values of it.
+        values: Vec<String>,
+        /// Whether these are the values for open-ended questions; otherwise they are those for closed-ended ones.
+        open_has_them: bool,
     },
     /// A box.
     Region {

@@ -112,7 +112,7 @@ pub fn run(arguments: ScoreArguments, globals: &Globals) -> VerbResult {
                 category: sample.category.as_deref(),
                 reference: &sample.reference,
                 text,
-                score: crate::score::score(scorer, &sample.reference, text),
+                score: crate::score::score_in_category(scorer, &sample.reference, sample.category.as_deref(), text),
             }
         })
         .collect();

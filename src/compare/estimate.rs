@@ -81,15 +81,17 @@ pub(super) fn single(metric: &MetricSpec, samples: &[ScoredSample<'_>]) -> Optio
     let clusters = dense_clusters(taking_part.iter().map(|(sample, _)| sample.cluster));
     let categories = dense_clusters(taking_part.iter().map(|(sample, _)| sample.category));
     let linearised = column.linearised(metric, &categories)?;
-    Some(bounded(estimated(linearised, &clusters, metric.scale), &column, metric.scale))
+    Some(bounded(estimated(linearised, &clusters, metric.scale), &column, metric))
 }
 
 /// Keeps the interval of a share within 0 and the scale. Where no sample differs from 0, or none from 1, the t interval has
 /// no width although the truth may well lie elsewhere; Wilson's has, and counts clusters because samples of one image may
 /// all be right together.
-pub(super) fn bounded(mut estimate: Estimate, column: &Column, scale: f64) -> Estimate {
+pub(super) fn bounded(mut estimate: Estimate, column: &Column, metric: &MetricSpec) -> Estimate {
+    let scale = metric.scale;
     let Some([low, high]) = estimate.interval else { return estimate };
-    if !column.is_share() || scale <= 0.0 {
+    // A sum over categories may be many times the scale.
+    if !column.is_share() || scale <= 0.0 || metric.sum_over_categories {
         return estimate;
     }
     let at_end = estimate.value <= ROUNDING * scale || estimate.value >= scale * (1.0 - ROUNDING);

@@ -156,7 +156,7 @@ fn compare_metric(metric: &MetricSpec, pairs: &[Pair<'_>], margin: f64) -> Optio
     let mut difference = estimated(new.minus(&base)?, &clusters, metric.scale);
     let identical = rows.iter().all(|(_, base, new)| base == new);
     let p_value = p_value(&mut difference, identical);
-    let side = |linearised, column| bounded(estimated(linearised, &clusters, metric.scale), column, metric.scale);
+    let side = |linearised, column| bounded(estimated(linearised, &clusters, metric.scale), column, metric);
     Some(PairedMetric {
         name: metric.name.clone(),
         primary: metric.primary,

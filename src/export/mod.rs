@@ -9,6 +9,7 @@ mod architecture;
 mod checkpoint;
 mod clip;
 mod config;
+mod encoder;
 mod error;
 mod exporter;
 mod families;

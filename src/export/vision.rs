@@ -2,8 +2,9 @@
 //! transformers).
 
 use super::ExportError;
+use super::encoder::Encoder;
 use super::graphs::{StageBuilder, signed};
-use super::vision_architecture::{VisionActivation, VisionArchitecture, VisionFamily};
+use super::vision_architecture::{VisionArchitecture, VisionFamily};
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType, Value};
 
@@ -18,20 +19,23 @@ pub(super) fn vision_graph(vision: &VisionArchitecture, weights: &WeightPlan) ->
         stage.graph.input("pixel_values", ElementType::Float32, &[images.clone(), Dimension::Fixed(3), size.clone(), size]);
     let embedded = embeddings(&mut stage, vision, &pixels);
     let flat = stage.reshape("embeddings/flat", &embedded, "shape/flat", &[-1, signed(width)]);
-    let mut hidden = match vision.family {
-        VisionFamily::Clip => layer_norm(&mut stage, "pre_layrnorm", &flat, "vision.pre_layrnorm", vision),
+    let shape = [-1, signed(rows), signed(width)];
+    let encoder = Encoder {
+        tower: "vision",
+        layers: vision.used_layers,
+        width,
+        heads: vision.heads,
+        activation: vision.activation,
+        layer_norm_epsilon: vision.layer_norm_epsilon,
+        causal: false,
+    };
+    let hidden = match vision.family {
+        VisionFamily::Clip => encoder.layer_norm(&mut stage, "pre_layrnorm", &flat, "vision.pre_layrnorm"),
         VisionFamily::Siglip => flat,
     };
-    if vision.used_layers > 0 {
-        hidden = layers(&mut stage, vision, hidden);
-    }
+    let hidden = encoder.add(&mut stage, hidden, |stage, node, flat| stage.reshape(node, flat, "shape/rows", &shape));
     let keeps_all = vision.tokens() == rows;
-    let shaped = stage.reshape(
-        if keeps_all { "features" } else { "hidden_states" },
-        &hidden,
-        "shape/rows",
-        &[-1, signed(rows), signed(width)],
-    );
+    let shaped = stage.reshape(if keeps_all { "features" } else { "hidden_states" }, &hidden, "shape/rows", &shape);
     let features = if keeps_all {
         shaped
     } else {
@@ -39,8 +43,7 @@ pub(super) fn vision_graph(vision: &VisionArchitecture, weights: &WeightPlan) ->
             .map(|(name, value)| stage.graph.integers(name, &[value]));
         stage.graph.op("Slice", "features", &[&shaped, &start, &end, &axis], &[])
     };
-    let shape = [images, vision.tokens().into(), width.into()];
-    stage.graph.output(&features, ElementType::Float32, &shape);
+    stage.graph.output(&features, ElementType::Float32, &[images, vision.tokens().into(), width.into()]);
     stage.finish()
 }
 
@@ -72,67 +75,4 @@ fn embeddings(stage: &mut StageBuilder<'_>, vision: &VisionArchitecture, pixels:
     let tokens = stage.graph.op("Concat", "embeddings/tokens", &[&class, &patches], &[("axis", Attribute::Int(1))]);
     let positions = stage.weight("vision.embeddings.position_embedding.weight");
     stage.graph.op("Add", "embeddings/positions", &[&tokens, &positions], &[])
-}
-
-/// The transformer layers on `[images · rows, width]`. Each norm is fused with the addition before it.
-fn layers(stage: &mut StageBuilder<'_>, vision: &VisionArchitecture, mut residual: Value) -> Value {
-    let (rows, width) = (signed(vision.rows()), signed(vision.hidden_size));
-    let mut normed = layer_norm(stage, "layers.0/layer_norm1", &residual, "vision.encoder.layers.0.layer_norm1", vision);
-    for layer in 0..vision.used_layers {
-        let (node, weight) = (format!("layers.{layer}"), format!("vision.encoder.layers.{layer}"));
-        let mut heads = |part: &str| {
-            let flat = stage.linear(&format!("{node}/{part}"), &normed, &format!("{weight}.self_attn.{part}"), true);
-            stage.reshape(&format!("{node}/{part}/rows"), &flat, "shape/rows", &[-1, rows, width])
-        };
-        let (query, key, value) = (heads("q_proj"), heads("k_proj"), heads("v_proj"));
-        let count = [("num_heads", Attribute::Int(signed(vision.heads)))];
-        let attended =
-            stage.graph.microsoft_op("MultiHeadAttention", &format!("{node}/attention"), &[&query, &key, &value], &count);
-        let attended = stage.reshape(&format!("{node}/attention/flat"), &attended, "shape/flat", &[-1, width]);
-        let attended = stage.linear(&format!("{node}/out_proj"), &attended, &format!("{weight}.self_attn.out_proj"), true);
-        let (second, sum) =
-            add_and_norm(stage, &format!("{node}/layer_norm2"), &attended, &residual, &format!("{weight}.layer_norm2"), vision);
-        let wide = stage.linear(&format!("{node}/fc1"), &second, &format!("{weight}.mlp.fc1"), true);
-        let active = match vision.activation {
-            VisionActivation::QuickGelu => {
-                let alpha = [("alpha", Attribute::Float(1.702))];
-                stage.graph.microsoft_op("QuickGelu", &format!("{node}/activation"), &[&wide], &alpha)
-            }
-            VisionActivation::Gelu => stage.graph.op("Gelu", &format!("{node}/activation"), &[&wide], &[]),
-            VisionActivation::GeluTanh => {
-                let tanh = [("approximate", Attribute::Text("tanh".to_owned()))];
-                stage.graph.op("Gelu", &format!("{node}/activation"), &[&wide], &tanh)
-            }
-        };
-        let narrow = stage.linear(&format!("{node}/fc2"), &active, &format!("{weight}.mlp.fc2"), true);
-        if layer + 1 == vision.used_layers {
-            return stage.graph.op("Add", "last_hidden_state", &[&narrow, &sum], &[]);
-        }
-        let next = layer + 1;
-        let norm = format!("vision.encoder.layers.{next}.layer_norm1");
-        (normed, residual) = add_and_norm(stage, &format!("layers.{next}/layer_norm1"), &narrow, &sum, &norm, vision);
-    }
-    residual
-}
-
-fn layer_norm(stage: &mut StageBuilder<'_>, node: &str, input: &Value, weight: &str, vision: &VisionArchitecture) -> Value {
-    let (scale, shift) = (stage.weight(&format!("{weight}.weight")), stage.weight(&format!("{weight}.bias")));
-    let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(vision.layer_norm_epsilon))];
-    stage.graph.op("LayerNormalization", node, &[input, &scale, &shift], &attributes)
-}
-
-/// The norm of `input + skip`, and the sum itself.
-fn add_and_norm(
-    stage: &mut StageBuilder<'_>,
-    node: &str,
-    input: &Value,
-    skip: &Value,
-    weight: &str,
-    vision: &VisionArchitecture,
-) -> (Value, Value) {
-    let (scale, shift) = (stage.weight(&format!("{weight}.weight")), stage.weight(&format!("{weight}.bias")));
-    let (inputs, sum) = ([input, skip, &scale, &shift], format!("{node}/sum"));
-    let epsilon = [("epsilon", Attribute::Float(vision.layer_norm_epsilon))];
-    stage.graph.microsoft_op_with_outputs("SkipLayerNormalization", node, &inputs, &[node, "", "", &sum], &epsilon);
-    (stage.graph.value(node), stage.graph.value(&sum))
 }

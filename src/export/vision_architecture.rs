@@ -2,6 +2,7 @@
 
 use super::ExportError;
 use super::config::Config;
+use super::encoder::Activation;
 
 /// Kind of a vision tower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,17 +11,6 @@ pub(super) enum VisionFamily {
     Clip,
     /// Patches only, with a bias, and no norm before the layers (`SiglipVisionModel`).
     Siglip,
-}
-
-/// Activation of the feed-forward layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VisionActivation {
-    /// x · sigmoid(1.702 x).
-    QuickGelu,
-    /// The exact (erf) GELU.
-    Gelu,
-    /// The tanh approximation of GELU (`gelu_pytorch_tanh`).
-    GeluTanh,
 }
 
 /// A vision tower.
@@ -36,7 +26,7 @@ pub(super) struct VisionArchitecture {
     pub heads: usize,
     pub image_size: usize,
     pub patch_size: usize,
-    pub activation: VisionActivation,
+    pub activation: Activation,
     pub layer_norm_epsilon: f32,
     /// `vision_feature_layer` as the checkpoint writes it.
     pub feature_layer: i64,
@@ -108,9 +98,9 @@ impl VisionArchitecture {
             VisionFamily::Siglip => ("gelu_pytorch_tanh", 1e-6),
         };
         let activation = match config.one_of("hidden_act", activation, &["quick_gelu", "gelu", "gelu_pytorch_tanh"])?.as_str() {
-            "gelu" => VisionActivation::Gelu,
-            "gelu_pytorch_tanh" => VisionActivation::GeluTanh,
-            _ => VisionActivation::QuickGelu,
+            "gelu" => Activation::Gelu,
+            "gelu_pytorch_tanh" => Activation::GeluTanh,
+            _ => Activation::QuickGelu,
         };
         if config.size("num_channels")?.unwrap_or(3) != 3 {
             return Err(config.unsupported("num_channels", "3"));
@@ -188,13 +178,13 @@ mod tests {
         assert_eq!(read(VisionDefaults::ClipLarge(224), -2).unwrap().tokens(), 256);
         let base = read(VisionDefaults::ClipBase, -1).unwrap();
         assert_eq!((base.hidden_size, base.image_size, base.patch_size, base.used_layers), (768, 224, 32, 12));
-        assert_eq!((base.activation, base.layer_norm_epsilon), (VisionActivation::QuickGelu, 1e-5));
+        assert_eq!((base.activation, base.layer_norm_epsilon), (Activation::QuickGelu, 1e-5));
         assert_eq!(read(VisionDefaults::ClipBase, 0).unwrap().used_layers, 0);
         assert_eq!(read(VisionDefaults::ClipBase, 12).unwrap().used_layers, 12);
         assert_eq!(read(VisionDefaults::ClipBase, -13).unwrap().used_layers, 0);
         assert!(read(VisionDefaults::ClipBase, 13).is_err() && read(VisionDefaults::ClipBase, -14).is_err());
         let siglip = read(VisionDefaults::SiglipSo400m(27), -2).unwrap();
         assert_eq!((siglip.hidden_size, siglip.used_layers, siglip.rows(), siglip.tokens()), (1152, 26, 729, 729));
-        assert_eq!((siglip.activation, siglip.layer_norm_epsilon), (VisionActivation::GeluTanh, 1e-6));
+        assert_eq!((siglip.activation, siglip.layer_norm_epsilon), (Activation::GeluTanh, 1e-6));
     }
 }

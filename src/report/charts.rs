@@ -110,7 +110,7 @@ pub(super) fn latency(view: &View<'_>, benchmark: &BenchmarkView<'_>) -> Result<
     let label = format!("{}, milliseconds per question by stage: {}", benchmark.title, described.join("; "));
     let height = TOP + ROW * bars.len() as u32 + AXIS;
     let svg = draw(height, benchmark.title, |area| {
-        axis(area, range, bars.len() as u32, Unit { scale: 10.0 })?;
+        axis(area, range, bars.len() as u32, Unit::of(10.0))?;
         for (row, (package, stages)) in bars.iter().enumerate() {
             let y = row_middle(row);
             area.draw(&Text::new(fit(view.package(*package)), at(LABELS - 8, y), font(12, INK, HPos::Right)))?;
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn ranges_keep_noise_small() {
-        let unit = Unit { scale: 100.0 };
+        let unit = Unit::of(100.0);
         let [low, high] = padded_range([84.0, 84.1].into_iter(), unit).unwrap();
         assert!(high - low >= 4.0, "{low} {high}");
         assert_eq!(padded_range([99.0, 100.0].into_iter(), unit).unwrap()[1], 101.0);

@@ -12,12 +12,19 @@ pub(super) const MISSING: &str = "–";
 pub(super) struct Unit {
     /// 100 for per cent.
     pub scale: f64,
+    /// Whether values are sums over categories (MME's scores), which are no per cent whatever their scale.
+    pub sum: bool,
 }
 
 impl Unit {
+    /// The unit of a metric that is a share of the scale.
+    pub const fn of(scale: f64) -> Self {
+        Self { scale, sum: false }
+    }
+
     /// Whether values are per cent and differences are percentage points.
     pub fn is_percent(self) -> bool {
-        self.scale == 100.0
+        self.scale == 100.0 && !self.sum
     }
 
     /// `" %"` for accuracies.
@@ -225,8 +232,13 @@ mod tests {
     }
 
     #[test]
+    fn a_sum_over_categories_is_no_per_cent() {
+        assert!(Unit::of(100.0).is_percent() && !Unit { scale: 100.0, sum: true }.is_percent());
+    }
+
+    #[test]
     fn per_cent_has_one_decimal_and_its_interval() {
-        let unit = Unit { scale: 100.0 };
+        let unit = Unit::of(100.0);
         assert_eq!(unit.value_and_half(&estimate(84.123, Some([82.9, 85.3]))), "84.1 ± 1.2");
         assert_eq!(unit.value_and_half(&estimate(84.0, None)), "84.0");
         assert_eq!(unit.difference_interval(&estimate(84.0, None)), "–");
@@ -237,14 +249,14 @@ mod tests {
 
     #[test]
     fn a_narrow_interval_is_not_printed_as_a_point() {
-        let unit = Unit { scale: 100.0 };
+        let unit = Unit::of(100.0);
         assert_eq!(unit.difference_interval(&estimate(-0.04, Some([-0.06, -0.02]))), "−0.060 to −0.020");
         assert_eq!(unit.difference_interval(&estimate(-0.1, Some([-0.18, -0.02]))), "−0.18 to −0.02");
     }
 
     #[test]
     fn fractions_have_three_decimals() {
-        assert_eq!(Unit { scale: 1.0 }.value_and_half(&estimate(0.71234, Some([0.69, 0.73]))), "0.712 ± 0.022");
+        assert_eq!(Unit::of(1.0).value_and_half(&estimate(0.71234, Some([0.69, 0.73]))), "0.712 ± 0.022");
     }
 
     #[test]

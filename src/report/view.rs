@@ -29,8 +29,8 @@ impl<'a> RunView<'a> {
 
     /// How a metric of the run is written.
     pub fn unit(&self, metric: &str) -> Unit {
-        let scale = self.run.header.benchmark.metrics.iter().find(|spec| spec.name == metric).map(|spec| spec.scale);
-        Unit { scale: scale.unwrap_or(1.0) }
+        let spec = self.run.header.benchmark.metrics.iter().find(|spec| spec.name == metric);
+        spec.map_or(Unit::of(1.0), |spec| Unit { scale: spec.scale, sum: spec.sum_over_categories })
     }
 }
 
@@ -85,7 +85,7 @@ impl<'a> BenchmarkView<'a> {
     /// How a metric of the benchmark is written.
     pub fn unit(&self, metric: &str) -> Unit {
         let known = self.runs.iter().find(|run| run.run.header.benchmark.metrics.iter().any(|spec| spec.name == metric));
-        known.map_or(Unit { scale: 1.0 }, |run| run.unit(metric))
+        known.map_or(Unit::of(1.0), |run| run.unit(metric))
     }
 
     /// The run of a package.
@@ -397,7 +397,7 @@ impl<'a> Contest<'a> {
             }
             None => format!("{new} is worse than {base} on {} and better on {}.", of(regressed), improved),
             Some(Verdict::NoWorse) => {
-                let unit = self.standings.first().map_or(Unit { scale: 1.0 }, |standing| standing.unit);
+                let unit = self.standings.first().map_or(Unit::of(1.0), |standing| standing.unit);
                 let margin = format!("{}{}", unit.size(view.comparison.margin), unit.difference_suffix());
                 format!("{new} is no worse than {base} on {}, within a margin of {margin}.", of(all))
             }

@@ -87,7 +87,7 @@ pub(super) fn answered(
         Ok(raw) => prompter.trim_answer(&raw),
         Err(error) => return failed(benchmark, sample, prompt, facts, "prompt", error.to_string()),
     };
-    let scored = score::score(&benchmark.spec.scorer, &sample.reference, &text);
+    let scored = score::score_in_category(&benchmark.spec.scorer, &sample.reference, sample.category.as_deref(), &text);
     let later_tokens = generation.decoded_tokens.saturating_sub(1);
     SampleRecord {
         token_ids: generation.token_ids.clone(),

@@ -12,7 +12,7 @@ pub fn rescore(run: &Run, scorer: &ScorerSpec) -> Result<Scores, RunError> {
     let texts: Vec<String> = records.iter().map(|record| scored_text(record)).collect();
     let mut answers = Vec::with_capacity(records.len());
     for (record, text) in records.iter().zip(&texts) {
-        let score = score::score(scorer, &record.reference, text);
+        let score = score::score_in_category(scorer, &record.reference, record.category.as_deref(), text);
         if let Some(reason) = score.detail.get("error").and_then(serde_json::Value::as_str) {
             return Err(RunError::Scorer { benchmark: run.header.benchmark.name.clone(), reason: reason.to_owned() });
         }

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::grounding::{self, ACCURACIES, MEAN_IOU};
 use super::medical::{self, CLOSED_ACCURACY, OPEN_CLOSED_MEAN, OPEN_EXACT_MATCH, OPEN_F1, OPEN_PRECISION, OPEN_RECALL};
-use super::pope::{self, ACCURACY, F1, PRECISION, RECALL, YES_RATIO};
+use super::pope::{self, ACCURACY, F1, F1_POOLED, PRECISION, RECALL, YES_RATIO};
 use super::ranking::{self, ACCURACY_AT_1, ACCURACY_AT_5, MEAN_PER_CLASS_RECALL, RECALLS};
+use super::short_answer;
 use super::types::SampleScore;
 use super::vqa::{self, VQA_ACCURACY};
 use crate::benchmark::{Contribution, MetricSpec, Reference, ScorerRule, ScorerSpec, VqaVariant};
@@ -23,7 +24,20 @@ pub(super) fn mean(value: f64) -> Contribution {
 ///
 /// A reference of a kind that the rule cannot use has no contributions and a note in `detail`; specifications that pair a
 /// data format with such a rule are refused when they are read.
+///
+/// Some rules look at the sample's category; see [`score_in_category`].
 pub fn score(scorer: &ScorerSpec, reference: &Reference, text: &str) -> SampleScore {
+    score_in_category(scorer, reference, None, text)
+}
+
+/// [`score`] of a sample that may have a category (OCRBench compares formulae otherwise than words; VizWiz says there which
+/// questions cannot be answered).
+pub fn score_in_category(scorer: &ScorerSpec, reference: &Reference, category: Option<&str>, text: &str) -> SampleScore {
+    if let ScorerRule::ShortAnswer(rule) = scorer.rule
+        && let Some(scored) = short_answer::score(rule, reference, category, text)
+    {
+        return scored;
+    }
     match (&scorer.rule, reference) {
         (ScorerRule::Vqa { variant }, Reference::Answers { answers }) => vqa::score(*variant, answers, text),
         (ScorerRule::Textvqa, Reference::Answers { answers }) => vqa::score(VqaVariant::M4c, answers, text),
@@ -76,6 +90,8 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             better(PRECISION),
             better(RECALL),
             metric(YES_RATIO, None),
+            // All questions together, as later papers have it.
+            better(F1_POOLED),
         ],
         ScorerRule::LlavaMed => vec![
             // Categories are the open-ended and the closed-ended questions.
@@ -117,6 +133,10 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             .collect(),
         ScorerRule::MmVet | ScorerRule::JudgeMatch => scorer.rule.metric_names().iter().map(|name| better(name)).collect(),
         ScorerRule::Grounding { .. } => ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU]).map(better).collect(),
+        ScorerRule::ShortAnswer(rule) => {
+            let primary = |spec: MetricSpec| MetricSpec { primary: spec.name == scorer.primary_metric, ..spec };
+            short_answer::metrics(rule).into_iter().map(primary).collect()
+        }
     };
     metrics.sort_by_key(|metric| !metric.primary);
     metrics

@@ -10,6 +10,8 @@ use crate::benchmark::Contribution;
 
 /// F1 of `yes`; LLaVA reports its mean over the three files.
 pub(super) const F1: &str = "f1";
+/// F1 of `yes` over the questions of all files together.
+pub(super) const F1_POOLED: &str = "f1_pooled";
 /// Share of right answers.
 pub(super) const ACCURACY: &str = "accuracy";
 /// Precision of `yes`.
@@ -49,11 +51,13 @@ pub(super) fn score(reference_yes: bool, text: &str) -> SampleScore {
     let value = one(yes == reference_yes);
     let ratio = |numerator: f64, denominator: f64| Contribution { numerator, denominator };
     let word = if yes { "yes" } else { "no" };
+    let f1 = ratio(2.0 * true_positive, 2.0 * true_positive + false_positive + false_negative);
     SampleScore {
         parsed: is_explicit(text).then(|| word.to_owned()),
         value: Some(value),
         contributions: BTreeMap::from([
-            (F1.to_owned(), ratio(2.0 * true_positive, 2.0 * true_positive + false_positive + false_negative)),
+            (F1.to_owned(), f1),
+            (F1_POOLED.to_owned(), f1),
             (ACCURACY.to_owned(), mean(value)),
             (PRECISION.to_owned(), ratio(true_positive, true_positive + false_positive)),
             (RECALL.to_owned(), ratio(true_positive, true_positive + false_negative)),

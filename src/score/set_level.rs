@@ -1,5 +1,6 @@
 //! Metrics that one answer alone does not have: pairs of questions that must both be right, and statistics of a whole corpus.
 
+use super::short_answer;
 use super::types::SampleScore;
 use crate::benchmark::{Reference, ScorerRule, ScorerSpec};
 
@@ -32,6 +33,7 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
         | ScorerRule::LlavaMedChat
         | ScorerRule::MmVet
         | ScorerRule::JudgeMatch => false,
+        ScorerRule::ShortAnswer(rule) => short_answer::needs_all_answers(*rule),
     }
 }
 
@@ -53,5 +55,6 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         | ScorerRule::LlavaMedChat
         | ScorerRule::MmVet
         | ScorerRule::JudgeMatch => {}
+        ScorerRule::ShortAnswer(rule) => short_answer::complete(rule, answers),
     }
 }

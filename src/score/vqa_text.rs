@@ -18,6 +18,19 @@ pub fn official_normalise(text: &str) -> String {
     digits_and_articles(&punctuation(&clean, comma_between_digits(&clean)))
 }
 
+/// The official normalisation as lmms-eval has it (`vqa_eval_metric.py`): several commas between digits count as one does.
+pub(super) fn lmms_normalise(text: &str) -> String {
+    let clean = official_clean(text);
+    digits_and_articles(&punctuation(&clean, commas_between_digits(&clean)))
+}
+
+/// The normalisation of VizWiz's evaluation: the official one with a contraction table of its own, in which most apostrophes
+/// are backticks. A word with a backtick never gets there, because punctuation is gone by then.
+pub(super) fn vizwiz_normalise(text: &str) -> String {
+    let clean = official_clean(text);
+    words(&punctuation(&clean, comma_between_digits(&clean)), vizwiz_contraction)
+}
+
 /// What the official evaluation does to every answer before it looks at anything: newlines and tabs become spaces and the
 /// ends are trimmed.
 pub(super) fn official_clean(text: &str) -> String {
@@ -51,6 +64,20 @@ fn comma_between_digits(text: &str) -> bool {
         }
         comma = character == ',' && before;
         before = digit;
+    }
+    false
+}
+
+/// Whether one comma or more stand between two digits.
+fn commas_between_digits(text: &str) -> bool {
+    let (mut digit_before, mut commas) = (false, false);
+    for character in text.chars() {
+        let digit = is_digit(character);
+        if commas && digit {
+            return true;
+        }
+        commas = character == ',' && (digit_before || commas);
+        digit_before = digit;
     }
     false
 }
@@ -90,6 +117,11 @@ fn punctuation(text: &str, delete_all: bool) -> String {
 
 /// Lower case, number words to digits, articles dropped, contractions restored, joined by single spaces.
 fn digits_and_articles(text: &str) -> String {
+    words(text, |word| contraction(word).map(str::to_owned))
+}
+
+/// The words with the contractions of a table.
+fn words(text: &str, contraction: impl Fn(&str) -> Option<String>) -> String {
     let lower = text.to_lowercase();
     let mut output = String::with_capacity(lower.len());
     for word in lower.split(is_space).filter(|word| !word.is_empty()) {
@@ -100,9 +132,23 @@ fn digits_and_articles(text: &str) -> String {
         if !output.is_empty() {
             output.push(' ');
         }
-        output.push_str(contraction(word).unwrap_or(word));
+        match contraction(word) {
+            Some(replacement) => output.push_str(&replacement),
+            None => output.push_str(word),
+        }
     }
     output
+}
+
+/// VizWiz's contraction of a word. Eight entries of its table have kept their apostrophes.
+fn vizwiz_contraction(word: &str) -> Option<String> {
+    const KEYS_WITH_APOSTROPHE: [&str; 2] = ["couldn'tve", "hadn'tve"];
+    const KEPT: [&str; 8] = ["aint", "arent", "cant", "couldve", "couldnt", "weve", "wheres", "whove"];
+    if word.contains('\'') && !KEYS_WITH_APOSTROPHE.contains(&word) {
+        return None;
+    }
+    let replacement = contraction(word)?;
+    Some(if KEPT.contains(&word) { replacement.to_owned() } else { replacement.replace('\'', "`") })
 }
 
 /// Digits of a number word.

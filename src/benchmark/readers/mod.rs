@@ -5,6 +5,7 @@ mod llava_bench;
 mod llava_conversations;
 mod llava_med_chat;
 mod mm_vet;
+pub(super) mod mme_release;
 mod pope;
 mod python_repr;
 mod refcoco;
@@ -80,6 +81,7 @@ fn samples(context: &mut Context<'_>, spec: &BenchmarkSpec) -> Result<(Vec<Sampl
         DataFormat::RefcocoMinigpt4 { splits } => refcoco::read(context, splits)?,
         DataFormat::VqaRad { questions, phrase_types, rows } => vqa_rad::read(context, questions, phrase_types, rows)?,
         DataFormat::Table(table) => table::read(context, table)?,
+        DataFormat::MmeRelease { rows } => mme_release::read(context, rows)?,
         DataFormat::ZeroShot { .. } => {
             let (samples, classes) = zero_shot::read(context)?;
             return Ok((samples, Task::Classify(classes)));

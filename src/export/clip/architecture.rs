@@ -4,19 +4,11 @@
 use super::super::ExportError;
 use super::super::architecture::RequiredTensor;
 use super::super::config::Config;
+use super::super::encoder::Activation;
 use crate::package::TextPooling;
 
 /// `eos_token_id` of configurations written before it was corrected (`modeling_clip.py` keeps their way of pooling).
 const LEGACY_EOS: usize = 2;
-
-/// Activation of the feed-forward layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// x · sigmoid(1.702 x).
-    QuickGelu,
-    /// The exact (erf) GELU.
-    Gelu,
-}
 
 /// What the two towers have in common.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,10 @@
 //! The two graphs (`transformers/models/clip/modeling_clip.py`).
 
 use super::super::ExportError;
+use super::super::encoder::Encoder;
 use super::super::graphs::{StageBuilder, signed};
 use super::super::weights::WeightPlan;
-use super::architecture::{Activation, ClipModelArchitecture, Tower};
+use super::architecture::{ClipModelArchitecture, Tower};
 use crate::onnx::{Attribute, Dimension, ElementType, Value, proto::data_type};
 use crate::package::TextPooling;
 
@@ -33,14 +34,15 @@ pub fn vision_graph(clip: &ClipModelArchitecture, weights: &WeightPlan) -> Resul
     let embedded = stage.graph.op("Add", "embeddings/positions", &[&tokens, &positions], &[]);
 
     let flat = stage.reshape("embeddings/flat", &embedded, "shape/flat", &[-1, width]);
-    let normed = layer_norm(&mut stage, "pre_layrnorm", &flat, "vision.pre_layrnorm", tower);
+    let encoder = encoder(tower, "vision", false);
+    let normed = encoder.layer_norm(&mut stage, "pre_layrnorm", &flat, "vision.pre_layrnorm");
     let rows_shape = stage.graph.integers("shape/rows", &[-1, rows, width]);
-    let hidden = encoder(&mut stage, tower, "vision", normed, &rows_shape, false);
+    let hidden = hidden_states(&mut stage, &encoder, normed, &rows_shape);
     let [start, end, axis] =
         [("slice/start", 0), ("slice/end", 1), ("slice/axis", 1)].map(|(name, value)| stage.graph.integers(name, &[value]));
     let class = stage.graph.op("Slice", "class_row", &[&hidden, &start, &end, &axis], &[]);
     let pooled = stage.reshape("class_row/flat", &class, "shape/flat", &[-1, width]);
-    let pooled = layer_norm(&mut stage, "post_layernorm", &pooled, "vision.post_layernorm", tower);
+    let pooled = encoder.layer_norm(&mut stage, "post_layernorm", &pooled, "vision.post_layernorm");
     let embeds = stage.linear("image_embeds", &pooled, "visual_projection", false);
     stage.graph.output(&embeds, ElementType::Float32, &[images, clip.projection_size.into()]);
     stage.finish()
@@ -65,10 +67,11 @@ pub fn text_graph(clip: &ClipModelArchitecture, weights: &WeightPlan) -> Result<
 
     let flat = stage.reshape("embeddings/flat", &embedded, "shape/flat", &[-1, width]);
     let shape = stage.graph.op("Shape", "embeddings/shape", &[&embedded], &[]);
-    let hidden = encoder(&mut stage, tower, "text", flat, &shape, true);
+    let encoder = encoder(tower, "text", true);
+    let hidden = hidden_states(&mut stage, &encoder, flat, &shape);
     let place = pooled_place(&mut stage, &ids, clip.pooling);
     let pooled = stage.graph.op("GatherND", "pooled", &[&hidden, &place], &[("batch_dims", Attribute::Int(1))]);
-    let pooled = layer_norm(&mut stage, "final_layer_norm", &pooled, "text.final_layer_norm", tower);
+    let pooled = encoder.layer_norm(&mut stage, "final_layer_norm", &pooled, "text.final_layer_norm");
     let embeds = stage.linear("text_embeds", &pooled, "text_projection", false);
     stage.graph.output(&embeds, ElementType::Float32, &[texts, clip.projection_size.into()]);
     stage.finish()
@@ -94,74 +97,22 @@ fn dimension(stage: &mut StageBuilder<'_>, node: &str, value: &Value, axis: i64)
     stage.graph.op("Shape", node, &[value], &[("start", Attribute::Int(axis)), ("end", Attribute::Int(axis + 1))])
 }
 
-/// The transformer layers on `[batch · rows, width]`, giving `[batch, rows, width]`, the shape that `rows_shape` holds. Each norm
-/// is fused with the addition before it. A causal row sees itself and the rows before it.
-fn encoder(
-    stage: &mut StageBuilder<'_>,
-    tower: &Tower,
-    prefix: &str,
-    mut residual: Value,
-    rows_shape: &Value,
-    causal: bool,
-) -> Value {
-    let width = signed(tower.hidden_size);
-    let first = format!("{prefix}.encoder.layers.0.layer_norm1");
-    let mut normed = layer_norm(stage, "layers.0/layer_norm1", &residual, &first, tower);
-    for layer in 0..tower.layers {
-        let (node, weight) = (format!("layers.{layer}"), format!("{prefix}.encoder.layers.{layer}"));
-        let mut heads = |part: &str| {
-            let flat = stage.linear(&format!("{node}/{part}"), &normed, &format!("{weight}.self_attn.{part}"), true);
-            stage.graph.op("Reshape", &format!("{node}/{part}/rows"), &[&flat, rows_shape], &[])
-        };
-        let (query, key, value) = (heads("q_proj"), heads("k_proj"), heads("v_proj"));
-        let mut attributes = vec![("num_heads", Attribute::Int(signed(tower.heads)))];
-        if causal {
-            attributes.push(("unidirectional", Attribute::Int(1)));
-        }
-        let attention = format!("{node}/attention");
-        let attended = stage.graph.microsoft_op("MultiHeadAttention", &attention, &[&query, &key, &value], &attributes);
-        let attended = stage.reshape(&format!("{attention}/flat"), &attended, "shape/flat", &[-1, width]);
-        let attended = stage.linear(&format!("{node}/out_proj"), &attended, &format!("{weight}.self_attn.out_proj"), true);
-        let norm = format!("{weight}.layer_norm2");
-        let (second, sum) = add_and_norm(stage, &format!("{node}/layer_norm2"), &attended, &residual, &norm, tower);
-        let wide = stage.linear(&format!("{node}/fc1"), &second, &format!("{weight}.mlp.fc1"), true);
-        let activation = format!("{node}/activation");
-        let active = match tower.activation {
-            Activation::QuickGelu => {
-                stage.graph.microsoft_op("QuickGelu", &activation, &[&wide], &[("alpha", Attribute::Float(1.702))])
-            }
-            Activation::Gelu => stage.graph.op("Gelu", &activation, &[&wide], &[]),
-        };
-        let narrow = stage.linear(&format!("{node}/fc2"), &active, &format!("{weight}.mlp.fc2"), true);
-        if layer + 1 == tower.layers {
-            residual = stage.graph.op("Add", "last_hidden_state", &[&narrow, &sum], &[]);
-            break;
-        }
-        let next = layer + 1;
-        let norm = format!("{prefix}.encoder.layers.{next}.layer_norm1");
-        (normed, residual) = add_and_norm(stage, &format!("layers.{next}/layer_norm1"), &narrow, &sum, &norm, tower);
+/// The layers of a tower.
+fn encoder<'a>(tower: &Tower, name: &'a str, causal: bool) -> Encoder<'a> {
+    Encoder {
+        tower: name,
+        layers: tower.layers,
+        width: tower.hidden_size,
+        heads: tower.heads,
+        activation: tower.activation,
+        layer_norm_epsilon: tower.layer_norm_epsilon,
+        causal,
     }
-    stage.graph.op("Reshape", "last_hidden_state/rows", &[&residual, rows_shape], &[])
 }
 
-fn layer_norm(stage: &mut StageBuilder<'_>, node: &str, input: &Value, weight: &str, tower: &Tower) -> Value {
-    let (scale, shift) = (stage.weight(&format!("{weight}.weight")), stage.weight(&format!("{weight}.bias")));
-    let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(tower.layer_norm_epsilon))];
-    stage.graph.op("LayerNormalization", node, &[input, &scale, &shift], &attributes)
-}
-
-/// The norm of `input + skip`, and the sum itself.
-fn add_and_norm(
-    stage: &mut StageBuilder<'_>,
-    node: &str,
-    input: &Value,
-    skip: &Value,
-    weight: &str,
-    tower: &Tower,
-) -> (Value, Value) {
-    let (scale, shift) = (stage.weight(&format!("{weight}.weight")), stage.weight(&format!("{weight}.bias")));
-    let (inputs, sum) = ([input, skip, &scale, &shift], format!("{node}/sum"));
-    let epsilon = [("epsilon", Attribute::Float(tower.layer_norm_epsilon))];
-    stage.graph.microsoft_op_with_outputs("SkipLayerNormalization", node, &inputs, &[node, "", "", &sum], &epsilon);
-    (stage.graph.value(node), stage.graph.value(&sum))
+/// The layers on `[batch · rows, width]`, giving `[batch, rows, width]`, the shape that `rows_shape` holds.
+fn hidden_states(stage: &mut StageBuilder<'_>, encoder: &Encoder<'_>, flat: Value, rows_shape: &Value) -> Value {
+    let rows = |stage: &mut StageBuilder<'_>, node: &str, flat: &Value| stage.graph.op("Reshape", node, &[flat, rows_shape], &[]);
+    let residual = encoder.add(stage, flat, rows);
+    rows(stage, "last_hidden_state/rows", &residual)
 }

@@ -39,9 +39,9 @@ pub(super) fn reference(rule: &TableReference, row: &Row, size: Option<(u32, u32
             let answer = cells.right_option(answer, *form, &options)?;
             Ok(Reference::Choice { options, answer })
         }
-        TableReference::OpenOrClosed { answer, column, open } => {
+        TableReference::OpenOrClosed { answer, column, values, open_has_them } => {
             let kind = cells.text(column)?;
-            let open = open.iter().any(|value| value.trim() == kind.trim());
+            let open = values.iter().any(|value| value.trim() == kind.trim()) == *open_has_them;
             Ok(Reference::OpenOrClosed { answer: cells.text(answer)?, open })
         }
         TableReference::Region { region, form, size: columns } => {

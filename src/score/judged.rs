@@ -1,16 +1,16 @@
 //! From a judge's reply to a score.
 
-mod number;
-
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::metrics::mean;
-use super::python_text::is_space;
+use super::python_text::{float, is_space};
 use super::types::SampleScore;
 use crate::benchmark::{Contribution, Reference, RelativeScore, ScorerRule};
-use number::python_float;
+
+/// A larger number is no rating: the scale is 1 to 10, and sums of what a judge may write must stay finite.
+const LARGEST_RATING: f64 = 1000.0;
 
 /// What a judge said of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,7 +32,7 @@ pub enum Verdict {
 ///
 /// LLaVA-Bench is `parse_score` of `eval_gpt_review_bench.py`: of the first line, commas as spaces, exactly two numbers with
 /// one space between them. What the script marks with −1, and then averages in, is `None` here; so are numbers that are no
-/// rating, negative or not finite. LLaVA-Med strips the reply and leaves commas. MM-Vet takes what is before the first space,
+/// rating: negative, not finite, or above 1000. LLaVA-Med strips the reply and leaves commas. MM-Vet takes what is before the first space,
 /// from 0 to 1. A match is one word.
 pub fn read_reply(rule: &ScorerRule, reply: &str) -> Option<Verdict> {
     match rule {
@@ -45,7 +45,7 @@ pub fn read_reply(rule: &ScorerRule, reply: &str) -> Option<Verdict> {
             ratings(line, RelativeScore::MeanOfRatios)
         }
         ScorerRule::MmVet => {
-            let number = python_float(reply.split(' ').next().unwrap_or_default().trim_matches(is_space))?;
+            let number = float(reply.split(' ').next().unwrap_or_default().trim_matches(is_space))?;
             (0.0..=1.0).contains(&number).then_some(Verdict::Correctness(number))
         }
         ScorerRule::JudgeMatch => match reply.trim().trim_end_matches('.').to_lowercase().as_str() {
@@ -58,11 +58,11 @@ pub fn read_reply(rule: &ScorerRule, reply: &str) -> Option<Verdict> {
 }
 
 fn ratings(line: &str, relative_score: RelativeScore) -> Option<Verdict> {
-    let mut numbers = line.split(' ').map(python_float);
+    let mut numbers = line.split(' ').map(float);
     let (Some(Some(reference)), Some(Some(answer)), None) = (numbers.next(), numbers.next(), numbers.next()) else {
         return None;
     };
-    let rating = |value: f64| value.is_finite() && value >= 0.0;
+    let rating = |value: f64| (0.0..=LARGEST_RATING).contains(&value);
     // A reference that is worth nothing has no ratio.
     let has_ratio = relative_score == RelativeScore::RatioOfMeans || reference > 0.0;
     (rating(reference) && rating(answer) && has_ratio).then_some(Verdict::Ratings { reference, answer })
