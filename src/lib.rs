@@ -12,6 +12,7 @@ pub mod export;
 pub mod guard;
 pub mod hub;
 pub mod image;
+pub mod judge;
 pub mod onnx;
 pub mod package;
 pub mod prompt;

@@ -24,6 +24,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("guard", &[]),
         ("hub", &["guard"]),
         ("submission", &["benchmark", "score", "store", "guard"]),
+        ("judge", &["benchmark", "score", "store", "guard"]),
     ])
 }
 

@@ -293,6 +293,8 @@ fn every_metric_of_a_scorer_gets_a_contribution_and_the_primary_one_comes_first(
             ScorerRule::Choice { .. } | ScorerRule::Nlvr2 | ScorerRule::Interleave { .. } => continue,
             ScorerRule::ChoiceLikelihood => vec![Reference::Choice { options: vec!["no".to_owned(); 4], answer: 1 }],
             ScorerRule::Caption => vec![Reference::Answers { answers: vec!["no".to_owned()] }],
+            // Their contributions come from a judge: tests/judge_scores.rs.
+            ScorerRule::LlavaBench { .. } | ScorerRule::LlavaMedChat | ScorerRule::MmVet | ScorerRule::JudgeMatch => continue,
         };
         // Ten lines, so that rankings are long enough for every cut-off.
         let answer = "no\n".repeat(10);

@@ -44,6 +44,7 @@ pub use spec::{
     BenchmarkSpec, BoxSpace, CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, ReferenceScore, RegionTask,
     ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
+pub use spec::{JudgeContext, RelativeScore};
 pub use submission_format::SubmissionFormat;
 pub use table_spec::{
     AnswerForm, ChoiceOptions, JoinMissing, JoinSpec, ReferenceKind, RegionForm, TableFiles, TableReference, TableSpec,

@@ -119,6 +119,8 @@ fn specification(data: &OwnData<'_>) -> Result<BenchmarkSpec, BenchmarkError> {
             let (kind, prompt) =
                 match METRICS.iter().find(|(_, known, ..)| std::mem::discriminant(known) == std::mem::discriminant(&rule)) {
                     Some((_, _, kind, prompt)) => (*kind, *prompt),
+                    None if rule == ScorerRule::JudgeMatch => (ReferenceKind::Answers, PLAIN),
+                    None if rule.needs_judge() => (ReferenceKind::Judged, PLAIN),
                     None if has_options(&columns) => (ReferenceKind::ChoiceOrAnswers, LETTER),
                     None if columns.any(BOXES).is_some() => (ReferenceKind::Region, BOX),
                     None => (ReferenceKind::Answers, SHORT),
@@ -222,7 +224,12 @@ fn reference(columns: &Columns<'_>, kind: ReferenceKind) -> Result<TableReferenc
                 _ => None,
             },
         },
-        ReferenceKind::Judged => TableReference::Judged { answer: answer()?, context: None, capabilities: None },
+        ReferenceKind::Judged => TableReference::Judged {
+            answer: answer()?,
+            // Not `context`, which is for the model that answers.
+            context: columns.any(&["caption", "captions"]).map(|name| columns.template(&name)).transpose()?,
+            capabilities: columns.any(&["capabilities", "capability"]).map(|name| columns.path(&name)).transpose()?,
+        },
         ReferenceKind::Withheld => TableReference::Withheld { options: None },
     })
 }

@@ -47,6 +47,9 @@ impl DataSpec {
             | DataFormat::Textvqa { rows, .. }
             | DataFormat::LlavaConversations { rows, .. }
             | DataFormat::VqaRad { rows, .. }
+            | DataFormat::LlavaBench { rows, .. }
+            | DataFormat::LlavaMedChat { rows, .. }
+            | DataFormat::MmVet { rows, .. }
             | DataFormat::ZeroShot { rows, .. }
             | DataFormat::MmeRelease { rows } => one(rows),
             DataFormat::RefcocoMinigpt4 { task: RegionTask::Describe, .. }
@@ -126,6 +129,8 @@ impl DataFormat {
             Self::Retrieval { captions, .. } => vec![captions],
             Self::Captions(files) => vec![&files.captions],
             Self::RefcocoRefs { files, .. } => vec![&files.refs, &files.instances],
+            Self::LlavaBench { questions, answers, contexts, .. } => vec![questions, answers, contexts],
+            Self::LlavaMedChat { questions, .. } | Self::MmVet { questions, .. } => vec![questions],
             Self::Table(_) | Self::MmeRelease { .. } => Vec::new(),
         }
     }

@@ -135,6 +135,9 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
             | DataFormat::VqaRad { .. }
             | DataFormat::ZeroShot { .. }
             | DataFormat::Retrieval { .. }
+            | DataFormat::LlavaBench { .. }
+            | DataFormat::LlavaMedChat { .. }
+            | DataFormat::MmVet { .. }
             | DataFormat::MmeRelease { .. }
             | DataFormat::Captions(_)
             | DataFormat::Table(_) => join_by_id(path, benchmark, &rows, "question_id", "text")?,

@@ -140,6 +140,34 @@ pub enum DataFormat {
         /// Permitted numbers of images; empty permits any.
         rows: Vec<usize>,
     },
+    /// Three JSON Lines files of LLaVA-Bench: `{"question_id", "image", "text", "category"}`, `{"question_id", "text"}`, and
+    /// `{"image", "captions": [texts], "instances": [{"category", "bbox"}]}` or `{"image", "caption"}`. Hole: `image`.
+    LlavaBench {
+        /// Questions.
+        questions: String,
+        /// Answers of the reference model.
+        answers: String,
+        /// What the judge is told of each image.
+        contexts: String,
+        /// Permitted numbers of rows; empty permits any.
+        rows: Vec<usize>,
+    },
+    /// JSON Lines of `{"question_id", "image", "text", "gpt4_answer", "fig_label", "fig_caption", "in_text_mention", "type",
+    /// "domain": {name: bool}}`, as LLaVA-Med releases its chat questions. Hole: `image`.
+    LlavaMedChat {
+        /// The file.
+        questions: String,
+        /// Permitted numbers of rows; empty permits any.
+        rows: Vec<usize>,
+    },
+    /// A JSON object of `{"imagename", "question", "answer", "capability": [names]}` by key, as MM-Vet is released. Hole:
+    /// `image`.
+    MmVet {
+        /// The file.
+        questions: String,
+        /// Permitted numbers of rows; empty permits any.
+        rows: Vec<usize>,
+    },
     /// Rows of named columns.
     Table(Box<TableSpec>),
     /// MME: a folder a category with a text file a picture, `question<TAB>answer` in each line.
@@ -273,6 +301,21 @@ pub enum ScorerRule {
     ZeroShot,
     /// The rank of the first right candidate, as CLIP_benchmark's `zeroshot_retrieval.py` counts it.
     Retrieval,
+    /// A judge rates the reference answer and the model's, as LLaVA-Bench does (`llava/eval/eval_gpt_review_visual.py` and
+    /// `eval_gpt_review_bench.py` of LLaVA at `c121f04`).
+    LlavaBench {
+        /// What the judge is told of the image.
+        context: JudgeContext,
+        /// How ratings become a relative score.
+        relative_score: RelativeScore,
+    },
+    /// A judge rates the reference answer and the model's, as LLaVA-Med evaluates its chat
+    /// (`llava/eval/eval_multimodal_chat_gpt_score.py` and `summarize_gpt_review.py` at `d406e3f`).
+    LlavaMedChat,
+    /// A judge says how far the answer is right, as MM-Vet does (`mm-vet_evaluator.py` at `acde843`).
+    MmVet,
+    /// A judge says whether the answer says what the reference says: for questions of one's own.
+    JudgeMatch,
     /// A word, a number or a phrase.
     ShortAnswer(ShortAnswerRule),
     /// Multiple choice by generation.
@@ -313,6 +356,12 @@ impl ScorerRule {
                 rules.push(Self::Grounding { box_space, threshold_rule });
             }
         }
+        for context in [JudgeContext::Coco, JudgeContext::InTheWild] {
+            for relative_score in [RelativeScore::RatioOfMeans, RelativeScore::MeanOfRatios] {
+                rules.push(Self::LlavaBench { context, relative_score });
+            }
+        }
+        rules.extend([Self::LlavaMedChat, Self::MmVet, Self::JudgeMatch]);
         rules.extend(ShortAnswerRule::ALL.map(Self::ShortAnswer));
         rules.extend(ChoiceParser::ALL.map(|parser| Self::Choice { parser }));
         rules.push(Self::Nlvr2);
@@ -320,6 +369,11 @@ impl ScorerRule {
         rules.push(Self::Interleave { variant: InterleaveVariant::Lmms });
         rules.push(Self::ChoiceLikelihood);
         rules
+    }
+
+    /// Whether a judge has to read the answers: without one they have no score.
+    pub fn needs_judge(&self) -> bool {
+        matches!(self, Self::LlavaBench { .. } | Self::LlavaMedChat | Self::MmVet | Self::JudgeMatch)
     }
 
     /// Name and options without the version, such as `vqa-official`.
@@ -364,6 +418,19 @@ impl ScorerRule {
             Self::Interleave { variant: InterleaveVariant::Lmms } => "interleave-lmms/1".to_owned(),
             Self::ChoiceLikelihood => "choice-likelihood/1".to_owned(),
             Self::Caption => "caption/1".to_owned(),
+            Self::LlavaBench { context, relative_score } => {
+                let context = match context {
+                    JudgeContext::Coco => "coco",
+                    JudgeContext::InTheWild => "in_the_wild",
+                };
+                match relative_score {
+                    RelativeScore::RatioOfMeans => format!("llava-bench-{context}/1"),
+                    RelativeScore::MeanOfRatios => format!("llava-bench-{context}-mean_of_ratios/1"),
+                }
+            }
+            Self::LlavaMedChat => "llava-med-chat/1".to_owned(),
+            Self::MmVet => "mm-vet/1".to_owned(),
+            Self::JudgeMatch => "judge-match/1".to_owned(),
         }
     }
 
@@ -394,6 +461,21 @@ impl ScorerRule {
                 "image_retrieval_recall@5",
                 "image_retrieval_recall@10",
             ],
+            Self::LlavaBench { .. } => &["relative_score", "reference_rating", "answer_rating"],
+            Self::LlavaMedChat => &[
+                "relative_score",
+                "reference_rating",
+                "answer_rating",
+                "conversation",
+                "detailed_description",
+                "chest_xray",
+                "mri",
+                "histology",
+                "gross",
+                "ct_scan",
+            ],
+            Self::MmVet => &["mm_vet_score", "rec", "ocr", "know", "gen", "spat", "math"],
+            Self::JudgeMatch => &["judged_accuracy"],
             Self::ShortAnswer(rule) => rule.metric_names(),
             Self::Choice { parser } => parser.metric_names(),
             Self::Nlvr2 => &["accuracy", "consistency"],
@@ -439,6 +521,26 @@ pub enum ThresholdRule {
     /// IoU > threshold (MiniGPT-4).
     #[serde(rename = ">")]
     Above,
+}
+
+/// What a judge of LLaVA-Bench is told of the image, which it does not see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeContext {
+    /// Five captions and the boxes of objects (LLaVA-Bench COCO).
+    Coco,
+    /// A description (LLaVA-Bench In-the-Wild).
+    InTheWild,
+}
+
+/// How the ratings of a judge become a relative score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelativeScore {
+    /// Mean rating of the model's answers over that of the reference answers (LLaVA).
+    RatioOfMeans,
+    /// Mean of the ratios of the two ratings (LLaVA-Med).
+    MeanOfRatios,
 }
 
 /// A published number.

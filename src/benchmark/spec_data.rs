@@ -30,6 +30,9 @@ pub(super) enum FormatName {
     Retrieval,
     Captions,
     RefcocoRefs,
+    LlavaBench,
+    LlavaMedChat,
+    MmVet,
     Table,
     MmeRelease,
 }
@@ -48,6 +51,9 @@ impl FormatName {
             Self::Retrieval => "the format `retrieval`",
             Self::Captions => "the format `captions`",
             Self::RefcocoRefs => "the format `refcoco-refs`",
+            Self::LlavaBench => "the format `llava-bench`",
+            Self::LlavaMedChat => "the format `llava-med-chat`",
+            Self::MmVet => "the format `mm-vet`",
             Self::Table => "the format `table`",
             Self::MmeRelease => "the format `mme-release`",
         }
@@ -75,6 +81,8 @@ impl FormatName {
     /// Fields beside those that every format has.
     fn fields(self) -> &'static [&'static str] {
         match self {
+            Self::LlavaBench => &["image", "questions", "answers", "contexts", "rows"],
+            Self::LlavaMedChat | Self::MmVet => &["image", "questions", "rows"],
             Self::Vqav2 => &["image", "questions", "annotations", "rows"],
             Self::Pope => &["image", "splits"],
             Self::RefcocoMinigpt4 => &["image", "splits", "task"],
@@ -128,6 +136,8 @@ pub(super) struct DataTable {
     set: Option<Spanned<String>>,
     template_set: Option<Spanned<String>>,
     captions: Option<Spanned<String>>,
+    answers: Option<Spanned<String>>,
+    contexts: Option<Spanned<String>>,
     rows: Option<Spanned<Vec<usize>>>,
     splits: Option<Spanned<Vec<SplitTable>>>,
     layout: Option<Spanned<CaptionLayout>>,
@@ -210,6 +220,8 @@ impl DataTable {
             ("set", span(&self.set)),
             ("template_set", span(&self.template_set)),
             ("captions", span(&self.captions)),
+            ("answers", span(&self.answers)),
+            ("contexts", span(&self.contexts)),
             ("rows", span(&self.rows)),
             ("splits", span(&self.splits)),
             ("layout", span(&self.layout)),
@@ -331,6 +343,14 @@ fn data(place: &Place<'_>, table: Spanned<DataTable>) -> Result<DataSpec, Benchm
             rows,
         },
         FormatName::Retrieval => DataFormat::Retrieval { captions: needed(table.captions, "captions")?, rows },
+        FormatName::LlavaBench => DataFormat::LlavaBench {
+            questions: needed(table.questions, "questions")?,
+            answers: needed(table.answers, "answers")?,
+            contexts: needed(table.contexts, "contexts")?,
+            rows,
+        },
+        FormatName::LlavaMedChat => DataFormat::LlavaMedChat { questions: needed(table.questions, "questions")?, rows },
+        FormatName::MmVet => DataFormat::MmVet { questions: needed(table.questions, "questions")?, rows },
         FormatName::MmeRelease => DataFormat::MmeRelease { rows },
         FormatName::Captions => {
             let layout = place.needed(table.layout, "layout", owner, &span)?;

@@ -13,6 +13,7 @@ use super::short_answer_rule::{Edition, ShortAnswerRule};
 use super::spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, RegionTask, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant,
 };
+use super::spec::{JudgeContext, RelativeScore};
 use super::spec_answering::{GenerationTable, agree, answering};
 use super::spec_data::{DataTables, FormatName, forms};
 use super::submission_format::SubmissionFormat;
@@ -46,6 +47,10 @@ built_in!(
     "pico-vqa-rad",
     "pico-zeroshot",
     "pico-retrieval",
+    "llava_bench_coco",
+    "llava_bench_in_the_wild",
+    "mm_vet",
+    "llava_med_chat",
     "pico-mme",
     "gqa",
     "vizwiz",
@@ -146,6 +151,10 @@ enum ScorerKind {
     LlavaMed,
     ZeroShot,
     Retrieval,
+    LlavaBench,
+    LlavaMedChat,
+    MmVet,
+    JudgeMatch,
     #[serde(rename = "vizwiz")]
     VizWiz,
     Gqa,
@@ -194,6 +203,8 @@ struct ScorerTable {
     boundary: Option<Spanned<ThresholdRule>>,
     box_space: Option<Spanned<BoxSpace>>,
     threshold_rule: Option<Spanned<ThresholdRule>>,
+    context: Option<Spanned<JudgeContext>>,
+    relative_score: Option<Spanned<RelativeScore>>,
     primary_metric: Option<Spanned<String>>,
     parser: Option<Spanned<ChoiceParser>>,
 }
@@ -386,7 +397,8 @@ fn scorer(
     table: Spanned<ScorerTable>,
 ) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
-    let ScorerTable { kind, variant, boundary, box_space, threshold_rule, primary_metric, parser } = table.into_inner();
+    let ScorerTable { kind, variant, boundary, box_space, threshold_rule, context, relative_score, primary_metric, parser } =
+        table.into_inner();
     let owner = match kind.get_ref() {
         ScorerKind::Vqa => "the scorer `vqa`",
         ScorerKind::Pope => "the scorer `pope`",
@@ -395,6 +407,10 @@ fn scorer(
         ScorerKind::LlavaMed => "the scorer `llava-med`",
         ScorerKind::ZeroShot => "the scorer `zero-shot`",
         ScorerKind::Retrieval => "the scorer `retrieval`",
+        ScorerKind::LlavaBench => "the scorer `llava-bench`",
+        ScorerKind::LlavaMedChat => "the scorer `llava-med-chat`",
+        ScorerKind::MmVet => "the scorer `mm-vet`",
+        ScorerKind::JudgeMatch => "the scorer `judge-match`",
         ScorerKind::VizWiz => "the scorer `vizwiz`",
         ScorerKind::Gqa => "the scorer `gqa`",
         ScorerKind::Exact => "the scorer `exact`",
@@ -425,6 +441,10 @@ fn scorer(
     if *kind.get_ref() != ScorerKind::Grounding {
         place.unused(&box_space, "box_space", owner)?;
         place.unused(&threshold_rule, "threshold_rule", owner)?;
+    }
+    if *kind.get_ref() != ScorerKind::LlavaBench {
+        place.unused(&context, "context", owner)?;
+        place.unused(&relative_score, "relative_score", owner)?;
     }
     let taken = match kind.get_ref() {
         ScorerKind::Vqa => &[Variant::Official, Variant::M4c, Variant::Lmms][..],
@@ -465,6 +485,13 @@ fn scorer(
         ScorerKind::Retrieval => ScorerRule::Retrieval,
         ScorerKind::ChoiceLikelihood => ScorerRule::ChoiceLikelihood,
         ScorerKind::Caption => ScorerRule::Caption,
+        ScorerKind::LlavaBench => ScorerRule::LlavaBench {
+            context: place.needed(context, "context", owner, &span)?,
+            relative_score: place.needed(relative_score, "relative_score", owner, &span)?,
+        },
+        ScorerKind::LlavaMedChat => ScorerRule::LlavaMedChat,
+        ScorerKind::MmVet => ScorerRule::MmVet,
+        ScorerKind::JudgeMatch => ScorerRule::JudgeMatch,
         ScorerKind::Grounding => ScorerRule::Grounding {
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,
@@ -513,12 +540,15 @@ fn fits_format(kind: ScorerKind, format: FormatName) -> bool {
         FormatName::Pope => matches!(kind, ScorerKind::Pope | ScorerKind::ChoiceLikelihood),
         FormatName::MmeRelease => kind == ScorerKind::Mme,
         FormatName::RefcocoMinigpt4 => kind == ScorerKind::Grounding,
-        FormatName::VqaRad => matches!(kind, ScorerKind::LlavaMed | ScorerKind::Slake),
+        FormatName::VqaRad => matches!(kind, ScorerKind::LlavaMed | ScorerKind::Slake | ScorerKind::JudgeMatch),
         FormatName::ZeroShot => kind == ScorerKind::ZeroShot,
         FormatName::Retrieval => kind == ScorerKind::Retrieval,
         FormatName::Captions => kind == ScorerKind::Caption,
         FormatName::RefcocoRefs => kind == ScorerKind::Grounding,
         FormatName::Table => false,
+        FormatName::LlavaBench => matches!(kind, ScorerKind::LlavaBench | ScorerKind::JudgeMatch),
+        FormatName::LlavaMedChat => matches!(kind, ScorerKind::LlavaMedChat | ScorerKind::JudgeMatch),
+        FormatName::MmVet => matches!(kind, ScorerKind::MmVet | ScorerKind::JudgeMatch),
     }
 }
 
@@ -532,6 +562,10 @@ fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
         ScorerKind::Grounding => reference == ReferenceKind::Region,
         ScorerKind::LlavaMed => reference == ReferenceKind::OpenOrClosed,
         ScorerKind::ZeroShot | ScorerKind::Retrieval => false,
+        ScorerKind::LlavaBench | ScorerKind::LlavaMedChat | ScorerKind::MmVet => reference == ReferenceKind::Judged,
+        ScorerKind::JudgeMatch => {
+            matches!(reference, ReferenceKind::Judged | ReferenceKind::Answers | ReferenceKind::OpenOrClosed)
+        }
         ScorerKind::VizWiz
         | ScorerKind::Gqa
         | ScorerKind::Exact

@@ -12,7 +12,7 @@ pub enum Exit {
     Internal = 1,
     /// Nothing was selected to run.
     NothingSelected = 4,
-    /// The environment is refused: ONNX Runtime missing or too old, a hub that cannot be reached or refuses.
+    /// The environment is refused: ONNX Runtime missing or too old, a hub or a judge that cannot be reached or refuses.
     Environment = 92,
     /// Wrong setup: an unknown benchmark, a bad suite file, an option that does not fit.
     Setup = 96,
@@ -37,9 +37,9 @@ pub const HELP: &str = "Exit codes:
     0  done
     2  wrong usage
     4  nothing was selected to run
-   92  environment refused: ONNX Runtime missing or unusable, or a hub not reached
+   92  environment refused: ONNX Runtime missing or unusable, a hub or a judge not reached
    96  wrong setup: unknown benchmark, bad suite file, checkpoint not in the cache
-  101  too many samples failed, or a verification failed
+  101  too many samples failed or were not judged, or a verification failed
   102  package, checkpoint or data rejected
   104  runs are not comparable
   106  run incomplete or corrupt for what was asked
@@ -109,6 +109,7 @@ exit_for! {
     crate::export::ExportError => |_| Exit::Rejected,
     crate::guard::files::GuardError => |_| Exit::Rejected,
     crate::hub::HubError => hub_exit,
+    crate::judge::JudgeError => judge_exit,
     crate::image::ImageError => |_| Exit::Rejected,
     crate::package::PackageError => |_| Exit::Rejected,
     crate::prompt::PromptError => |_| Exit::Rejected,
@@ -143,6 +144,18 @@ fn hub_exit(error: &crate::hub::HubError) -> Exit {
         HubError::Status { .. } | HubError::Transport { .. } => Exit::Environment,
         HubError::Io { .. } => Exit::Output,
         _ => Exit::Rejected,
+    }
+}
+
+fn judge_exit(error: &crate::judge::JudgeError) -> Exit {
+    use crate::judge::JudgeError;
+    match error {
+        JudgeError::Address { .. } | JudgeError::Setting { .. } => Exit::Setup,
+        JudgeError::Refused { .. } | JudgeError::Unreachable { .. } | JudgeError::Busy { .. } => Exit::Environment,
+        JudgeError::Sample { .. } => Exit::Rejected,
+        JudgeError::Locked { .. } | JudgeError::File(_) => Exit::IncompleteRun,
+        JudgeError::Disk { .. } => Exit::Output,
+        JudgeError::Prompts(_) | JudgeError::Thread => Exit::Internal,
     }
 }
 

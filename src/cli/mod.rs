@@ -18,6 +18,9 @@ mod demo;
 mod doctor;
 mod exit;
 mod export;
+mod judge;
+mod judge_progress;
+mod local_judge;
 mod model;
 mod models;
 mod package;
@@ -89,6 +92,8 @@ enum Verb {
     Rescore(rescore::RescoreArguments),
     /// Write the answers of a run in the format of the benchmark's server
     Submit(submit::SubmitArguments),
+    /// Have the answers of runs read by a judge, an endpoint or a package of this machine; no other model needed
+    Judge(judge::JudgeVerbArguments),
     /// Inspect or verify a package
     #[command(subcommand)]
     Package(package::PackageVerb),
@@ -118,8 +123,9 @@ pub fn main() -> ExitCode {
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),
-        Verb::Score(arguments) => score::run(arguments),
-        Verb::Rescore(arguments) => rescore::run(arguments),
+        Verb::Score(arguments) => score::run(arguments, &globals),
+        Verb::Rescore(arguments) => rescore::run(arguments, &globals),
+        Verb::Judge(arguments) => judge::run(arguments, &globals),
         Verb::Submit(arguments) => submit::run(arguments),
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),

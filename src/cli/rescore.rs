@@ -6,7 +6,9 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use super::exit::{Exit, Failure};
-use super::{VerbResult, run, terminal};
+use super::judge::{JudgeArguments, judge_run, stored_scores};
+use super::run::StopSignal;
+use super::{Globals, VerbResult, run, terminal};
 use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec};
 use crate::compare;
 use crate::run::rescore;
@@ -33,10 +35,12 @@ pub struct RescoreArguments {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    judge: JudgeArguments,
 }
 
 /// Runs the verb.
-pub fn run(arguments: RescoreArguments) -> VerbResult {
+pub fn run(arguments: RescoreArguments, globals: &Globals) -> VerbResult {
     if arguments.list_scorers {
         return list(arguments.json);
     }
@@ -45,6 +49,14 @@ pub fn run(arguments: RescoreArguments) -> VerbResult {
         (None, Some(benchmark)) => Some(Benchmark::specification(benchmark)?.scorer),
         (None, None) => None,
     };
+    if arguments.dry_run && arguments.judge.is_given() {
+        return Err(Failure::new(
+            Exit::Setup,
+            anyhow!("--dry-run asks no judge: its replies cost something and would be stored"),
+        ));
+    }
+    let stop = StopSignal::install()?;
+    let judge = arguments.judge.open(globals)?;
     let mut rescored = Vec::new();
     for directory in crate::store::discover(&arguments.runs)? {
         let mut run = Run::open_log(&directory)?;
@@ -53,7 +65,19 @@ pub fn run(arguments: RescoreArguments) -> VerbResult {
             None => own_scorer(&run)?,
         };
         let before = run.header.benchmark.scorer.clone();
-        let scores = rescore(&run, &scorer)?;
+        if let Some(judge) = judge.as_ref().filter(|_| scorer.rule.needs_judge()) {
+            // A scorer that does not suit the run's references says so before anybody is asked.
+            rescore(&run, &scorer)?;
+            match judge_run(judge, &directory, run, &scorer, &stop, globals)? {
+                Some(run) => rescored.push(run),
+                None => return Ok(stop.exit().unwrap_or(Exit::Interrupted)),
+            }
+            continue;
+        }
+        let scores = match stored_scores(&run, &scorer)? {
+            Some(scores) => scores,
+            None => rescore(&run, &scorer)?,
+        };
         if !arguments.dry_run {
             scores.write(&directory)?;
         }

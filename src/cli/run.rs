@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::choosing::Choosing;
 use super::data::{DataArguments, warn_of_broken_rows};
 use super::exit::{Exit, Failure};
+use super::judge::{JudgeArguments, check_failed, judge_run, scorer_of};
 use super::progress::RunProgress;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec, samples_sha256};
@@ -60,6 +61,8 @@ pub struct RunArguments {
     /// Print the summaries as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    judge: JudgeArguments,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -111,9 +114,12 @@ const SUITE_LIMIT_BYTES: u64 = 1 << 20;
 pub fn run(arguments: RunArguments, globals: &Globals) -> VerbResult {
     let max_failed = arguments.max_failed;
     let json = arguments.json;
+    let judge = arguments.judge.clone();
+    judge.check()?;
     let suite = resolve(arguments)?;
     let stop = StopSignal::install()?;
-    let finished = run_suite(&suite, globals, &stop)?;
+    let mut finished = run_suite(&suite, globals, &stop)?;
+    judge_finished(&judge, &mut finished, &stop, globals)?;
     report_runs(&finished, json)?;
     if let Some(exit) = stop.exit() {
         return Ok(exit);
@@ -125,7 +131,38 @@ pub fn run(arguments: RunArguments, globals: &Globals) -> VerbResult {
         );
         return Err(Failure::new(Exit::TooManyFailures, error));
     }
+    check_failed(&finished, max_failed)?;
     Ok(Exit::Success)
+}
+
+/// Has the runs judged that need it, or says how to do it later.
+fn judge_finished(arguments: &JudgeArguments, runs: &mut [Run], stop: &StopSignal, globals: &Globals) -> Result<(), Failure> {
+    let needs = |run: &Run| ScorerRule::by_name(&run.header.benchmark.scorer).is_some_and(|rule| rule.needs_judge());
+    if stop.exit().is_some() || !runs.iter().any(needs) {
+        return Ok(());
+    }
+    // The runs' own models are gone by now, so that a package that judges has the memory for itself.
+    let judge = arguments.open(globals)?;
+    for run in runs.iter_mut().filter(|run| needs(run)) {
+        let directory = run.directory.clone();
+        let Some(judge) = &judge else {
+            if run.judge.is_none() {
+                let directory = directory.display();
+                eprintln!(
+                    "{directory}: the answers have no score before a judge has read them: llava-gauge judge {directory} --judge-url \
+                     URL --judge-model NAME"
+                );
+            }
+            continue;
+        };
+        let log = Run::open_log(&directory)?;
+        let scorer = scorer_of(&log)?;
+        match judge_run(judge, &directory, log, &scorer, stop, globals)? {
+            Some(judged) => *run = judged,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 fn failed_percent(run: &Run) -> f64 {

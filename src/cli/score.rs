@@ -9,10 +9,14 @@ use serde::Serialize;
 
 use super::data::{DataArguments, warn_of_broken_rows};
 use super::exit::{Exit, Failure};
-use super::{VerbResult, terminal};
+use super::judge::{self, JudgeArguments};
+use super::run::StopSignal;
+use super::{Globals, VerbResult, terminal};
 use crate::benchmark::{Benchmark, predictions};
 use crate::compare::{MetricSummary, ScoredSample, summarise_scored};
+use crate::judge::{ReplyLog, Subject};
 use crate::score::Answered;
+use crate::store::JudgeIdentity;
 
 /// Arguments of `score`.
 #[derive(Debug, Args)]
@@ -37,6 +41,11 @@ pub struct ScoreArguments {
     /// With --json: list every sample too
     #[arg(long, requires = "json")]
     samples: bool,
+    /// Keep every reply of the judge in this file, and ask only for those that it lacks
+    #[arg(long, value_name = "FILE", help_heading = "Judge")]
+    judge_log: Option<PathBuf>,
+    #[command(flatten)]
+    judge: JudgeArguments,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,6 +59,12 @@ struct Scores {
     /// Rows of the data that could not be read, left out.
     broken_rows: usize,
     unparsed: usize,
+    /// Answers without a score, because no judge has read them or the reference is withheld.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unscored: Option<usize>,
+    /// Who judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    judge: Option<JudgeIdentity>,
     metrics: BTreeMap<String, MetricValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<Vec<SampleLine>>,
@@ -74,7 +89,8 @@ struct SampleLine {
 }
 
 /// Runs the verb.
-pub fn run(arguments: ScoreArguments) -> VerbResult {
+pub fn run(arguments: ScoreArguments, globals: &Globals) -> VerbResult {
+    arguments.judge.check()?;
     let benchmark = arguments.data.load(arguments.benchmark.as_deref())?;
     warn_of_broken_rows(&benchmark);
     if !benchmark.broken.is_empty() && !arguments.allow_broken {
@@ -101,6 +117,18 @@ pub fn run(arguments: ScoreArguments) -> VerbResult {
         })
         .collect();
     crate::score::complete(scorer, &mut answers);
+    let mut judge = None;
+    if scorer.rule.needs_judge() {
+        let stop = StopSignal::install()?;
+        match judge_answers(&arguments, &benchmark, &mut answers, &stop, globals)? {
+            Asked::Judged(identity) => judge = Some(identity),
+            Asked::Nobody => eprintln!(
+                "{} has no score before a judge has read the answers: add --judge-url URL --judge-model NAME",
+                benchmark.spec.name
+            ),
+            Asked::Interrupted => return Ok(stop.exit().unwrap_or(Exit::Interrupted)),
+        }
+    }
     let mut lines = Vec::with_capacity(benchmark.samples.len());
     let mut contributions = Vec::with_capacity(benchmark.samples.len());
     for (sample, answer) in benchmark.samples.iter().zip(answers) {
@@ -123,7 +151,9 @@ pub fn run(arguments: ScoreArguments) -> VerbResult {
         })
         .collect();
     let metrics = summarise_scored(&crate::score::metrics(scorer), &scored);
-    let unparsed = lines.iter().filter(|line| line.parsed.is_none()).count();
+    // A judge's reply that cannot be read leaves an answer without a score; it says nothing of the answer.
+    let unparsed = lines.iter().filter(|line| line.parsed.is_none() && line.score.is_some()).count();
+    let unscored = lines.iter().filter(|line| line.score.is_none()).count();
     if arguments.json {
         let scores = Scores {
             format: 1,
@@ -133,14 +163,57 @@ pub fn run(arguments: ScoreArguments) -> VerbResult {
             missing: predictions.missing.len(),
             broken_rows: benchmark.broken.len(),
             unparsed,
+            unscored: Some(unscored).filter(|count| *count > 0 || scorer.rule.needs_judge()),
+            judge,
             metrics: metrics.into_iter().map(|metric| (metric.name.clone(), value(&metric))).collect(),
             samples: arguments.samples.then_some(lines),
         };
         terminal::print_json(&scores)?;
     } else {
-        terminal::print(&table(&benchmark, &metrics, lines.len(), unparsed))?;
+        terminal::print(&table(&benchmark, &metrics, lines.len(), unparsed, unscored))?;
     }
     Ok(Exit::Success)
+}
+
+/// What came of asking a judge.
+enum Asked {
+    Judged(JudgeIdentity),
+    /// `--judge none`.
+    Nobody,
+    Interrupted,
+}
+
+/// Has the answers read by the judge that is named, and puts its scores in the place of none.
+fn judge_answers(
+    arguments: &ScoreArguments,
+    benchmark: &Benchmark,
+    answers: &mut [Answered<'_>],
+    stop: &StopSignal,
+    globals: &Globals,
+) -> Result<Asked, Failure> {
+    let Some(judge) = arguments.judge.open(globals)? else { return Ok(Asked::Nobody) };
+    let subjects: Vec<Subject<'_>> = benchmark
+        .samples
+        .iter()
+        .zip(answers.iter())
+        .map(|(sample, answer)| Subject {
+            key: &sample.key,
+            question: &sample.question,
+            category: sample.category.as_deref(),
+            reference: &sample.reference,
+            answer: answer.text,
+        })
+        .collect();
+    let log = arguments.judge_log.as_deref().map(ReplyLog::open).transpose()?;
+    let label = format!("{} · {}", arguments.predictions.display(), benchmark.spec.name);
+    let judged = judge::ask(&judge, &benchmark.spec.scorer, &subjects, log, &label, stop, globals)?;
+    let Some(judged) = judged else { return Ok(Asked::Interrupted) };
+    for (answer, outcome) in answers.iter_mut().zip(judged.outcomes) {
+        if let Some(outcome) = outcome {
+            answer.score = outcome.into_score();
+        }
+    }
+    Ok(Asked::Judged(judged.identity))
 }
 
 fn value(metric: &MetricSummary) -> MetricValue {
@@ -154,9 +227,11 @@ fn value(metric: &MetricSummary) -> MetricValue {
     }
 }
 
-fn table(benchmark: &Benchmark, metrics: &[MetricSummary], n: usize, unparsed: usize) -> String {
+fn table(benchmark: &Benchmark, metrics: &[MetricSummary], n: usize, unparsed: usize, unscored: usize) -> String {
     use std::fmt::Write as _;
-    let mut text = format!("{} · {} · n = {n}, unparsed {unparsed}\n", benchmark.spec.title, benchmark.spec.scorer.identity());
+    let without = if unscored > 0 { format!(", without a score {unscored}") } else { String::new() };
+    let (title, scorer) = (&benchmark.spec.title, benchmark.spec.scorer.identity());
+    let mut text = format!("{title} · {scorer} · n = {n}, unparsed {unparsed}{without}\n");
     let width = metrics.iter().map(|metric| metric.name.len()).max().unwrap_or(0);
     for metric in metrics {
         let interval = metric.estimate.interval.map_or(String::new(), |[low, high]| format!("  [{low:.2}, {high:.2}]"));

@@ -5,7 +5,7 @@ use super::summary::is_answered;
 use super::{PairedMetric, Verdict};
 use crate::benchmark::MetricSpec;
 use crate::stats::zero_events_upper_bound;
-use crate::store::{Run, RunSettings};
+use crate::store::{JudgeIdentity, Run, RunSettings};
 
 /// Below this many clusters a t interval is a rough guide.
 const FEW_CLUSTERS: usize = 20;
@@ -36,9 +36,14 @@ fn samples(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
             let planned = run.header.benchmark.samples;
             notes.push(format!("the {which} run is incomplete: {} of {planned} samples", run.records.len()));
         }
-        let failed = run.records.iter().filter(|record| !is_answered(record)).count();
+        let failed = run.records.iter().filter(|record| record.failure.is_some()).count();
         if failed > 0 {
             notes.push(format!("{failed} samples failed in the {which} run; samples that failed in either are left out"));
+        }
+        let unscored = run.records.iter().filter(|record| !is_answered(record)).count() - failed;
+        if unscored > 0 {
+            notes
+                .push(format!("{unscored} answers have no score in the {which} run; samples without one in either are left out"));
         }
         if !run.notes.is_empty() {
             notes.push(format!("the log of the {which} run has {} damaged, repeated or unfinished lines", run.notes.len()));
@@ -88,6 +93,10 @@ fn models(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
     differing(notes, "precision", &left.precision, &right.precision);
     differing(notes, "prompt template", &left.template, &right.template);
     differing(notes, "image recipe", &left.image_recipe, &right.image_recipe);
+    if let (Some(left), Some(right)) = (&base.judge, &new.judge) {
+        let reported = |judge: &JudgeIdentity| judge.reported_models.join(", ");
+        differing(notes, "the judge's model as it reports itself", &reported(left), &reported(right));
+    }
     let unlike = pairs.iter().filter(|(base, new)| base.prompt_sha256 != new.prompt_sha256).count();
     if unlike > 0 {
         notes.push(format!("the rendered prompt differs in {unlike} of {} samples", pairs.len()));

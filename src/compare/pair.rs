@@ -10,7 +10,7 @@ use super::{
 };
 use crate::benchmark::{Contribution, MetricSpec};
 use crate::stats::{dense_clusters, minimum_detectable_effect, t_two_sided_p_value};
-use crate::store::{Run, SampleRecord};
+use crate::store::{JudgeIdentity, Run, SampleRecord};
 
 /// Margin δ where none is given, in points.
 pub const DEFAULT_MARGIN: f64 = 1.0;
@@ -82,6 +82,13 @@ fn differences(base: &Run, new: &Run) -> Vec<RunDifference> {
     if left.metrics != right.metrics {
         let names = |metrics: &[MetricSpec]| format!("{:?}", metrics.iter().map(|metric| &metric.name).collect::<Vec<_>>());
         found.push(difference("the definition of the metrics", names(&left.metrics), names(&right.metrics)));
+    }
+    if let (Some(left), Some(right)) = (&base.judge, &new.judge)
+        && !left.judges_like(right)
+    {
+        // Judges differ from each other by more than models do: their scores say nothing about each other.
+        let described = |judge: &JudgeIdentity| format!("{} ({}; {})", judge.model, judge.rule, judge.settings);
+        found.push(difference("the judge", described(left), described(right)));
     }
     // Where the hashes agree the records must too, unless somebody changed a file; the first one says enough.
     let told_apart = paired(base, new, |_| true).into_iter().find(|(left, right)| {

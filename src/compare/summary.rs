@@ -53,6 +53,7 @@ pub fn summarise(run: &Run) -> RunSummary {
         metrics: summarise_scored(metrics, &samples),
         categories: categories(metrics, &samples),
         latency: latency::summarise(&run.records, &answered),
+        judge: run.judge.clone(),
     }
 }
 

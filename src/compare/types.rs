@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::RunHeader;
+use crate::store::{JudgeIdentity, RunHeader};
 
 /// A number with its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,6 +102,9 @@ pub struct RunSummary {
     pub categories: Vec<CategorySummary>,
     /// Latency.
     pub latency: LatencySummary,
+    /// Who judged the answers, if anybody did, with what could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeIdentity>,
 }
 
 /// What may be said about a difference, never more than the interval supports.

@@ -7,7 +7,7 @@ use super::format;
 use super::types::ReportError;
 use super::view::{BenchmarkView, RunView, View};
 
-const COLUMNS: [&str; 42] = [
+const COLUMNS: [&str; 44] = [
     "benchmark",
     "package",
     "package_identity",
@@ -50,6 +50,8 @@ const COLUMNS: [&str; 42] = [
     "scorer",
     "samples_sha256",
     "started",
+    "unscored",
+    "judge",
 ];
 
 /// The table as CSV (RFC 4180, UTF-8, header row). Missing values are empty. Text that a spreadsheet would take for a
@@ -122,6 +124,8 @@ fn row(view: &View<'_>, benchmark: &BenchmarkView<'_>, run: &RunView<'_>, metric
         text(&header.benchmark.scorer),
         text(&header.benchmark.samples_sha256),
         text(&header.started),
+        run.run.unscored.to_string(),
+        run.run.judge.as_ref().map_or_else(String::new, |judge| text(&judge.model)),
     ]
 }
 

@@ -17,6 +17,9 @@ use super::types::ReportError;
 ///   header                    as in run.json: format, started, model, benchmark, settings, environment;
 ///                             benchmark.data_root holds only the folder's own name, not where it lies
 ///   complete, records, failed, unparsed
+///   unscored                  answers without a score: no judge has read them, or their reference is withheld
+///   judge                     absent, or who judged: model, endpoint, rule, settings, unparsed_replies, failed_replies,
+///                             prompt_tokens, reply_tokens, reported_models, cached_replies, cost
 ///   metrics[]                 name, primary, higher_is_better, estimate
 ///   categories[]              category, estimate (of the primary metric)
 ///   latency                   image, vision, projector, prefill, decode (per image group), ttft, tpot (per question):

@@ -198,6 +198,9 @@ fn basis(out: &mut String, view: &View<'_>) {
         }
     }
     table(out, &header, "lllrrrrlllrll", &rows);
+    for judge in view.judges() {
+        let _ = writeln!(out, "- {}", escape(&judge));
+    }
     for environment in view.environments() {
         let _ = writeln!(out, "- {}", escape(&environment));
     }

@@ -36,6 +36,7 @@ pub(super) enum Mark {
     Partly,
     Wrong,
     Unparsed,
+    Unscored,
     Failed,
 }
 
@@ -46,6 +47,7 @@ impl Mark {
             Self::Partly => "◐",
             Self::Wrong => "✗",
             Self::Unparsed => "?",
+            Self::Unscored => "–",
             Self::Failed => "!",
         }
     }
@@ -56,6 +58,7 @@ impl Mark {
             Self::Partly => "partly right",
             Self::Wrong => "wrong",
             Self::Unparsed => "unparsed",
+            Self::Unscored => "no score",
             Self::Failed => "failed",
         }
     }
@@ -65,14 +68,14 @@ impl Mark {
             Self::Right => "good",
             Self::Partly => "open",
             Self::Wrong | Self::Failed => "bad",
-            Self::Unparsed => "open",
+            Self::Unparsed | Self::Unscored => "open",
         }
     }
 
     fn of(score: Option<f64>, parsed: bool, failed: bool) -> Self {
         match score {
             _ if failed => Self::Failed,
-            None => Self::Failed,
+            None => Self::Unscored,
             // Scores are sums of tenths at the finest; this only absorbs their rounding.
             Some(score) if score >= 1.0 - 1e-9 => Self::Right,
             Some(score) if score > 0.0 => Self::Partly,
@@ -127,7 +130,7 @@ impl Card {
     }
 
     pub fn wrong(&self) -> bool {
-        self.answers.iter().any(|answer| answer.mark != Mark::Right)
+        self.answers.iter().any(|answer| !matches!(answer.mark, Mark::Right | Mark::Unscored))
     }
 
     pub fn failed(&self) -> bool {
@@ -507,6 +510,7 @@ mod tests {
         assert_eq!(Mark::of(Some(0.0), true, false), Mark::Wrong);
         assert_eq!(Mark::of(Some(0.0), false, false), Mark::Unparsed);
         assert_eq!(Mark::of(None, false, true), Mark::Failed);
+        assert_eq!(Mark::of(None, true, false), Mark::Unscored);
     }
 
     #[test]

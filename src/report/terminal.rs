@@ -31,6 +31,14 @@ pub fn comparison(comparison: &Comparison, width: usize, colour: bool) -> String
         differences(&view, contest, width, colour, &mut lines);
     }
     latency(&view, width, colour, &mut lines);
+    let judges = view.judges();
+    if !judges.is_empty() {
+        lines.push(String::new());
+        lines.push(paint("Judges", "1", colour));
+        for judge in judges {
+            lines.extend(wrap(&escape::terminal(&format!("  {judge}")), width, "    "));
+        }
+    }
     let cautions = view.cautions();
     if !cautions.is_empty() {
         lines.push(String::new());

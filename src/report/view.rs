@@ -182,6 +182,20 @@ impl<'a> View<'a> {
                     let (failed, records) = (format::count(run.failed), format::count(records));
                     cautions.add(who, title, format!("{failed} of {records} samples failed"));
                 }
+                if run.unscored > 0 {
+                    let (unscored, records) = (format::count(run.unscored), format::count(records));
+                    let why = match &run.judge {
+                        Some(judge) => format!(
+                            "{} replies of the judge could not be read, {} answers got no reply",
+                            format::count(judge.unparsed_replies),
+                            format::count(judge.failed_replies)
+                        ),
+                        None => "no judge has read them (`llava-gauge judge RUN --judge-url URL --judge-model NAME`), or their \
+                                 reference is withheld"
+                            .to_owned(),
+                    };
+                    cautions.add(who, title, format!("{unscored} of {records} answers have no score and are in no mean: {why}"));
+                }
                 if run.unparsed * 20 > records {
                     let (unparsed, records) = (format::count(run.unparsed), format::count(records));
                     cautions.add(who, title, format!("{unparsed} of {records} answers could not be parsed"));
@@ -222,6 +236,41 @@ impl<'a> View<'a> {
             if several { format!("{sentence} ({})", format::counted(runs, "run", "runs")) } else { sentence }
         });
         described.collect()
+    }
+
+    /// Who judged, one sentence for each judge with the runs concerned.
+    pub fn judges(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for benchmark in &self.benchmarks {
+            for view in &benchmark.runs {
+                let Some(judge) = &view.run.judge else { continue };
+                let reported = match judge.reported_models.as_slice() {
+                    [] => String::new(),
+                    [one] if *one == judge.model => String::new(),
+                    several => format!(", which reports itself as {}", several.join(", ")),
+                };
+                let cached = match judge.cached_replies {
+                    0 => String::new(),
+                    count => format!(", {} of the replies from the cache", format::count(count)),
+                };
+                let cost = judge.cost.map_or_else(String::new, |cost| format!(", cost {}", format::number(cost, 4)));
+                sentences.push(format!(
+                    "{} on {}: judged by {} at {}{reported} (prompts {}; {}); {} could not be read, {}; {} prompt tokens, {} reply \
+                     tokens{cached}{cost}. Scores of different judges are not comparable.",
+                    self.package(view.package),
+                    benchmark.title,
+                    judge.model,
+                    judge.endpoint,
+                    judge.rule,
+                    judge.settings,
+                    format::counted(judge.unparsed_replies, "reply", "replies"),
+                    format::counted(judge.failed_replies, "answer got none", "answers got none"),
+                    format::count(usize::try_from(judge.prompt_tokens).unwrap_or(usize::MAX)),
+                    format::count(usize::try_from(judge.reply_tokens).unwrap_or(usize::MAX)),
+                ));
+            }
+        }
+        sentences
     }
 
     /// A sentence about several verdicts at once; `None` when there is only one.

@@ -64,6 +64,14 @@ pub fn score_in_category(scorer: &ScorerSpec, reference: &Reference, category: O
             interleave::score(*variant, answer, *open, text)
         }
         (ScorerRule::Caption, Reference::Answers { answers }) if !answers.is_empty() => caption::score(answers, text),
+        // An answer alone has no score: a judge reads it.
+        (
+            ScorerRule::LlavaBench { .. } | ScorerRule::LlavaMedChat | ScorerRule::MmVet | ScorerRule::JudgeMatch,
+            Reference::Judged { .. },
+        )
+        | (ScorerRule::JudgeMatch, Reference::Answers { .. } | Reference::OpenOrClosed { .. }) => {
+            SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
+        }
         (_, Reference::Withheld) => {
             SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
         }
@@ -130,6 +138,23 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             both.chain(text).chain(image).collect()
         }
         ScorerRule::ChoiceLikelihood => scorer.rule.metric_names().iter().map(|name| better(name)).collect(),
+        ScorerRule::LlavaBench { .. } => vec![
+            better("relative_score"),
+            // LLaVA prints mean ratings times ten.
+            MetricSpec { scale: 10.0, higher_is_better: None, ..better("reference_rating") },
+            MetricSpec { scale: 10.0, ..better("answer_rating") },
+        ],
+        ScorerRule::LlavaMedChat => scorer
+            .rule
+            .metric_names()
+            .iter()
+            .map(|name| match *name {
+                "reference_rating" => MetricSpec { scale: 1.0, higher_is_better: None, ..better(name) },
+                "answer_rating" => MetricSpec { scale: 1.0, ..better(name) },
+                name => better(name),
+            })
+            .collect(),
+        ScorerRule::MmVet | ScorerRule::JudgeMatch => scorer.rule.metric_names().iter().map(|name| better(name)).collect(),
         ScorerRule::ShortAnswer(rule) => {
             let primary = |spec: MetricSpec| MetricSpec { primary: spec.name == scorer.primary_metric, ..spec };
             short_answer::metrics(rule).into_iter().map(primary).collect()

@@ -9,6 +9,7 @@ mod contractions;
 mod grounding;
 mod groups;
 mod interleave;
+mod judged;
 mod likelihood;
 mod lmms_boxes;
 mod medical;
@@ -27,6 +28,7 @@ mod vqa_text;
 
 pub use caption::{ptb_caption, ptb_tokens};
 pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
+pub use judged::{Verdict, judged, read_reply};
 pub use likelihood::{Candidate, most_likely};
 pub use medical::{WordOverlap, closed_is_right, word_overlap};
 pub use metrics::{metrics, score, score_in_category};

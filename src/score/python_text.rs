@@ -34,10 +34,11 @@ pub(super) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// `float(text)`: white space around, digits of every script, single underscores between digits, `inf` and `nan`.
+/// `float(text)`: white space around, digits of every script, single underscores between digits, `inf` and `nan`. The
+/// information separators, which `strip` takes away, are no white space to `float`.
 pub(super) fn float(text: &str) -> Option<f64> {
     let mut literal = String::with_capacity(text.len());
-    let mut characters = strip(text).chars().peekable();
+    let mut characters = text.trim().chars().peekable();
     let mut previous = ' ';
     while let Some(character) = characters.next() {
         let character = digit_value(character).and_then(|value| char::from_digit(value, 10)).unwrap_or(character);
@@ -90,6 +91,7 @@ mod tests {
         assert_eq!(strip("\u{1f} a\u{a0}b \u{3000}"), "a\u{a0}b");
         assert_eq!(float(" 1_0.5e1 "), Some(105.0));
         assert_eq!(float("\u{0663}"), Some(3.0));
+        assert_eq!((float("\u{85}3\u{b}"), float("\u{1c}3")), (Some(3.0), None));
         assert!(float("1__0").is_none() && float("1_").is_none() && float("1 0").is_none() && float("0x10").is_none());
         assert!(float("-Infinity").is_some_and(|value| value.is_infinite()) && float("NaN").is_some_and(f64::is_nan));
         assert!(DIGIT_ZEROS.windows(2).all(|pair| pair[0] + 10 <= pair[1]));

@@ -31,7 +31,11 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
         | ScorerRule::Retrieval
-        | ScorerRule::ChoiceLikelihood => false,
+        | ScorerRule::ChoiceLikelihood
+        | ScorerRule::LlavaBench { .. }
+        | ScorerRule::LlavaMedChat
+        | ScorerRule::MmVet
+        | ScorerRule::JudgeMatch => false,
         ScorerRule::ShortAnswer(rule) => short_answer::needs_all_answers(*rule),
         ScorerRule::Choice { parser } => !matches!(
             parser,
@@ -62,7 +66,11 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
         | ScorerRule::Retrieval
-        | ScorerRule::ChoiceLikelihood => {}
+        | ScorerRule::ChoiceLikelihood
+        | ScorerRule::LlavaBench { .. }
+        | ScorerRule::LlavaMedChat
+        | ScorerRule::MmVet
+        | ScorerRule::JudgeMatch => {}
         ScorerRule::ShortAnswer(rule) => short_answer::complete(rule, answers),
         ScorerRule::Choice { parser } => match parser {
             ChoiceParser::Mmbench | ChoiceParser::MmbenchVlmevalkit => groups::all_right(choice::CIRCULAR_ACCURACY, answers),

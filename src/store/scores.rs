@@ -30,6 +30,26 @@ pub struct JudgeIdentity {
     pub prompt_tokens: u64,
     /// Tokens of all replies, as the endpoint counts them.
     pub reply_tokens: u64,
+    /// Models as the endpoint reports them: often a dated version of the one that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reported_models: Vec<String>,
+    /// Replies that came from the cache of earlier ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_replies: usize,
+    /// What the replies cost that did not come from the cache, where prices were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl JudgeIdentity {
+    /// Whether scores of two judges may be compared: the same model, prompts and settings, wherever it ran.
+    pub fn judges_like(&self, other: &Self) -> bool {
+        (&self.model, &self.rule, &self.settings) == (&other.model, &other.rule, &other.settings)
+    }
 }
 
 /// The score of one sample.

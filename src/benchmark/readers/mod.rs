@@ -2,9 +2,13 @@
 //! make a score mean something else.
 
 mod captions;
+mod llava_bench;
 mod llava_conversations;
+mod llava_med_chat;
+mod mm_vet;
 pub(super) mod mme_release;
 mod pope;
+mod python_repr;
 mod refcoco;
 mod refcoco_refs;
 mod retrieval;
@@ -67,6 +71,11 @@ pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<Read, BenchmarkE
 
 fn samples(context: &mut Context<'_>, spec: &BenchmarkSpec) -> Result<(Vec<Sample>, Task), BenchmarkError> {
     let samples = match &spec.data.format {
+        DataFormat::LlavaBench { questions, answers, contexts, rows } => {
+            llava_bench::read(context, questions, answers, contexts, rows)?
+        }
+        DataFormat::LlavaMedChat { questions, rows } => llava_med_chat::read(context, questions, rows)?,
+        DataFormat::MmVet { questions, rows } => mm_vet::read(context, questions, rows)?,
         DataFormat::Vqav2 { questions, annotations, rows } => vqav2::read(context, questions, annotations, rows)?,
         DataFormat::Pope { splits } => pope::read(context, splits)?,
         DataFormat::Textvqa { annotations, ocr, rows } => textvqa::read(context, annotations, ocr.as_deref(), rows)?,

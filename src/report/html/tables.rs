@@ -313,6 +313,11 @@ pub(super) fn basis(view: &View<'_>) -> Markup {
             h3 { "Packages and settings" }
             p.note { "Precision is that of vision encoder, projector and language model." }
             (scroll("Packages and settings", &settings(view)))
+            @let judges = view.judges();
+            @if !judges.is_empty() {
+                h3 { "Judges" }
+                ul.plain { @for judge in &judges { li { (said(judge)) } } }
+            }
             h3 { "Machine and libraries" }
             ul.plain { @for environment in view.environments() { li { (said(&environment)) } } }
         }

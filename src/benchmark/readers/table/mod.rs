@@ -332,6 +332,14 @@ struct SampleMaker<'s> {
     images: HashMap<Arc<str>, Arc<EmbeddedImage>>,
 }
 
+/// The capabilities of a judged question together, as MM-Vet's table has them.
+fn integration(reference: &Reference) -> Option<String> {
+    match reference {
+        Reference::Judged { capabilities, .. } if !capabilities.is_empty() => Some(capabilities.join("_")),
+        _ => None,
+    }
+}
+
 /// An image of a row, and its size if it was asked for.
 type Measured = (SampleImage, Option<(u32, u32)>);
 
@@ -357,7 +365,7 @@ impl SampleMaker<'_> {
         let images: Vec<SampleImage> = images.into_iter().map(|(image, _)| image).collect();
         let category = match optional(&spec.category)? {
             Some(category) => Some(category),
-            None => category.map(str::to_owned),
+            None => category.map(str::to_owned).or_else(|| integration(&reference)),
         };
         let cluster = match &spec.cluster {
             Some(cluster) => needed(cluster)?,

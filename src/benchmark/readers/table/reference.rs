@@ -1,5 +1,7 @@
 //! What a right answer is, out of the columns of a row.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::super::super::columns::{ColumnPath, Found, missing, plain_text};
@@ -51,10 +53,17 @@ pub(super) fn reference(rule: &TableReference, row: &Row, size: Option<(u32, u32
             Ok(Reference::Region { region: cells.region(region, *form, width, height)?, width, height })
         }
         TableReference::Judged { answer, context, capabilities } => {
-            let mut capabilities = capabilities.as_ref().map(|path| cells.texts(path)).transpose()?.unwrap_or_default();
-            capabilities.sort();
+            // A list, or names with commas between them.
+            let capabilities = capabilities.as_ref().map(|path| cells.texts(path)).transpose()?.unwrap_or_default();
+            let names = capabilities.iter().flat_map(|names| names.split(',')).map(|name| name.trim().to_owned());
+            let capabilities: BTreeSet<String> = names.filter(|name| !name.is_empty()).collect();
+            let capabilities = capabilities.into_iter().collect();
             let context = match context {
                 None => None,
+                // Several captions stand one below the other (`eval_gpt_review_bench.py`).
+                Some(context) if context.whole().is_some_and(|path| cells.is_list(path)) => {
+                    context.whole().map(|path| cells.texts(path)).transpose()?.map(|captions| captions.join("\n"))
+                }
                 Some(context) => {
                     context.fill(cells.columns).map_err(|(field, found)| cells.place.error(&field, "a text", found))?
                 }
@@ -91,6 +100,11 @@ struct Cells<'r> {
 impl Cells<'_> {
     fn find(&self, path: &ColumnPath) -> Result<Found<'_>, BenchmarkError> {
         path.find(self.columns).ok_or_else(|| self.place.error(path.text(), "a value", missing(path, self.columns)))
+    }
+
+    /// Whether the value is a list.
+    fn is_list(&self, path: &ColumnPath) -> bool {
+        matches!(path.find(self.columns), Some(Found::Many(_)) | Some(Found::One(Value::Array(_))))
     }
 
     /// A value that must be there.
