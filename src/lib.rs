@@ -20,3 +20,4 @@ pub mod run;
 pub mod score;
 pub mod stats;
 pub mod store;
+pub mod submission;

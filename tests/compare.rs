@@ -100,6 +100,7 @@ fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 intra_op_threads: 2,
                 scheduling: "packed-tree".into(),
                 scheduling_reason: None,
+                answering: None,
             },
             environment: Environment {
                 program_version: "0.1.0".into(),

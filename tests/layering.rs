@@ -23,6 +23,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("report", &["guard", "compare", "store", "stats", "benchmark"]),
         ("guard", &[]),
         ("hub", &["guard"]),
+        ("submission", &["benchmark", "score", "store", "guard"]),
     ])
 }
 

@@ -261,6 +261,9 @@ fn every_metric_of_a_scorer_gets_a_contribution_and_the_primary_one_comes_first(
             ScorerRule::ZeroShot => vec![Reference::Class { label: "no".to_owned(), classes: 10 }],
             ScorerRule::ShortAnswer(_) => Vec::new(),
             ScorerRule::Retrieval => vec![retrieval(RetrievalDirection::ImageToText), retrieval(RetrievalDirection::TextToImage)],
+            // Some of their metrics need all answers; score_choice.rs looks at them.
+            ScorerRule::Choice { .. } | ScorerRule::Nlvr2 | ScorerRule::Interleave { .. } => continue,
+            ScorerRule::ChoiceLikelihood => vec![Reference::Choice { options: vec!["no".to_owned(); 4], answer: 1 }],
         };
         // Ten lines, so that rankings are long enough for every cut-off.
         let answer = "no\n".repeat(10);

@@ -106,6 +106,40 @@ pub struct Hole {
     zero_padded_to: usize,
     /// What a number is divided by for the remainder that is put in.
     modulus: Option<u64>,
+    /// Which part of the text is put in.
+    part: Option<Part>,
+}
+
+/// Some of the parts of a text between separators, joined by them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    separator: String,
+    /// The first part, counted from the end if negative.
+    from: i64,
+    /// The part behind the last; the end if there is none.
+    to: Option<i64>,
+}
+
+impl Part {
+    /// Reads `-|0..3` (the first three parts between hyphens), `_|1..-1` or `-|3`.
+    fn parse(text: &str) -> Option<Self> {
+        let (separator, range) = text.rsplit_once('|').filter(|(separator, _)| !separator.is_empty())?;
+        let number = |text: &str| text.parse::<i64>().ok();
+        let (from, to) = match range.split_once("..") {
+            Some((from, "")) => (number(from)?, None),
+            Some((from, to)) => (number(from)?, Some(number(to)?)),
+            None => (number(range)?, number(range)?.checked_add(1).filter(|next| *next != 0)),
+        };
+        Some(Self { separator: separator.to_owned(), from, to })
+    }
+
+    /// The parts of a text; `None` if it has no such part.
+    fn of(&self, text: &str) -> Option<String> {
+        let parts: Vec<&str> = text.split(self.separator.as_str()).collect();
+        let place = |index: i64| usize::try_from(if index < 0 { index + parts.len() as i64 } else { index }).ok();
+        let to = self.to.map_or(Some(parts.len()), place)?;
+        parts.get(place(self.from)?..to).filter(|parts| !parts.is_empty()).map(|parts| parts.join(&self.separator))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +149,8 @@ enum Piece {
 }
 
 /// A text with holes for columns: `{column}`, `{column:012}` (padded with zeros), `{index%1000000}` (the remainder),
-/// `{types.structural}`.
+/// `{types.structural}`, `{identifier|-|0..3}` (the first three of the parts between hyphens; `|_|1..-1` all but the first and
+/// the last, `|-|3` the fourth).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnTemplate {
     text: String,
@@ -165,7 +200,7 @@ impl ColumnTemplate {
     /// The hole, if the template is one hole and nothing else: then it may stand for any value, not only for text.
     pub(super) fn whole(&self) -> Option<&ColumnPath> {
         match self.pieces.as_slice() {
-            [Piece::Hole(hole)] if hole.zero_padded_to == 0 && hole.modulus.is_none() => Some(&hole.path),
+            [Piece::Hole(hole)] if hole.zero_padded_to == 0 && hole.modulus.is_none() && hole.part.is_none() => Some(&hole.path),
             _ => None,
         }
     }
@@ -203,6 +238,13 @@ impl Hole {
                 Err(found) => return Err(wrong(found)),
             },
         };
+        let text = match (text, &self.part) {
+            (Some(text), Some(part)) => {
+                let found = part.of(&text);
+                Some(found.ok_or_else(|| wrong(format!("{text:?}, which has too few parts between {:?}", part.separator)))?)
+            }
+            (text, _) => text,
+        };
         match (text, self.modulus) {
             (Some(text), Some(modulus)) => match text.trim().parse::<u64>() {
                 Ok(number) => Ok(Some((number % modulus).to_string())),
@@ -214,6 +256,11 @@ impl Hole {
 }
 
 fn parse_hole(text: &str) -> Result<Hole, String> {
+    if let Some((name, part)) = text.split_once('|') {
+        let part = Part::parse(part);
+        let part = part.ok_or_else(|| format!("{{{text}}} has no parts such as {{{name}|-|0..3}} or {{{name}|_|1..-1}}"))?;
+        return Ok(Hole { path: ColumnPath::parse(name)?, zero_padded_to: 0, modulus: None, part: Some(part) });
+    }
     let (text, width) = text.rsplit_once(':').unwrap_or((text, ""));
     let zero_padded_to = match width.strip_prefix('0') {
         Some(digits) => digits.parse::<usize>().ok().filter(|digits| (1..=32).contains(digits)),
@@ -229,7 +276,7 @@ fn parse_hole(text: &str) -> Result<Hole, String> {
             _ => return Err(format!("{{{text}}} has no divisor such as {{{name}%1000000}}")),
         },
     };
-    Ok(Hole { path: ColumnPath::parse(name)?, zero_padded_to, modulus })
+    Ok(Hole { path: ColumnPath::parse(name)?, zero_padded_to, modulus, part: None })
 }
 
 /// A text, number or boolean as text; `None` for null; an error for lists and objects.
@@ -260,7 +307,7 @@ mod tests {
 
     fn row() -> Map<String, Value> {
         match json!({"id": 42, "l2-category": "x", "types": {"structural": "verify"}, "answers": [{"answer": "a"}, {"answer": "b"}],
-            "list": ["p", "q"], "none": null, "brace": "{id}"})
+            "list": ["p", "q"], "none": null, "brace": "{id}", "identifier": "dev-850-0-1"})
         {
             Value::Object(row) => row,
             _ => Map::new(),
@@ -277,6 +324,10 @@ mod tests {
             ("{brace}", Some("{id}")),
             ("a{none}", None),
             ("{none.x}", None),
+            ("{identifier|-|0..3}-img0.png", Some("dev-850-0-img0.png")),
+            ("{identifier|-|1..-1}/{identifier|-|-1}/{identifier|-|1}", Some("850-0/1/850")),
+            ("{identifier|-|2..}", Some("0-1")),
+            ("{none|-|0}", None),
         ] {
             assert_eq!(ColumnTemplate::parse(template).unwrap().fill(&row()).unwrap().as_deref(), expected, "{template}");
         }
@@ -289,6 +340,9 @@ mod tests {
             ("{types}", "an object"),
             ("{types.x}", "no such value"),
             ("{brace%3}", "no whole number"),
+            ("{identifier|-|4}", "too few parts"),
+            ("{identifier|-|3..2}", "too few parts"),
+            ("{identifier|-|-9}", "too few parts"),
             ("{answers[].answer}", "a list"),
         ] {
             let (_, found) = ColumnTemplate::parse(template).unwrap().fill(&row()).unwrap_err();
@@ -300,6 +354,9 @@ mod tests {
             ("{a:12}", "width"),
             ("{}", "no column"),
             ("{a%0}", "divisor"),
+            ("{a|-}", "no parts"),
+            ("{a||0}", "no parts"),
+            ("{a|-|x..}", "no parts"),
             ("}{a}", "without"),
         ] {
             let message = ColumnTemplate::parse(template).unwrap_err();

@@ -3,6 +3,8 @@
 //!
 //! It must not know models, engines or scores: it says what is asked and what the reference is.
 
+mod answering;
+mod choice;
 mod columns;
 mod error;
 mod image;
@@ -11,18 +13,23 @@ mod own;
 mod pattern;
 mod places;
 pub mod predictions;
+mod predictions_keyed;
 mod predictions_short_answers;
 mod prompt;
 mod readers;
 mod short_answer_rule;
 mod spec;
+mod spec_answering;
 mod spec_data;
 mod spec_file;
 mod spec_table;
+mod submission_format;
 mod table_spec;
 mod task;
 mod types;
 
+pub use answering::{Answering, CandidateTexts, LikelihoodRule, Normalisation};
+pub use choice::{ChoiceParser, InterleaveVariant};
 pub use columns::{ColumnPath, ColumnTemplate};
 pub use error::BenchmarkError;
 pub use image::{EmbeddedImage, SampleImage};
@@ -36,6 +43,7 @@ pub use short_answer_rule::{Edition, ShortAnswerRule};
 pub use spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
 };
+pub use submission_format::SubmissionFormat;
 pub use table_spec::{
     AnswerForm, ChoiceOptions, JoinMissing, JoinSpec, ReferenceKind, RegionForm, TableFiles, TableReference, TableSpec,
 };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::choice::ChoiceParser;
 use super::columns::{ColumnPath, ColumnTemplate};
 use super::error::BenchmarkError;
 use super::load::Benchmark;
@@ -48,6 +49,8 @@ const METRICS: &[Metric] = &[
     ("open-closed", ScorerRule::LlavaMed, ReferenceKind::OpenOrClosed, PLAIN),
     ("anls", ScorerRule::ShortAnswer(ShortAnswerRule::Anls(ThresholdRule::AtLeast)), ReferenceKind::Answers, SHORT),
     ("relaxed-accuracy", ScorerRule::ShortAnswer(ShortAnswerRule::RelaxedAccuracy), ReferenceKind::Answers, SHORT),
+    // Reads letters as well as options' texts, and scores questions without options, too.
+    ("choice", ScorerRule::Choice { parser: ChoiceParser::Mmmu }, ReferenceKind::ChoiceOrAnswers, LETTER),
 ];
 
 /// Names of metrics for questions of the user's own.
@@ -190,6 +193,8 @@ fn specification(data: &OwnData<'_>) -> Result<BenchmarkSpec, BenchmarkError> {
         max_new_tokens: 128,
         scorer: ScorerSpec::new(rule),
         reference_scores: Vec::new(),
+        answering: Default::default(),
+        submission: None,
     })
 }
 
@@ -233,7 +238,7 @@ fn reference(columns: &Columns<'_>, kind: ReferenceKind) -> Result<TableReferenc
             },
         },
         ReferenceKind::Judged => TableReference::Judged { answer: answer()?, context: None, capabilities: None },
-        ReferenceKind::Withheld => TableReference::Withheld,
+        ReferenceKind::Withheld => TableReference::Withheld { options: None },
     })
 }
 

@@ -9,6 +9,7 @@
 //! | POPE answers | JSON Lines of `{"question", "answer"}` | position |
 //! | table | of a benchmark whose data are tables, any of these: `question_id`, `questionId`, `id`, `index` or `qid` with `text`, `answer`, `prediction`, `response` or `output` | sample key, or category and key; else as POPE, TextVQA or RefCOCO |
 //! | plain | JSON Lines of `{"key", "text"}`; zero-shot and retrieval: `{"key", "ranking": [labels, best first]}` too | sample key |
+//! | of multiple-choice benchmarks | see `predictions_keyed.rs` | sample key |
 //! | our sample log | JSON Lines of `{"record": {"key", "text", …}, "crc32"}` | sample key; failed samples count as missing |
 //!
 //! [Short-answer benchmarks](super::predictions_short_answers) have forms of their own.
@@ -24,6 +25,7 @@ use serde_json::value::RawValue;
 
 use super::error::BenchmarkError;
 use super::load::Benchmark;
+use super::predictions_keyed::{self, Keyed};
 use super::readers::{Id, RowObject, RowPlace, json_array, json_lines, read_text};
 use super::spec::DataFormat;
 use super::types::{Reference, Sample};
@@ -54,8 +56,11 @@ pub struct Predictions {
 /// A sample without an answer is an error, as in the official VQA evaluation, unless `allow_missing`: then it is listed in
 /// [`Predictions::missing`], and it is the caller who says how it counts (LLaVA's converter submits an empty answer).
 pub fn read(path: &Path, benchmark: &Benchmark, allow_missing: bool) -> Result<Predictions, BenchmarkError> {
+    let keyed = if path.is_dir() { predictions_keyed::read_folder(path, &keys_of(benchmark))? } else { None };
     let (mut texts, form) = if let Some(found) = super::predictions_short_answers::read(path, benchmark)? {
         found
+    } else if let Some(keyed) = keyed {
+        join_keyed(path, benchmark, keyed)?
     } else if path.is_dir() {
         (read_split_folder(path, benchmark)?, "POPE answers, one file a split")
     } else {
@@ -84,6 +89,9 @@ pub(super) type Texts<'a> = HashMap<&'a str, String>;
 
 fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'static str), BenchmarkError> {
     let text = read_text(path)?;
+    if let Some(keyed) = predictions_keyed::read(path, &text, &keys_of(benchmark))? {
+        return join_keyed(path, benchmark, keyed);
+    }
     if text.trim_start().starts_with('[') {
         let rows: Vec<(usize, &str)> =
             json_array(path, &text)?.into_iter().map(RawValue::get).enumerate().map(|(index, row)| (index + 1, row)).collect();
@@ -130,6 +138,21 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
     } else {
         Err(place.error("-", "one of `question_id`, `key` or `record`", "none of them"))
     }
+}
+
+fn keys_of(benchmark: &Benchmark) -> HashSet<&str> {
+    benchmark.samples.iter().map(|sample| sample.key.as_str()).collect()
+}
+
+/// Answers that name their samples.
+fn join_keyed<'a>(path: &Path, benchmark: &'a Benchmark, keyed: Keyed) -> Result<(Texts<'a>, &'static str), BenchmarkError> {
+    let (answers, form) = keyed;
+    let mut join = Join::new(benchmark);
+    for answer in answers {
+        let place = RowPlace { path: answer.file.as_deref().unwrap_or(path), row: answer.row };
+        join.insert(&place, answer.field, &answer.key, answer.text)?;
+    }
+    Ok((join.texts, form))
 }
 
 /// Puts answers in place, one for each sample.

@@ -23,10 +23,16 @@ pub struct PromptTemplate {
     /// One option, with the holes `letter` and `text`.
     option: Vec<Piece>,
     option_separator: String,
+    /// How an option stands that has its letter already.
+    lettered_option: Option<Vec<Piece>>,
     /// Taken out of questions.
     remove: Vec<String>,
     /// Before and behind the number in an image's mark.
     image_mark: Option<(String, String)>,
+    /// Whether each [`IMAGE_MARK`] in the text is the place of the next image.
+    marks_in_order: bool,
+    /// What stands in the place of an image, with one [`IMAGE_MARK`].
+    image: String,
 }
 
 /// The parts of a prompt as the TOML file has them; the error of [`PromptTemplate::build`] names the part.
@@ -38,8 +44,10 @@ pub(super) struct PromptParts {
     pub without_context: Option<String>,
     pub option: Option<String>,
     pub option_separator: Option<String>,
+    pub lettered_option: Option<String>,
     pub remove: Vec<String>,
     pub image_mark: Option<String>,
+    pub image: Option<String>,
 }
 
 /// What is asked of a sample.
@@ -90,11 +98,23 @@ impl PromptTemplate {
                 _ => Ok(pieces),
             }
         };
+        let marks_in_order = parts.image_mark.as_deref() == Some(IMAGE_MARK);
+        let image = parts.image.unwrap_or_else(|| IMAGE_MARK.to_owned());
+        if image.matches(IMAGE_MARK).count() != 1 || (image != IMAGE_MARK && parts.image_mark.is_none()) {
+            let message = format!("expected one {IMAGE_MARK} in what stands for a mark of `image_mark`, found {image:?}");
+            return Err(("image", message));
+        }
         let image_mark = match parts.image_mark {
             None => None,
+            Some(_) if marks_in_order => None,
             Some(mark) => match mark.split_once("{number}") {
                 Some((before, after)) if !before.is_empty() && !after.is_empty() => Some((before.to_owned(), after.to_owned())),
-                _ => return Err(("image_mark", format!("expected a mark such as \"<image {{number}}>\", found {mark:?}"))),
+                _ => {
+                    return Err((
+                        "image_mark",
+                        format!("expected a mark such as \"<image {{number}}>\", or \"<image>\", found {mark:?}"),
+                    ));
+                }
             },
         };
         if parts.remove.iter().any(String::is_empty) {
@@ -107,9 +127,15 @@ impl PromptTemplate {
             context: holding("context", parts.context.as_deref().unwrap_or("{context}"), &["context"], "context")?,
             without_context: parts.without_context.unwrap_or_default(),
             option: holding("option", parts.option.as_deref().unwrap_or("{letter}. {text}"), &["letter", "text"], "text")?,
+            lettered_option: parts
+                .lettered_option
+                .map(|text| holding("lettered_option", &text, &["letter", "text"], "text"))
+                .transpose()?,
             option_separator: parts.option_separator.unwrap_or_else(|| "\n".to_owned()),
             remove: parts.remove,
             image_mark,
+            marks_in_order,
+            image,
         })
     }
 
@@ -158,13 +184,21 @@ impl PromptTemplate {
 
     fn options(&self, options: &[String]) -> String {
         let line = |(index, text): (usize, &String)| {
-            fill(&self.option, |hole| if hole == "letter" { option_letter(index) } else { text.clone() })
+            let letter = option_letter(index);
+            // As Mantis's eval.py tells: the letter with one of its marks anywhere in the option.
+            let upper = text.to_uppercase();
+            let has_letter = || [")", ":", "."].iter().any(|mark| upper.contains(&format!("{letter}{mark}")));
+            let pieces = self.lettered_option.as_ref().filter(|_| has_letter()).unwrap_or(&self.option);
+            fill(pieces, |hole| if hole == "letter" { letter.clone() } else { text.clone() })
         };
         options.iter().enumerate().map(line).collect::<Vec<_>>().join(&self.option_separator)
     }
 
     /// Puts [`IMAGE_MARK`] in the place of the benchmark's own marks. Images that no mark names come first, a line each.
     fn place_images(&self, text: String, images: usize) -> AskedPrompt {
+        if self.marks_in_order {
+            return self.in_order(text, images);
+        }
         let Some((before, after)) = &self.image_mark else { return AskedPrompt { text, image_order: None } };
         let mut output = String::with_capacity(text.len());
         let mut order = Vec::new();
@@ -174,7 +208,7 @@ impl PromptTemplate {
             match number {
                 Some((number, tail)) if (1..=images).contains(&number) => {
                     output.push_str(ahead);
-                    output.push_str(IMAGE_MARK);
+                    output.push_str(&self.image);
                     order.push(number - 1);
                     rest = tail;
                 }
@@ -193,6 +227,19 @@ impl PromptTemplate {
         let unnamed: Vec<usize> = (0..images).filter(|image| !order.contains(image)).collect();
         let first: String = unnamed.iter().map(|_| format!("{IMAGE_MARK}\n")).collect();
         AskedPrompt { text: first + &output, image_order: Some(unnamed.into_iter().chain(order).collect()) }
+    }
+}
+
+impl PromptTemplate {
+    /// Gives each mark the next image. Images that have no mark come first, as in Mantis's eval.py. With more marks than
+    /// images none is the place of an image.
+    fn in_order(&self, text: String, images: usize) -> AskedPrompt {
+        let marks = text.matches(IMAGE_MARK).count();
+        if images == 0 || marks > images {
+            return AskedPrompt { text, image_order: None };
+        }
+        let text = format!("{}{text}", IMAGE_MARK.repeat(images - marks)).replace(IMAGE_MARK, &self.image);
+        AskedPrompt { text, image_order: Some((0..images).collect()) }
     }
 }
 
@@ -258,6 +305,41 @@ mod tests {
         assert_eq!(ask("See <image 4> and <image x>", 2).image_order, None);
         assert_eq!(ask("Nothing <image>", 1), AskedPrompt { text: "Nothing <image>\n".to_owned(), image_order: None });
         assert_eq!(ask("<image 1><image 1>", 1).image_order, Some(vec![0, 0]));
+    }
+
+    #[test]
+    fn marks_without_numbers_are_images_in_order() {
+        let parts = |image: Option<&str>| PromptParts {
+            template: "Q: {question}".to_owned(),
+            image_mark: Some("<image>".to_owned()),
+            image: image.map(str::to_owned),
+            ..PromptParts::default()
+        };
+        let ask = |image, question: &str, images| {
+            let asked = template(parts(image)).ask(&Asked { question, images, ..Asked::default() });
+            (asked.text, asked.image_order)
+        };
+        assert_eq!(ask(None, "<image><image> Same?", 2), ("Q: <image><image> Same?".to_owned(), Some(vec![0, 1])));
+        assert_eq!(ask(None, "Same <image>?", 2), ("<image>Q: Same <image>?".to_owned(), Some(vec![0, 1])));
+        assert_eq!(ask(None, "<image><image>", 1), ("Q: <image><image>".to_owned(), None));
+        assert_eq!(ask(Some("<image>\n"), "<image>a<image>", 2), ("Q: <image>\na<image>\n".to_owned(), Some(vec![0, 1])));
+        for wrong in ["no mark", "<image><image>"] {
+            assert_eq!(PromptTemplate::build(parts(Some(wrong)), PROMPT_HOLES).unwrap_err().0, "image");
+        }
+    }
+
+    #[test]
+    fn options_with_letters_of_their_own_may_stand_as_they_are() {
+        let template = template(PromptParts {
+            template: "{question}\n {options}".to_owned(),
+            option: Some("({letter}) {text}".to_owned()),
+            lettered_option: Some("{text}".to_owned()),
+            option_separator: Some("\n ".to_owned()),
+            ..PromptParts::default()
+        });
+        let options = ["(A) one", "b: two", "C. three", "four"].map(str::to_owned);
+        let asked = template.ask(&Asked { question: "Q", options: &options, ..Asked::default() });
+        assert_eq!(asked.text, "Q\n (A) one\n b: two\n C. three\n (D) four");
     }
 
     #[test]

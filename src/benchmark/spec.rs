@@ -1,8 +1,11 @@
 //! What a benchmark is, as its TOML file says it.
 
+use super::answering::Answering;
+use super::choice::{ChoiceParser, InterleaveVariant};
 use super::pattern::ImagePattern;
 use super::prompt::PromptTemplate;
 use super::short_answer_rule::ShortAnswerRule;
+use super::submission_format::SubmissionFormat;
 use super::table_spec::TableSpec;
 
 /// One benchmark: where its data lie, what is asked, how answers are scored.
@@ -30,6 +33,10 @@ pub struct BenchmarkSpec {
     pub scorer: ScorerSpec,
     /// Published numbers to compare with.
     pub reference_scores: Vec<ReferenceScore>,
+    /// How answers are had.
+    pub answering: Answering,
+    /// What the benchmark's server takes, if it has one.
+    pub submission: Option<SubmissionFormat>,
 }
 
 impl BenchmarkSpec {
@@ -201,6 +208,20 @@ pub enum ScorerRule {
     Retrieval,
     /// A word, a number or a phrase.
     ShortAnswer(ShortAnswerRule),
+    /// Multiple choice by generation.
+    Choice {
+        /// By which rule an answer names an option.
+        parser: ChoiceParser,
+    },
+    /// NLVR2: accuracy, and consistency over the pairs of pictures of a sentence.
+    Nlvr2,
+    /// LLaVA-Interleave Bench: processed exact match of multiple-choice answers, ROUGE-L of the others.
+    Interleave {
+        /// Whose code is followed.
+        variant: InterleaveVariant,
+    },
+    /// The most likely of some given answers, by the likelihoods that a run recorded.
+    ChoiceLikelihood,
 }
 
 impl ScorerRule {
@@ -222,6 +243,11 @@ impl ScorerRule {
             }
         }
         rules.extend(ShortAnswerRule::ALL.map(Self::ShortAnswer));
+        rules.extend(ChoiceParser::ALL.map(|parser| Self::Choice { parser }));
+        rules.push(Self::Nlvr2);
+        rules.push(Self::Interleave { variant: InterleaveVariant::Official });
+        rules.push(Self::Interleave { variant: InterleaveVariant::Lmms });
+        rules.push(Self::ChoiceLikelihood);
         rules
     }
 
@@ -260,7 +286,18 @@ impl ScorerRule {
                 };
                 format!("grounding-{space}-{rule}/1")
             }
+            Self::Choice { parser } => format!("choice-{}/1", parser.as_str()),
+            Self::Nlvr2 => "nlvr2/1".to_owned(),
+            Self::Interleave { variant: InterleaveVariant::Official } => "interleave-official/1".to_owned(),
+            Self::Interleave { variant: InterleaveVariant::Lmms } => "interleave-lmms/1".to_owned(),
+            Self::ChoiceLikelihood => "choice-likelihood/1".to_owned(),
         }
+    }
+
+    /// What a model is asked to answer to a question whose reference is yes or no, yes first: LLaVA says `Yes` and `No`; NLVR2
+    /// asks whether a sentence is true.
+    pub fn yes_no_words(&self) -> [&'static str; 2] {
+        if self.name().starts_with("nlvr2") { ["True", "False"] } else { ["Yes", "No"] }
     }
 
     /// Names of the metrics, the usual primary one first.
@@ -285,6 +322,10 @@ impl ScorerRule {
                 "image_retrieval_recall@10",
             ],
             Self::ShortAnswer(rule) => rule.metric_names(),
+            Self::Choice { parser } => parser.metric_names(),
+            Self::Nlvr2 => &["accuracy", "consistency"],
+            Self::Interleave { .. } => &["group_mean", "sub_task_mean", "mean_score", "accuracy", "rouge_l"],
+            Self::ChoiceLikelihood => &["acc", "acc_norm", "acc_mean"],
         }
     }
 }

@@ -5,17 +5,18 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::answering::Answering;
+use super::choice::{ChoiceParser, InterleaveVariant};
 use super::error::BenchmarkError;
 use super::prompt::{PromptParts, PromptTemplate};
 use super::short_answer_rule::{Edition, ShortAnswerRule};
 use super::spec::{
     BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ReferenceScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant,
 };
+use super::spec_answering::{GenerationTable, agree, answering};
 use super::spec_data::{DataTables, FormatName, forms};
+use super::submission_format::SubmissionFormat;
 use super::table_spec::ReferenceKind;
-
-/// Longest answer that a benchmark may ask for.
-const MAX_NEW_TOKENS_LIMIT: usize = 4096;
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -65,6 +66,24 @@ built_in!(
     "path_vqa",
     "vqav2_test_dev",
     "textvqa_test",
+    "scienceqa_img",
+    "scienceqa",
+    "mmbench_dev",
+    "mmbench_cn_dev",
+    "mmbench_test",
+    "mmbench_cn_test",
+    "seed_bench",
+    "mmmu_val",
+    "mmmu_test",
+    "ai2d",
+    "blink_val",
+    "nlvr2_dev",
+    "nlvr2_test",
+    "mantis_eval",
+    "llava_interleave_in_domain",
+    "llava_interleave_out_domain",
+    "llava_interleave_multi_view",
+    "seed_bench_likelihood",
 );
 
 #[derive(Deserialize)]
@@ -80,6 +99,13 @@ struct SpecFile {
     scorer: Spanned<ScorerTable>,
     #[serde(default)]
     reference_scores: Vec<Spanned<ReferenceScore>>,
+    submission: Option<SubmissionTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmissionTable {
+    format: SubmissionFormat,
 }
 
 #[derive(Deserialize)]
@@ -91,15 +117,11 @@ struct PromptTable {
     without_context: Option<String>,
     option: Option<Spanned<String>>,
     option_separator: Option<String>,
+    lettered_option: Option<String>,
     remove: Option<Spanned<Vec<String>>>,
     image_mark: Option<Spanned<String>>,
+    image: Option<Spanned<String>>,
     source: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GenerationTable {
-    max_new_tokens: Spanned<usize>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -122,6 +144,11 @@ enum ScorerKind {
     OcrBench,
     Mme,
     Slake,
+    Choice,
+    Nlvr2,
+    Interleave,
+    InterleaveLmms,
+    ChoiceLikelihood,
 }
 
 /// Whose code a scorer follows.
@@ -155,6 +182,7 @@ struct ScorerTable {
     box_space: Option<Spanned<BoxSpace>>,
     threshold_rule: Option<Spanned<ThresholdRule>>,
     primary_metric: Option<Spanned<String>>,
+    parser: Option<Spanned<ChoiceParser>>,
 }
 
 /// Turns what is wrong at a place into an error that names line and column.
@@ -238,8 +266,12 @@ impl BenchmarkSpec {
                 place.error(&at_data, "some forms of the data are for answers in words and some for comparing embeddings")
             );
         }
-        let (prompt, prompt_source, max_new_tokens) = asking(&place, &formats, file.prompt, file.generation, &at_data)?;
-        let scorer = scorer(&place, &formats, &forms, file.scorer)?;
+        let (prompt, prompt_source, (max_new_tokens, answering)) =
+            asking(&place, &formats, file.prompt, file.generation, &at_data)?;
+        let kind = Spanned::new(file.scorer.get_ref().kind.span(), ());
+        let primary_metric = file.scorer.get_ref().primary_metric.as_ref().map(|metric| Spanned::new(metric.span(), ()));
+        let mut scorer = scorer(&place, &formats, &forms, file.scorer)?;
+        agree(&place, answering, &mut scorer, &kind, primary_metric.as_ref())?;
         for score in &file.reference_scores {
             let metric = &score.get_ref().metric;
             if !scorer.rule.metric_names().contains(&metric.as_str()) {
@@ -258,6 +290,8 @@ impl BenchmarkSpec {
             max_new_tokens,
             scorer,
             reference_scores: file.reference_scores.into_iter().map(Spanned::into_inner).collect(),
+            answering,
+            submission: file.submission.map(|table| table.format),
         })
     }
 }
@@ -270,18 +304,29 @@ fn asking(
     prompt: Option<Spanned<PromptTable>>,
     generation: Option<Spanned<GenerationTable>>,
     data: &Spanned<()>,
-) -> Result<(PromptTemplate, String, usize), BenchmarkError> {
+) -> Result<(PromptTemplate, String, (usize, Answering)), BenchmarkError> {
     let Some(format) = formats.first() else { return Err(place.error(data, "expected at least one form of the data")) };
     let owner = format.owner();
     if format.compares_embeddings() {
         place.unused(&prompt, "prompt", owner)?;
         place.unused(&generation, "generation", owner)?;
         let template = PromptTemplate::parse("{question}", &["question"]).map_err(|message| place.error(data, message))?;
-        return Ok((template, String::new(), 0));
+        return Ok((template, String::new(), (0, Answering::Generate)));
     }
-    let PromptTable { template, open_template, context, without_context, option, option_separator, remove, image_mark, source } =
-        place.needed(prompt, "prompt", owner, data)?;
-    let GenerationTable { max_new_tokens } = place.needed(generation, "generation", owner, data)?;
+    let PromptTable {
+        template,
+        open_template,
+        context,
+        without_context,
+        option,
+        option_separator,
+        lettered_option,
+        remove,
+        image_mark,
+        image,
+        source,
+    } = place.needed(prompt, "prompt", owner, data)?;
+    let answering = answering(place, place.needed_spanned(generation, "generation", owner, data)?)?;
     // What every form of the data can fill.
     let fillable = |hole: &&'static str| formats.iter().all(|format| format.prompt_holes().contains(hole));
     let allowed: Vec<&'static str> = format.prompt_holes().iter().copied().filter(|hole| fillable(&hole)).collect();
@@ -292,6 +337,7 @@ fn asking(
         ("option", option.as_ref().map(Spanned::span)),
         ("remove", remove.as_ref().map(Spanned::span)),
         ("image_mark", image_mark.as_ref().map(Spanned::span)),
+        ("image", image.as_ref().map(Spanned::span)),
     ];
     let at_template = template.span();
     let inner = |field: Option<Spanned<String>>| field.map(Spanned::into_inner);
@@ -302,18 +348,16 @@ fn asking(
         without_context,
         option: inner(option),
         option_separator,
+        lettered_option,
         remove: remove.map(Spanned::into_inner).unwrap_or_default(),
         image_mark: inner(image_mark),
+        image: inner(image),
     };
     let parsed = PromptTemplate::build(parts, &allowed).map_err(|(part, message)| {
         let at = spans.into_iter().find(|(name, _)| *name == part).and_then(|(_, span)| span).unwrap_or(at_template);
         place.error(&Spanned::new(at, ()), message)
     })?;
-    if !(1..=MAX_NEW_TOKENS_LIMIT).contains(max_new_tokens.get_ref()) {
-        let message = format!("expected 1 to {MAX_NEW_TOKENS_LIMIT} new tokens, found {}", max_new_tokens.get_ref());
-        return Err(place.error(&max_new_tokens, message));
-    }
-    Ok((parsed, source, max_new_tokens.into_inner()))
+    Ok((parsed, source, answering))
 }
 
 /// A name is also a folder name in the output of a run.
@@ -329,7 +373,7 @@ fn scorer(
     table: Spanned<ScorerTable>,
 ) -> Result<ScorerSpec, BenchmarkError> {
     let span = Spanned::new(table.span(), ());
-    let ScorerTable { kind, variant, boundary, box_space, threshold_rule, primary_metric } = table.into_inner();
+    let ScorerTable { kind, variant, boundary, box_space, threshold_rule, primary_metric, parser } = table.into_inner();
     let owner = match kind.get_ref() {
         ScorerKind::Vqa => "the scorer `vqa`",
         ScorerKind::Pope => "the scorer `pope`",
@@ -346,6 +390,11 @@ fn scorer(
         ScorerKind::OcrBench => "the scorer `ocrbench`",
         ScorerKind::Mme => "the scorer `mme`",
         ScorerKind::Slake => "the scorer `slake`",
+        ScorerKind::Choice => "the scorer `choice`",
+        ScorerKind::Nlvr2 => "the scorer `nlvr2`",
+        ScorerKind::Interleave => "the scorer `interleave`",
+        ScorerKind::InterleaveLmms => "the scorer `interleave-lmms`",
+        ScorerKind::ChoiceLikelihood => "the scorer `choice-likelihood`",
     };
     let fits = formats.iter().zip(forms).all(|(format, form)| match &form.format {
         DataFormat::Table(table) => fits_reference(*kind.get_ref(), table.reference.kind()),
@@ -381,6 +430,9 @@ fn scorer(
     }
     let chosen = variant.as_ref().map(|variant| *variant.get_ref());
     let edition = if chosen == Some(Variant::Lmms) { Edition::Lmms } else { Edition::Official };
+    if *kind.get_ref() != ScorerKind::Choice {
+        place.unused(&parser, "parser", owner)?;
+    }
     let rule = match kind.get_ref() {
         ScorerKind::Vqa => ScorerRule::Vqa {
             variant: match place.needed(variant, "variant", owner, &span)? {
@@ -395,6 +447,7 @@ fn scorer(
         ScorerKind::LlavaMed => ScorerRule::LlavaMed,
         ScorerKind::ZeroShot => ScorerRule::ZeroShot,
         ScorerKind::Retrieval => ScorerRule::Retrieval,
+        ScorerKind::ChoiceLikelihood => ScorerRule::ChoiceLikelihood,
         ScorerKind::Grounding => ScorerRule::Grounding {
             box_space: place.needed(box_space, "box_space", owner, &span)?,
             threshold_rule: place.needed(threshold_rule, "threshold_rule", owner, &span)?,
@@ -414,7 +467,19 @@ fn scorer(
         ScorerKind::OcrBench => ScorerRule::ShortAnswer(ShortAnswerRule::OcrBench(edition)),
         ScorerKind::Mme => ScorerRule::ShortAnswer(ShortAnswerRule::Mme(edition)),
         ScorerKind::Slake => ScorerRule::ShortAnswer(ShortAnswerRule::SlakeLmms),
+        ScorerKind::Choice => ScorerRule::Choice { parser: place.needed(parser, "parser", owner, &span)? },
+        ScorerKind::Nlvr2 => ScorerRule::Nlvr2,
+        ScorerKind::Interleave => ScorerRule::Interleave { variant: InterleaveVariant::Official },
+        ScorerKind::InterleaveLmms => ScorerRule::Interleave { variant: InterleaveVariant::Lmms },
     };
+    if let ScorerRule::Choice { parser } = rule
+        && !parser.scores_open_questions()
+        && forms.iter().any(
+            |form| matches!(&form.format, DataFormat::Table(table) if table.reference.kind() == ReferenceKind::ChoiceOrAnswers),
+        )
+    {
+        return Err(place.error(&kind, format_args!("the parser `{}` cannot score questions without options", parser.as_str())));
+    }
     match primary_metric {
         None => Ok(ScorerSpec::new(rule)),
         Some(metric) if rule.metric_names().contains(&metric.get_ref().as_str()) => {
@@ -428,7 +493,7 @@ fn scorer(
 fn fits_format(kind: ScorerKind, format: FormatName) -> bool {
     match format {
         FormatName::Vqav2 | FormatName::Textvqa | FormatName::LlavaConversations => fits_reference(kind, ReferenceKind::Answers),
-        FormatName::Pope => kind == ScorerKind::Pope,
+        FormatName::Pope => matches!(kind, ScorerKind::Pope | ScorerKind::ChoiceLikelihood),
         FormatName::MmeRelease => kind == ScorerKind::Mme,
         FormatName::RefcocoMinigpt4 => kind == ScorerKind::Grounding,
         FormatName::VqaRad => matches!(kind, ScorerKind::LlavaMed | ScorerKind::Slake),
@@ -456,6 +521,12 @@ fn fits_reference(kind: ScorerKind, reference: ReferenceKind) -> bool {
         | ScorerKind::OcrBench => reference == ReferenceKind::Answers,
         ScorerKind::Mme => reference == ReferenceKind::YesNo,
         ScorerKind::Slake => reference == ReferenceKind::OpenOrClosed,
+        ScorerKind::Choice => {
+            matches!(reference, ReferenceKind::Choice | ReferenceKind::ChoiceOrAnswers | ReferenceKind::Withheld)
+        }
+        ScorerKind::Nlvr2 => reference == ReferenceKind::YesNo,
+        ScorerKind::Interleave | ScorerKind::InterleaveLmms => reference == ReferenceKind::OpenOrClosed,
+        ScorerKind::ChoiceLikelihood => matches!(reference, ReferenceKind::Choice | ReferenceKind::YesNo),
     }
 }
 

@@ -98,7 +98,7 @@ impl KindName {
             Self::OpenOrClosed => &["answer", "open"],
             Self::Region => &["region", "region_form", "width", "height"],
             Self::Judged => &["answer", "context", "capabilities"],
-            Self::Withheld => &[],
+            Self::Withheld => &["options"],
         }
     }
 }
@@ -245,6 +245,15 @@ fn join(place: &Place<'_>, table: JoinTable) -> Result<JoinSpec, BenchmarkError>
     })
 }
 
+fn choice_options(place: &Place<'_>, options: &Spanned<Texts>) -> Result<ChoiceOptions, BenchmarkError> {
+    let option = |name: &String| path(place, &Spanned::new(options.span(), name.clone()));
+    match options.get_ref() {
+        Texts::One(name) => Ok(ChoiceOptions::List(option(name)?)),
+        Texts::Many(names) if names.is_empty() => Err(place.error(options, "expected at least one column")),
+        Texts::Many(names) => Ok(ChoiceOptions::Columns(names.iter().map(option).collect::<Result<_, _>>()?)),
+    }
+}
+
 fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Result<TableReference, BenchmarkError> {
     fn span<T>(field: &Option<Spanned<T>>) -> Option<std::ops::Range<usize>> {
         field.as_ref().map(Spanned::span)
@@ -290,14 +299,8 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
         KindName::YesNo => TableReference::YesNo { answer: needed(table.answer, "answer")? },
         KindName::Choice | KindName::ChoiceOrAnswers => {
             let options = place.needed_spanned(table.options, "options", owner, &at_kind)?;
-            let option = |name: &String| path(place, &Spanned::new(options.span(), name.clone()));
-            let options = match options.get_ref() {
-                Texts::One(name) => ChoiceOptions::List(option(name)?),
-                Texts::Many(names) if names.is_empty() => return Err(place.error(&options, "expected at least one column")),
-                Texts::Many(names) => ChoiceOptions::Columns(names.iter().map(option).collect::<Result<_, _>>()?),
-            };
             TableReference::Choice {
-                options,
+                options: choice_options(place, &options)?,
                 answer: needed(table.answer, "answer")?,
                 form: table.answer_form.map_or(AnswerForm::Letter, Spanned::into_inner),
                 or_answers: kind == KindName::ChoiceOrAnswers,
@@ -334,6 +337,8 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
             context: table.context.map(|field| template(place, &field)).transpose()?,
             capabilities: optional(table.capabilities)?,
         },
-        KindName::Withheld => TableReference::Withheld,
+        KindName::Withheld => {
+            TableReference::Withheld { options: table.options.map(|options| choice_options(place, &options)).transpose()? }
+        }
     })
 }

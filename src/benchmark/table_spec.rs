@@ -146,7 +146,10 @@ pub enum TableReference {
         capabilities: Option<ColumnPath>,
     },
     /// Known to the benchmark's server alone.
-    Withheld,
+    Withheld {
+        /// The options that are shown, where it is a choice.
+        options: Option<ChoiceOptions>,
+    },
 }
 
 /// Where the options of a choice are.
@@ -156,6 +159,16 @@ pub enum ChoiceOptions {
     Columns(Vec<ColumnPath>),
     /// A list, or the text of a list in Python or JSON.
     List(ColumnPath),
+}
+
+impl ChoiceOptions {
+    /// The columns that hold options.
+    fn columns(&self) -> Vec<&str> {
+        match self {
+            Self::Columns(paths) => paths.iter().map(ColumnPath::column).collect(),
+            Self::List(path) => vec![path.column()],
+        }
+    }
 }
 
 /// How the right option is named.
@@ -223,7 +236,7 @@ impl TableReference {
             Self::OpenOrClosed { .. } => ReferenceKind::OpenOrClosed,
             Self::Region { .. } => ReferenceKind::Region,
             Self::Judged { .. } => ReferenceKind::Judged,
-            Self::Withheld => ReferenceKind::Withheld,
+            Self::Withheld { .. } => ReferenceKind::Withheld,
         }
     }
 }
@@ -249,10 +262,7 @@ impl TableSpec {
             TableReference::YesNo { answer } => columns.push(answer.column()),
             TableReference::Choice { options, answer, .. } => {
                 columns.push(answer.column());
-                match options {
-                    ChoiceOptions::Columns(paths) => columns.extend(paths.iter().map(ColumnPath::column)),
-                    ChoiceOptions::List(path) => columns.push(path.column()),
-                }
+                columns.extend(options.columns());
             }
             TableReference::OpenOrClosed { answer, column, .. } => columns.extend([answer.column(), column.column()]),
             TableReference::Region { region, size, .. } => {
@@ -264,7 +274,7 @@ impl TableSpec {
                 columns.extend(context.iter().flat_map(ColumnTemplate::holes).map(|hole| hole.path.column()));
                 columns.extend(capabilities.iter().map(ColumnPath::column));
             }
-            TableReference::Withheld => {}
+            TableReference::Withheld { options } => columns.extend(options.iter().flat_map(ChoiceOptions::columns)),
         }
         columns.sort_unstable();
         columns.dedup();
@@ -274,7 +284,9 @@ impl TableSpec {
     /// The columns without which no row can be a sample. Options may end early, and a filter's column may be missing.
     pub(super) fn required_columns(&self) -> Vec<&str> {
         let mut optional: Vec<&str> = self.having.iter().map(String::as_str).collect();
-        if let TableReference::Choice { options: ChoiceOptions::Columns(paths), .. } = &self.reference {
+        if let TableReference::Choice { options: ChoiceOptions::Columns(paths), .. }
+        | TableReference::Withheld { options: Some(ChoiceOptions::Columns(paths)) } = &self.reference
+        {
             optional.extend(paths.iter().map(ColumnPath::column));
         }
         self.columns().into_iter().filter(|column| !optional.contains(column)).collect()

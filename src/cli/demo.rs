@@ -46,6 +46,7 @@ pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
             data: DataArguments::default(),
             variant: None,
             scheduling: Scheduling::PackedTree,
+            choosing: Default::default(),
         };
         runs.extend(run_suite(&suite, globals, &stop)?);
     }

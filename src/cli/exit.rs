@@ -121,6 +121,14 @@ exit_for! {
         _ => Exit::Internal,
     },
     crate::store::StoreError => |_| Exit::IncompleteRun,
+    crate::submission::SubmissionError => |error: &crate::submission::SubmissionError| match error {
+        crate::submission::SubmissionError::Incomplete { .. } => Exit::IncompleteRun,
+        crate::submission::SubmissionError::NeedsQuestions { .. } | crate::submission::SubmissionError::NoQuestions { .. } => {
+            Exit::Setup
+        }
+        crate::submission::SubmissionError::Workbook(_) => Exit::Output,
+        _ => Exit::Rejected,
+    },
 }
 
 fn hub_exit(error: &crate::hub::HubError) -> Exit {

@@ -6,6 +6,7 @@
 
 mod ask;
 mod benchmarks;
+mod choosing;
 mod classify;
 mod clip;
 mod clip_package;
@@ -26,6 +27,7 @@ mod rescore;
 mod run;
 mod score;
 mod shipped;
+mod submit;
 mod supported;
 mod terminal;
 
@@ -85,6 +87,8 @@ enum Verb {
     Score(score::ScoreArguments),
     /// Score the answers of runs again, by the same or another scorer; no model needed
     Rescore(rescore::RescoreArguments),
+    /// Write the answers of a run in the format of the benchmark's server
+    Submit(submit::SubmitArguments),
     /// Inspect or verify a package
     #[command(subcommand)]
     Package(package::PackageVerb),
@@ -116,6 +120,7 @@ pub fn main() -> ExitCode {
         Verb::Classify(arguments) => classify::run(arguments, &globals),
         Verb::Score(arguments) => score::run(arguments),
         Verb::Rescore(arguments) => rescore::run(arguments),
+        Verb::Submit(arguments) => submit::run(arguments),
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),
         Verb::Models(arguments) => supported::run(&arguments),

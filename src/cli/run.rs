@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::choosing::Choosing;
 use super::data::{DataArguments, warn_of_broken_rows};
 use super::exit::{Exit, Failure};
 use super::progress::RunProgress;
@@ -51,6 +52,8 @@ pub struct RunArguments {
     /// How the questions of one image are run
     #[arg(long, value_enum, default_value = "packed-tree")]
     scheduling: SchedulingArgument,
+    #[command(flatten)]
+    choosing: Choosing,
     /// Largest share of failed samples, in per cent, that still counts as a success
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     max_failed: f64,
@@ -97,6 +100,8 @@ pub struct Suite {
     pub data: DataArguments,
     /// How questions of one image are run.
     pub scheduling: Scheduling,
+    /// How answers to questions with options are had, where not as the benchmarks say.
+    pub choosing: Choosing,
 }
 
 /// Cap on a suite file.
@@ -170,6 +175,7 @@ fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
             SchedulingArgument::PackedTree => Scheduling::PackedTree,
             SchedulingArgument::OneByOne => Scheduling::OneByOne,
         },
+        choosing: arguments.choosing,
     })
 }
 
@@ -216,11 +222,12 @@ impl StopSignal {
 /// Runs every model on every benchmark and returns the runs, by benchmark order within model order. Ends early, with what
 /// is stored so far, when the stop signal came.
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
-    let benchmarks = match suite.benchmarks.as_slice() {
+    let mut benchmarks = match suite.benchmarks.as_slice() {
         [] => vec![suite.data.load(None)?],
         names => names.iter().map(|name| suite.data.load(Some(name))).collect::<Result<Vec<_>, _>>()?,
     };
     benchmarks.iter().for_each(warn_of_broken_rows);
+    suite.choosing.apply(&mut benchmarks)?;
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
     for package in packages {
@@ -291,6 +298,7 @@ fn run_one(
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
     let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
+    let answering = benchmark.spec.answering;
     let (scheduling, reason) = model.engine.scheduling();
     let header = RunHeader {
         format: crate::store::FORMAT,
@@ -303,6 +311,7 @@ fn run_one(
             intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
             scheduling: scheduling.to_owned(),
             scheduling_reason: reason.map(str::to_owned),
+            answering: answering.summary(),
         },
         environment: environment(model.engine.runtime()),
     };
@@ -315,6 +324,7 @@ fn run_one(
         prompter: &model.prompter,
         manifest: &model.package.manifest,
         max_new_tokens,
+        answering,
         stop: &stop.stop,
     };
     let mut progress = RunProgress::new(label, globals.no_progress);

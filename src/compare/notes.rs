@@ -5,7 +5,7 @@ use super::summary::is_answered;
 use super::{PairedMetric, Verdict};
 use crate::benchmark::MetricSpec;
 use crate::stats::zero_events_upper_bound;
-use crate::store::Run;
+use crate::store::{Run, RunSettings};
 
 /// Below this many clusters a t interval is a rough guide.
 const FEW_CLUSTERS: usize = 20;
@@ -96,6 +96,9 @@ fn models(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
 
 fn conditions(notes: &mut Vec<String>, base: &Run, new: &Run) {
     let (left, right) = (&base.header.settings, &new.header.settings);
+    let generated = "generated".to_owned();
+    let answering = |settings: &RunSettings| settings.answering.as_ref().unwrap_or(&generated).clone();
+    differing(notes, "how answers are had", &answering(left), &answering(right));
     differing(notes, "longest answer in tokens", &left.max_new_tokens, &right.max_new_tokens);
     differing(notes, "execution provider", &left.provider, &right.provider);
     differing(notes, "threads", &left.intra_op_threads, &right.intra_op_threads);

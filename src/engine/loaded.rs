@@ -4,7 +4,7 @@ use super::foreign::ForeignEngine;
 use super::options::EngineOptions;
 use super::ort_engine::{OrtEngine, Trace};
 use super::runtime::RuntimeInfo;
-use super::types::{Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, Request};
+use super::types::{ChoiceGroup, Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer, Request};
 use crate::package::Package;
 
 /// A loaded package: one of our own graphs, or one that another program wrote.
@@ -80,6 +80,13 @@ impl Engine for LoadedEngine {
         match &mut self.0 {
             Kind::Own(engine) => engine.answer(group),
             Kind::Foreign(engine) => engine.answer(group),
+        }
+    }
+
+    fn likelihoods(&mut self, group: &ChoiceGroup<'_>) -> Result<LikelihoodAnswer, EngineError> {
+        match &mut self.0 {
+            Kind::Own(engine) => engine.likelihoods(group),
+            Kind::Foreign(engine) => engine.likelihoods(group),
         }
     }
 }

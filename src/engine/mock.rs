@@ -1,6 +1,9 @@
 //! An engine without a model: answers come from a script. For tests of whatever drives an engine.
 
-use super::types::{Engine, EngineError, Generation, GroupAnswer, ImageGroup, RequestFailure, StageTimings, StopReason};
+use super::types::{
+    ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, LikelihoodAnswer, Likelihoods,
+    RequestFailure, StageTimings, StopReason,
+};
 
 /// What the script says to one question.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,15 +32,27 @@ pub type MockReply = Result<Result<MockAnswer, RequestFailure>, EngineError>;
 
 type Script = Box<dyn FnMut(&ImageGroup<'_>, usize) -> MockReply + Send>;
 
+/// Natural-log probabilities of the tokens of a question's candidates.
+type LikelihoodScript = Box<dyn FnMut(&ChoiceRequest) -> Result<Vec<Vec<f32>>, RequestFailure> + Send>;
+
 /// An engine that asks a script. It does not sleep: the timings are only reported.
 pub struct MockEngine {
     script: Script,
+    likelihoods: Option<LikelihoodScript>,
 }
 
 impl MockEngine {
     /// An engine that answers question `index` of each group with what `script` gives.
     pub fn new(script: impl FnMut(&ImageGroup<'_>, usize) -> MockReply + Send + 'static) -> Self {
-        Self { script: Box::new(script) }
+        Self { script: Box::new(script), likelihoods: None }
+    }
+
+    /// The same engine, which gives the candidates of a question what `script` says of them.
+    pub fn with_likelihoods(
+        self,
+        script: impl FnMut(&ChoiceRequest) -> Result<Vec<Vec<f32>>, RequestFailure> + Send + 'static,
+    ) -> Self {
+        Self { likelihoods: Some(Box::new(script)), ..self }
     }
 }
 
@@ -87,6 +102,16 @@ impl Engine for MockEngine {
             answers.push(answer);
         }
         Ok(GroupAnswer { answers, timings })
+    }
+
+    fn likelihoods(&mut self, group: &ChoiceGroup<'_>) -> Result<LikelihoodAnswer, EngineError> {
+        let Some(script) = &mut self.likelihoods else {
+            let (doing, message) = ("computing likelihoods".to_owned(), "the script has none".to_owned());
+            return Err(EngineError::Runtime { doing, message });
+        };
+        let mut answer = |request| Ok(Likelihoods { log_probabilities: script(request)?, ready_ms: 10.0 });
+        let answers = group.requests.iter().map(&mut answer).collect();
+        Ok(LikelihoodAnswer { answers, timings: StageTimings { prefill_ms: 10.0, ..StageTimings::default() } })
     }
 }
 

@@ -1,10 +1,11 @@
 //! The engine room: the only room that knows ONNX Runtime.
 //!
 //! Owns finding and loading the runtime library, sessions, the three stages, merging the rows of an image's tiles, the
-//! key-value cache, packing the questions of an image into one tree, and decoding; also a mock engine that answers from a
-//! script. It must not know benchmarks, scorers, tokenizers or image files: it takes pixel tensors and token segments, and
+//! key-value cache, packing the questions of an image into one tree, decoding, and the likelihoods of given answers; also a
+//! mock engine that answers from a script. It must not know benchmarks, scorers, tokenizers or image files: it takes pixel tensors and token segments, and
 //! gives token ids and timings.
 
+mod candidates;
 mod clip;
 mod decoder;
 mod embedding;
@@ -13,12 +14,14 @@ mod loaded;
 mod merge;
 mod mock;
 mod options;
+mod ort_candidates;
 mod ort_engine;
 mod plan;
 pub mod runtime;
 mod sampling;
 mod session;
 mod tree;
+mod tree_candidates;
 mod types;
 mod vision;
 
@@ -29,6 +32,6 @@ pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
 pub use runtime::doctor::physical_cores;
 pub use types::{
-    Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings,
-    StopReason, StopRule,
+    ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer,
+    Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule,
 };

@@ -12,16 +12,19 @@ use super::runtime::{self, RuntimeInfo, RuntimeOptions};
 use super::sampling;
 use super::session::Graph;
 use super::tree::{self, Member, Outcome, Tree};
-use super::types::{Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings};
+use super::types::{
+    ChoiceGroup, Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer, Request, RequestFailure, Segment,
+    StageTimings,
+};
 use super::vision::{EncodedImage, ImageEncoder, join_tiles};
 use crate::package::{Package, RowLayout};
 
 /// A loaded package.
 pub struct OrtEngine {
     encoder: ImageEncoder,
-    model: LanguageModel,
-    embedding: EmbeddingTable,
-    options: EngineOptions,
+    pub(super) model: LanguageModel,
+    pub(super) embedding: EmbeddingTable,
+    pub(super) options: EngineOptions,
     runtime: RuntimeInfo,
     load_ms: f64,
 }
@@ -152,7 +155,7 @@ impl OrtEngine {
     }
 
     /// How the rows of each image are merged, or why it cannot be encoded.
-    fn layouts(&self, images: &[ImageTiles]) -> Vec<Result<RowLayout, String>> {
+    pub(super) fn layouts(&self, images: &[ImageTiles]) -> Vec<Result<RowLayout, String>> {
         images.iter().map(|image| self.encoder.layout(image)).collect()
     }
 
@@ -164,11 +167,22 @@ impl OrtEngine {
         max_new_tokens: usize,
         layouts: &[Result<RowLayout, String>],
     ) -> Result<Result<Vec<Row>, RequestFailure>, EngineError> {
-        let malformed = |message: String| EngineError::Request { index, message };
         if request.max_new_tokens == 0 {
-            return Err(malformed("max_new_tokens is 0".to_owned()));
+            return Err(EngineError::Request { index, message: "max_new_tokens is 0".to_owned() });
         }
-        for segment in &request.segments {
+        self.spelled_out(index, &request.segments, max_new_tokens, layouts)
+    }
+
+    /// Checks the prompt of request `index` and spells it out, unless it is too long with so many new tokens.
+    pub(super) fn spelled_out(
+        &self,
+        index: usize,
+        segments: &[Segment],
+        max_new_tokens: usize,
+        layouts: &[Result<RowLayout, String>],
+    ) -> Result<Result<Vec<Row>, RequestFailure>, EngineError> {
+        let malformed = |message: String| EngineError::Request { index, message };
+        for segment in segments {
             match segment {
                 Segment::Tokens(tokens) => {
                     if let Some(token) = tokens.iter().find(|&&token| token as usize >= self.embedding.rows()) {
@@ -183,7 +197,7 @@ impl OrtEngine {
             }
         }
         let rows_of_image: Vec<usize> = layouts.iter().map(|layout| layout.as_ref().map_or(0, RowLayout::rows)).collect();
-        let prompt_tokens = plan::length(&request.segments, &rows_of_image);
+        let prompt_tokens = plan::length(segments, &rows_of_image);
         if prompt_tokens == 0 {
             return Err(malformed("the prompt is empty".to_owned()));
         }
@@ -191,11 +205,11 @@ impl OrtEngine {
         if prompt_tokens.saturating_add(max_new_tokens) > limit_tokens {
             return Ok(Err(RequestFailure::TooLong { prompt_tokens, max_new_tokens, limit_tokens }));
         }
-        Ok(Ok(plan::rows(&request.segments, &rows_of_image)))
+        Ok(Ok(plan::rows(segments, &rows_of_image)))
     }
 
     /// Encodes the images with these indices; the others stay `None`.
-    fn encode(
+    pub(super) fn encode(
         &mut self,
         images: &[ImageTiles],
         layouts: &[Result<RowLayout, String>],
@@ -288,5 +302,9 @@ impl Engine for OrtEngine {
             .enumerate()
             .map(|(index, answer)| answer.ok_or_else(|| EngineError::Request { index, message: "was not planned".to_owned() }));
         Ok(GroupAnswer { answers: answers.collect::<Result<_, _>>()?, timings })
+    }
+
+    fn likelihoods(&mut self, group: &ChoiceGroup<'_>) -> Result<LikelihoodAnswer, EngineError> {
+        self.rank(group)
     }
 }

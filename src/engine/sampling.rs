@@ -9,6 +9,22 @@ pub(super) struct Choice {
     pub log_probability: f32,
 }
 
+/// `log Σ exp(logits)`, summed in double precision: what is taken from a logit to make its natural-log probability. `None` if
+/// any logit is NaN or infinite or there is none.
+pub(super) fn log_sum(logits: &[f32]) -> Option<f64> {
+    if logits.iter().fold(false, |bad, logit| bad | !logit.is_finite()) {
+        return None;
+    }
+    let largest = f64::from(largest(logits)?);
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+    Some(largest + sum.ln())
+}
+
+/// Natural-log probability of `token` under the softmax of `logits` whose [`log_sum`] is given; `None` beyond the vocabulary.
+pub(super) fn log_probability(logits: &[f32], log_sum: f64, token: u32) -> Option<f32> {
+    logits.get(token as usize).map(|&logit| (f64::from(logit) - log_sum) as f32)
+}
+
 /// The largest logit, the lowest id where several are equal; `None` if any logit is NaN or infinite or there is none.
 pub(super) fn greedy(logits: &[f32]) -> Option<Choice> {
     // A fold without an early exit becomes vector code; vocabularies are long.
@@ -53,6 +69,20 @@ mod tests {
         // Equal logits share the probability, however large they are.
         assert!((greedy(&[1e30; 8]).unwrap().log_probability - -(8_f32.ln())).abs() < 1e-6);
         assert_eq!(greedy(&[5.0]).unwrap().log_probability, 0.0);
+    }
+
+    #[test]
+    fn any_token_has_its_log_probability() {
+        // Reference: scipy.special.log_softmax([1, 2, 3, 4]).
+        let logits = [1.0, 2.0, 3.0, 4.0];
+        let sum = log_sum(&logits).unwrap();
+        for (token, expected) in [-3.440_189_7, -2.440_189_7, -1.440_189_7, -0.440_189_7_f32].into_iter().enumerate() {
+            assert!((log_probability(&logits, sum, token as u32).unwrap() - expected).abs() < 1e-6);
+        }
+        assert_eq!(log_probability(&logits, sum, 4), None);
+        assert_eq!((log_sum(&[]), log_sum(&[1.0, f32::NAN])), (None, None));
+        let far = [-1000.0, 1000.0];
+        assert_eq!(log_probability(&far, log_sum(&far).unwrap(), 0), Some(-2000.0));
     }
 
     #[test]

@@ -36,12 +36,13 @@ pub(super) struct Member<'a> {
 
 /// One group at work.
 pub(super) struct Tree<'a> {
-    model: &'a mut LanguageModel,
-    embedding: &'a EmbeddingTable,
-    images: &'a [Option<EncodedImage>],
-    started: Instant,
-    timings: &'a mut StageTimings,
-    prefix: usize,
+    pub model: &'a mut LanguageModel,
+    pub embedding: &'a EmbeddingTable,
+    pub images: &'a [Option<EncodedImage>],
+    pub started: Instant,
+    pub timings: &'a mut StageTimings,
+    /// Rows of the shared prefix.
+    pub prefix: usize,
 }
 
 /// A question while it is being answered.
@@ -273,7 +274,12 @@ pub(super) fn fill(
 }
 
 /// Writes what the language model sees of one row.
-fn embed(embedding: &EmbeddingTable, images: &[Option<EncodedImage>], row: Row, target: &mut [f32]) -> Result<(), EngineError> {
+pub(super) fn embed(
+    embedding: &EmbeddingTable,
+    images: &[Option<EncodedImage>],
+    row: Row,
+    target: &mut [f32],
+) -> Result<(), EngineError> {
     let written = match row {
         Row::Token(token) => embedding.write_row(token, target),
         Row::Image { image, row } => match images.get(image).and_then(Option::as_ref) {

@@ -95,7 +95,7 @@ pub enum RequestFailure {
     /// A logit was NaN or infinite.
     #[error("the logits of generation step {step} are not finite")]
     NonFiniteLogits {
-        /// 0 is the first generated token.
+        /// 0 is the first generated token, or the first of a candidate.
         step: usize,
     },
     /// The image token was generated, and the package's embedding graph would put an image row in its place.
@@ -135,6 +135,20 @@ pub struct StageTimings {
     pub decode_steps: usize,
 }
 
+impl StageTimings {
+    /// Both one after the other.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            vision_ms: self.vision_ms + other.vision_ms,
+            projector_ms: self.projector_ms + other.projector_ms,
+            prefill_ms: self.prefill_ms + other.prefill_ms,
+            decode_ms: self.decode_ms + other.decode_ms,
+            prefill_tokens: self.prefill_tokens + other.prefill_tokens,
+            decode_steps: self.decode_steps + other.decode_steps,
+        }
+    }
+}
+
 /// Answers of a group, in the order of its requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupAnswer {
@@ -144,11 +158,62 @@ pub struct GroupAnswer {
     pub timings: StageTimings,
 }
 
+/// One question whose answer is chosen among given continuations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChoiceRequest {
+    /// The prompt.
+    pub segments: Vec<Segment>,
+    /// Token ids of each continuation, at least one continuation and at least one token each.
+    pub candidates: Vec<Vec<u32>>,
+}
+
+impl ChoiceRequest {
+    /// Tokens of the longest candidate.
+    pub fn longest_candidate(&self) -> usize {
+        self.candidates.iter().map(Vec::len).max().unwrap_or(0)
+    }
+}
+
+/// Questions with candidates that share the same images.
+pub struct ChoiceGroup<'a> {
+    /// Preprocessed images; each may have its own number of tiles.
+    pub images: &'a [ImageTiles],
+    /// The questions.
+    pub requests: &'a [ChoiceRequest],
+}
+
+/// How likely the candidates of one question are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Likelihoods {
+    /// Natural-log probability of each token of each candidate, given the prompt and the candidate's earlier tokens.
+    pub log_probabilities: Vec<Vec<f32>>,
+    /// Milliseconds from the start of the group's work in the engine to this question's last number.
+    pub ready_ms: f64,
+}
+
+/// Likelihoods of a group, in the order of its requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LikelihoodAnswer {
+    /// One per request.
+    pub answers: Vec<Result<Likelihoods, RequestFailure>>,
+    /// The group's stages; nothing is decoded, all rows of candidates count as prefilled.
+    pub timings: StageTimings,
+}
+
 /// Anything that answers groups: the ONNX Runtime engine, or the mock.
 pub trait Engine {
     /// Answers all questions of a group. An error concerns the whole group (a broken graph, no memory); what concerns one
     /// question only stands in its answer.
     fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError>;
+
+    /// How likely each candidate of each question of a group is. Errors are as in [`answer`](Self::answer). An engine that
+    /// only generates says so.
+    fn likelihoods(&mut self, _group: &ChoiceGroup<'_>) -> Result<LikelihoodAnswer, EngineError> {
+        Err(EngineError::Runtime {
+            doing: "computing likelihoods".to_owned(),
+            message: "this engine only generates answers".to_owned(),
+        })
+    }
 }
 
 /// What can go wrong in the engine.

@@ -93,4 +93,12 @@ pub enum PromptError {
         /// The cap.
         limit_tokens: usize,
     },
+    /// A given answer cannot follow its prompt.
+    #[error("candidate {index}: {message}")]
+    Continuation {
+        /// Position among the candidates, from 0.
+        index: usize,
+        /// What is wrong.
+        message: String,
+    },
 }

@@ -6,6 +6,7 @@
 
 mod chat_template;
 mod clip_tokenizer;
+mod continuation;
 mod conversation;
 mod conversation_templates;
 mod error;
@@ -18,6 +19,7 @@ mod tokenizer_file;
 mod turn;
 
 pub use clip_tokenizer::ClipTokenizer;
+pub use continuation::Continuations;
 pub use conversation::{conversation_names, conversation_stop_strings};
 pub use error::PromptError;
 pub use pieces::{MAXIMUM_EXPANDED_TOKENS, Piece, TokenizedPrompt};

@@ -110,6 +110,16 @@ impl Prompter {
         Ok(Self { recipe, tokenizer, template, stop, bos_token })
     }
 
+    /// What stands for an image in a rendered prompt.
+    pub(super) fn image_mark(&self) -> &str {
+        &self.recipe.image_mark
+    }
+
+    /// The first of the ids that end an answer.
+    pub(super) fn first_end_of_sequence(&self) -> Option<u32> {
+        self.recipe.eos_token_ids.first().copied()
+    }
+
     /// Name of the template: that of the conversation template, or the chat template's file name.
     pub fn template_name(&self) -> &str {
         match &self.recipe.template {

@@ -7,9 +7,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::error::RunError;
 use super::loader::{self, LoadedGroup};
 use super::plan::{Plan, PlannedGroup};
-use super::record::{self, GroupFacts, PreparedPrompt};
-use crate::benchmark::{Benchmark, IMAGE_MARK, Sample};
-use crate::engine::{Engine, GroupAnswer, ImageGroup, Request, Segment, StageTimings, StopReason, StopRule};
+use super::record::{self, GroupFacts, PreparedChoices, PreparedPrompt};
+use crate::benchmark::{Answering, Benchmark, IMAGE_MARK, Sample};
+use crate::engine::{
+    ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, ImageGroup, ImageTiles, Likelihoods, Request, RequestFailure,
+    Segment, StageTimings, StopReason, StopRule,
+};
 use crate::package::Manifest;
 use crate::prompt::{Finish, Piece, PromptError, Prompter, Turn};
 use crate::store::{RunWriter, SampleRecord};
@@ -59,6 +62,8 @@ pub struct Conductor<'a> {
     pub manifest: &'a Manifest,
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
+    /// How answers are had.
+    pub answering: Answering,
     /// Set from a signal handler to end the run after the group in work.
     pub stop: &'a AtomicBool,
 }
@@ -68,8 +73,30 @@ struct FinishedGroup<'a> {
     group: &'a PlannedGroup,
     prompts: Vec<Result<PreparedPrompt, String>>,
     /// Answers of the samples whose prompt is `Ok`, in order; or why there are none.
-    answer: Result<GroupAnswer, String>,
+    answer: Result<Answers, String>,
     image_ms: f64,
+}
+
+/// What the engine said to a group.
+#[derive(Default)]
+struct Answers {
+    /// In the order of the prompts.
+    samples: Vec<Result<SampleAnswer, RequestFailure>>,
+    timings: StageTimings,
+}
+
+/// What the engine said to one sample.
+enum SampleAnswer {
+    Generated(Generation),
+    Ranked(PreparedChoices, Likelihoods),
+}
+
+/// A sample as it is given to the engine.
+enum Asked {
+    /// To be answered in the model's own words.
+    Generate(Vec<Segment>),
+    /// To be answered by the most likely candidate.
+    Rank(ChoiceRequest, PreparedChoices),
 }
 
 /// Groups that may wait for scoring and storing.
@@ -141,19 +168,18 @@ impl Conductor<'_> {
         group: &'g PlannedGroup,
         loaded: LoadedGroup,
     ) -> Result<FinishedGroup<'g>, RunError> {
-        let stop = PrompterStop { prompter: self.prompter };
         // The prompt of an image that could not be read is recorded too; its rows are not known, one tile's stand for them.
         let rows = match &loaded.images {
             Ok(images) => images.rows.clone(),
             Err(_) => vec![self.manifest.vision.tokens_per_image; group.images.len()],
         };
-        let mut requests = Vec::with_capacity(group.samples.len());
+        let mut asked = Vec::with_capacity(group.samples.len());
         let mut prompts = Vec::with_capacity(group.samples.len());
         for &index in &group.samples {
             let sample = &self.benchmark.samples[index];
             match self.prepare(sample, &rows) {
-                Ok((prepared, segments)) => {
-                    requests.push(Request { segments, max_new_tokens: self.max_new_tokens, stop: &stop });
+                Ok((prepared, one)) => {
+                    asked.push(one);
                     prompts.push(Ok(prepared));
                 }
                 Err(error) => prompts.push(Err(error)),
@@ -161,26 +187,78 @@ impl Conductor<'_> {
         }
         let answer = match loaded.images {
             Err(message) => Err(message),
-            Ok(_) if requests.is_empty() => Ok(GroupAnswer { answers: Vec::new(), timings: StageTimings::default() }),
-            Ok(prepared) => Ok(engine.answer(&ImageGroup { images: &prepared.images, requests: &requests })?),
+            Ok(prepared) => Ok(self.answer(engine, &prepared.images, asked)?),
         };
         Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms })
     }
 
-    /// Renders and tokenises a prompt with images of so many rows.
-    fn prepare(&self, sample: &Sample, rows: &[usize]) -> Result<(PreparedPrompt, Vec<Segment>), String> {
+    /// Asks the engine: at most once for what is generated and once for what is ranked. A group that has both encodes its
+    /// images twice, and the time of both counts.
+    fn answer(&self, engine: &mut dyn Engine, images: &[ImageTiles], asked: Vec<Asked>) -> Result<Answers, EngineError> {
+        let stop = PrompterStop { prompter: self.prompter };
+        let (mut requests, mut ranked, mut choices) = (Vec::new(), Vec::new(), Vec::new());
+        // Which of the two lists each sample is in.
+        let mut is_ranked = Vec::with_capacity(asked.len());
+        for one in asked {
+            is_ranked.push(matches!(one, Asked::Rank(..)));
+            match one {
+                Asked::Generate(segments) => {
+                    requests.push(Request { segments, max_new_tokens: self.max_new_tokens, stop: &stop })
+                }
+                Asked::Rank(request, prepared) => {
+                    ranked.push(request);
+                    choices.push(prepared);
+                }
+            }
+        }
+        let mut timings = StageTimings::default();
+        let mut generated = Vec::new().into_iter();
+        if !requests.is_empty() {
+            let answer = engine.answer(&ImageGroup { images, requests: &requests })?;
+            timings = answer.timings;
+            generated = answer.answers.into_iter();
+        }
+        let mut likelihoods = Vec::new().into_iter();
+        if !ranked.is_empty() {
+            let answer = engine.likelihoods(&ChoiceGroup { images, requests: &ranked })?;
+            timings = timings.plus(&answer.timings);
+            likelihoods = answer.answers.into_iter();
+        }
+        let mut choices = choices.into_iter();
+        let next = |ranked| -> Option<Result<SampleAnswer, RequestFailure>> {
+            if ranked {
+                let (choices, likelihoods) = (choices.next()?, likelihoods.next()?);
+                return Some(likelihoods.map(|likelihoods| SampleAnswer::Ranked(choices, likelihoods)));
+            }
+            Some(generated.next()?.map(SampleAnswer::Generated))
+        };
+        Ok(Answers { samples: is_ranked.into_iter().map_while(next).collect(), timings })
+    }
+
+    /// Renders and tokenises a prompt with images of so many rows, and the candidates of its answer if it is ranked.
+    fn prepare(&self, sample: &Sample, rows: &[usize]) -> Result<(PreparedPrompt, Asked), String> {
         let turns = turns(self.prompter, sample).map_err(|error| error.to_string())?;
         let text = self.prompter.render_conversation(&turns).map_err(|error| error.to_string())?;
-        let tokenized = self.prompter.tokenize(&text).map_err(|error| error.to_string())?;
-        let segments: Vec<Segment> = segments(&tokenized.pieces);
-        let tokens = segments
-            .iter()
-            .map(|segment| match segment {
+        let length = |segments: &[Segment]| -> usize {
+            let rows_of = |segment: &Segment| match segment {
                 Segment::Tokens(ids) => ids.len(),
                 Segment::Image(image) => rows.get(*image).copied().unwrap_or(0),
-            })
-            .sum();
-        Ok((PreparedPrompt { text, tokens }, segments))
+            };
+            segments.iter().map(rows_of).sum()
+        };
+        let yes_no = self.benchmark.spec.scorer.rule.yes_no_words();
+        let candidates = self.answering.candidates(&sample.reference, yes_no)?;
+        let (Answering::Likelihood(rule), Some(texts)) = (self.answering, candidates) else {
+            let tokenized = self.prompter.tokenize(&text).map_err(|error| error.to_string())?;
+            let segments = segments(&tokenized.pieces);
+            return Ok((PreparedPrompt { text, tokens: length(&segments) }, Asked::Generate(segments)));
+        };
+        let made = self.prompter.continuations(&turns, &text, &texts, rule.end_of_sequence).map_err(|error| error.to_string())?;
+        let segments = segments(&made.prompt.pieces);
+        let tokens = length(&segments);
+        let request = ChoiceRequest { segments, candidates: made.candidates.clone() };
+        let choices = PreparedChoices { texts, token_ids: made.candidates, normalise: rule.normalise };
+        Ok((PreparedPrompt { text, tokens }, Asked::Rank(request, choices)))
     }
 
     fn store_behind(
@@ -204,7 +282,7 @@ impl Conductor<'_> {
     fn records(&self, finished: &FinishedGroup<'_>) -> Vec<SampleRecord> {
         let timings = finished.answer.as_ref().map(|answer| answer.timings).unwrap_or_default();
         let facts = GroupFacts::new(finished.group.samples.len(), finished.image_ms, &timings);
-        let mut answers = finished.answer.as_ref().map(|answer| answer.answers.as_slice()).unwrap_or_default().iter();
+        let mut answers = finished.answer.as_ref().map(|answer| answer.samples.as_slice()).unwrap_or_default().iter();
         let no_prompt = PreparedPrompt { text: String::new(), tokens: 0 };
         let mut records = Vec::with_capacity(finished.group.samples.len());
         for (&index, prompt) in finished.group.samples.iter().zip(&finished.prompts) {
@@ -214,7 +292,12 @@ impl Conductor<'_> {
                 (Err(message), _) => fail(&no_prompt, "prompt", message.clone()),
                 (Ok(prompt), Err(message)) => fail(prompt, "image", message.clone()),
                 (Ok(prompt), Ok(_)) => match answers.next() {
-                    Some(Ok(generation)) => record::answered(self.benchmark, sample, prompt, &facts, self.prompter, generation),
+                    Some(Ok(SampleAnswer::Generated(generation))) => {
+                        record::answered(self.benchmark, sample, prompt, &facts, self.prompter, generation)
+                    }
+                    Some(Ok(SampleAnswer::Ranked(choices, likelihoods))) => {
+                        record::chosen(self.benchmark, sample, prompt, &facts, choices, likelihoods)
+                    }
                     Some(Err(failure)) => fail(prompt, failure.kind(), failure.to_string()),
                     None => fail(prompt, "engine", "the engine returned fewer answers than questions".to_owned()),
                 },

@@ -2,10 +2,10 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::benchmark::{Benchmark, Sample};
-use crate::engine::{Generation, StageTimings};
+use crate::benchmark::{Benchmark, Normalisation, Reference, Sample, ScorerRule};
+use crate::engine::{Generation, Likelihoods, StageTimings};
 use crate::prompt::Prompter;
-use crate::score;
+use crate::score::{self, Candidate};
 use crate::store::{Failure, GroupTimings, SampleRecord, SampleTimings};
 
 /// A sample's prompt, ready for the engine.
@@ -14,6 +14,16 @@ pub(super) struct PreparedPrompt {
     pub text: String,
     /// In tokens, image rows included.
     pub tokens: usize,
+}
+
+/// The candidates of a sample, as they were given to the engine.
+pub(super) struct PreparedChoices {
+    /// Letters or texts.
+    pub texts: Vec<String>,
+    /// Their tokens.
+    pub token_ids: Vec<Vec<u32>>,
+    /// How they are compared.
+    pub normalise: Normalisation,
 }
 
 /// Everything the questions of a group share.
@@ -103,6 +113,57 @@ pub(super) fn answered(
             tpot_ms: (later_tokens > 0).then(|| generation.remaining_tokens_ms / later_tokens as f64),
             group: facts.timings,
         },
+        ..blank(benchmark, sample, prompt, facts)
+    }
+}
+
+/// A sample whose answer was chosen by likelihood, scored. The answer is the letter of the most likely option, or `Yes` or `No`,
+/// as a model is asked to write it; `detail` has all candidates with their likelihoods, and how far the chosen one is before the
+/// next.
+pub(super) fn chosen(
+    benchmark: &Benchmark,
+    sample: &Sample,
+    prompt: &PreparedPrompt,
+    facts: &GroupFacts,
+    choices: &PreparedChoices,
+    likelihoods: &Likelihoods,
+) -> SampleRecord {
+    let sum = |numbers: &[f32]| numbers.iter().map(|&value| f64::from(value)).sum::<f64>();
+    let candidates: Vec<Candidate> = choices
+        .texts
+        .iter()
+        .zip(&likelihoods.log_probabilities)
+        .map(|(text, numbers)| Candidate { text: text.clone(), tokens: numbers.len(), log_probability: sum(numbers) })
+        .collect();
+    let Some((place, margin)) = score::most_likely(&candidates, choices.normalise) else {
+        return failed(benchmark, sample, prompt, facts, "engine", "the engine ranked no candidate".to_owned());
+    };
+    let listed = serde_json::json!(candidates);
+    let text = match sample.reference {
+        Reference::Choice { .. } => ('A'..='Z').nth(place).map(String::from),
+        _ => None,
+    };
+    let text = text.or_else(|| candidates.get(place).map(|candidate| candidate.text.clone())).unwrap_or_default();
+    // A scorer that compares likelihoods reads all of them, any other the answer.
+    let scored = match benchmark.spec.scorer.rule {
+        ScorerRule::ChoiceLikelihood => score::score(&benchmark.spec.scorer, &sample.reference, &listed.to_string()),
+        _ => score::score(&benchmark.spec.scorer, &sample.reference, &text),
+    };
+    let mut detail = scored.detail;
+    if let Some(detail) = detail.as_object_mut() {
+        detail.insert("candidates".to_owned(), listed);
+        detail.insert("margin".to_owned(), serde_json::json!((margin * 1e6).round() / 1e6));
+    }
+    SampleRecord {
+        token_ids: choices.token_ids.get(place).cloned().unwrap_or_default(),
+        text,
+        log_probability: candidates.get(place).map_or(0.0, |candidate| candidate.log_probability),
+        stop_reason: "likelihood".to_owned(),
+        parsed: scored.parsed,
+        score: scored.value,
+        contributions: scored.contributions,
+        detail,
+        timings: SampleTimings { ttft_ms: facts.timings.image_ms + likelihoods.ready_ms, tpot_ms: None, group: facts.timings },
         ..blank(benchmark, sample, prompt, facts)
     }
 }

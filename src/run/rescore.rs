@@ -1,7 +1,7 @@
 //! Scores stored answers again, without a model: by another rule, or to add what only all answers together have.
 
 use super::error::RunError;
-use crate::benchmark::{Reference, ScorerSpec};
+use crate::benchmark::{Reference, ScorerRule, ScorerSpec};
 use crate::score::{self, Answered};
 use crate::store::{FORMAT, Run, SampleRecord, Scores, StoredScore};
 
@@ -9,7 +9,13 @@ use crate::store::{FORMAT, Run, SampleRecord, Scores, StoredScore};
 /// an error.
 pub fn rescore(run: &Run, scorer: &ScorerSpec) -> Result<Scores, RunError> {
     let records: Vec<&SampleRecord> = run.records.iter().filter(|record| record.failure.is_none()).collect();
-    let texts: Vec<String> = records.iter().map(|record| scored_text(record)).collect();
+    let by_likelihood = scorer.rule == ScorerRule::ChoiceLikelihood;
+    if by_likelihood && records.iter().any(|record| record.detail.get("candidates").is_none()) {
+        let reason =
+            format!("the scorer {} compares the likelihoods of candidates and cannot score generated answers", scorer.identity());
+        return Err(RunError::Scorer { benchmark: run.header.benchmark.name.clone(), reason });
+    }
+    let texts: Vec<String> = records.iter().map(|record| scored_text(record, by_likelihood)).collect();
     let mut answers = Vec::with_capacity(records.len());
     for (record, text) in records.iter().zip(&texts) {
         let score = score::score_in_category(scorer, &record.reference, record.category.as_deref(), text);
@@ -39,8 +45,12 @@ pub fn rescore(run: &Run, scorer: &ScorerSpec) -> Result<Scores, RunError> {
     Ok(Scores { format: FORMAT, scorer: scorer.identity(), metrics: score::metrics(scorer), judge: None, samples })
 }
 
-/// What was scored: of a ranking all that the record kept of it.
-fn scored_text(record: &SampleRecord) -> String {
+/// What was scored: of a ranking all that the record kept of it, and of likelihoods those of all candidates where the scorer
+/// compares them itself.
+fn scored_text(record: &SampleRecord, by_likelihood: bool) -> String {
+    if let (true, Some(candidates)) = (by_likelihood, record.detail.get("candidates")) {
+        return candidates.to_string();
+    }
     let ranked = matches!(record.reference, Reference::Class { .. } | Reference::Retrieval { .. });
     match record.detail.get("ranking").and_then(serde_json::Value::as_array) {
         Some(labels) if ranked => labels.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join("\n"),
@@ -56,9 +66,13 @@ fn with_own_facts(mut scored: serde_json::Value, recorded: &serde_json::Value) -
                 scored.insert(name.to_owned(), value.clone());
             }
         }
+        // By the comparison that the run was made with, unless the scorer has its own.
+        if let (Some(margin), false) = (recorded.get("margin"), scored.contains_key("margin")) {
+            scored.insert("margin".to_owned(), margin.clone());
+        }
     }
     scored
 }
 
 /// Facts of a record that the conductor adds to the scorer's.
-const OWN_FACTS: [&str; 2] = ["ranking", "scores"];
+const OWN_FACTS: [&str; 3] = ["ranking", "scores", "candidates"];

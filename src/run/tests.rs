@@ -89,6 +89,7 @@ impl Setting {
             prompter: &self.prompter,
             manifest: &self.manifest,
             max_new_tokens: 8,
+            answering: Default::default(),
             stop: &self.stop,
         };
         conductor.run(engine, &mut writer, &recovered, &mut Silent)
@@ -127,6 +128,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             intra_op_threads: 1,
             scheduling: "packed-tree".into(),
             scheduling_reason: None,
+            answering: None,
         },
         environment: Environment {
             program_version: "0".into(),
@@ -242,6 +244,7 @@ fn progress_reaches_the_planned_number() {
         prompter: &setting.prompter,
         manifest: &setting.manifest,
         max_new_tokens: 8,
+        answering: Default::default(),
         stop: &setting.stop,
     };
     let last = AtomicUsize::new(0);

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::choice;
 use super::grounding::{self, ACCURACIES, MEAN_IOU};
+use super::interleave;
+use super::likelihood;
 use super::medical::{self, CLOSED_ACCURACY, OPEN_CLOSED_MEAN, OPEN_EXACT_MATCH, OPEN_F1, OPEN_PRECISION, OPEN_RECALL};
+use super::nlvr2;
 use super::pope::{self, ACCURACY, F1, F1_POOLED, PRECISION, RECALL, YES_RATIO};
 use super::ranking::{self, ACCURACY_AT_1, ACCURACY_AT_5, MEAN_PER_CLASS_RECALL, RECALLS};
 use super::short_answer;
@@ -50,15 +54,31 @@ pub fn score_in_category(scorer: &ScorerSpec, reference: &Reference, category: O
         (ScorerRule::Retrieval, Reference::Retrieval { direction, relevant, candidates }) => {
             ranking::retrieval(*direction, relevant, *candidates, text)
         }
+        (ScorerRule::Choice { parser }, Reference::Choice { options, answer }) => choice::score(*parser, options, *answer, text),
+        (rule @ ScorerRule::Choice { parser }, Reference::Answers { answers }) => {
+            choice::open_score(*parser, answers, text).unwrap_or_else(|| choice::unusable(&rule.identity()))
+        }
+        (ScorerRule::Nlvr2, Reference::YesNo { yes }) => nlvr2::score(*yes, text),
+        (ScorerRule::Interleave { variant }, Reference::OpenOrClosed { answer, open }) => {
+            interleave::score(*variant, answer, *open, text)
+        }
         (_, Reference::Withheld) => {
             SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
         }
-        (rule, _) => SampleScore {
-            parsed: None,
-            value: Some(0.0),
-            contributions: BTreeMap::new(),
-            detail: json!({ "error": format!("the scorer {} cannot use this reference", rule.identity()) }),
-        },
+        (ScorerRule::ChoiceLikelihood, reference) => {
+            likelihood::score(&scorer.primary_metric, reference, text).unwrap_or_else(|| unusable(&scorer.rule))
+        }
+        (rule, _) => unusable(rule),
+    }
+}
+
+/// The score of a reference that a rule cannot use.
+fn unusable(rule: &ScorerRule) -> SampleScore {
+    SampleScore {
+        parsed: None,
+        value: Some(0.0),
+        contributions: BTreeMap::new(),
+        detail: json!({ "error": format!("the scorer {} cannot use this reference", rule.identity()) }),
     }
 }
 
@@ -107,10 +127,17 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
             let image = RECALLS.iter().map(|(_, [_, _, text_to_image])| better(text_to_image));
             both.chain(text).chain(image).collect()
         }
+        ScorerRule::ChoiceLikelihood => scorer.rule.metric_names().iter().map(|name| better(name)).collect(),
         ScorerRule::Grounding { .. } => ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU]).map(better).collect(),
         ScorerRule::ShortAnswer(rule) => {
             let primary = |spec: MetricSpec| MetricSpec { primary: spec.name == scorer.primary_metric, ..spec };
             short_answer::metrics(rule).into_iter().map(primary).collect()
+        }
+        // Categories are BLINK's tasks, and the sub-tasks of LLaVA-Interleave Bench.
+        ScorerRule::Choice { .. } | ScorerRule::Nlvr2 | ScorerRule::Interleave { .. } => {
+            let over_categories = |name: &str| name == choice::MEAN_TASK_ACCURACY || name == interleave::SUB_TASK_MEAN;
+            let named = |name: &&'static str| MetricSpec { mean_over_categories: over_categories(name), ..better(name) };
+            scorer.rule.metric_names().iter().map(named).collect()
         }
     };
     metrics.sort_by_key(|metric| !metric.primary);

@@ -3,13 +3,20 @@
 //! It must not read files, know models, or compute intervals: it turns text into a parsed answer, a score and
 //! contributions to metrics.
 
+mod choice;
 mod contractions;
 mod grounding;
+mod groups;
+mod interleave;
+mod likelihood;
 mod medical;
 mod metrics;
+mod nlvr2;
 mod pope;
+mod python_number;
 mod python_text;
 mod ranking;
+mod rouge_sentences;
 mod set_level;
 mod short_answer;
 mod types;
@@ -17,6 +24,7 @@ mod vqa;
 mod vqa_text;
 
 pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
+pub use likelihood::{Candidate, most_likely};
 pub use medical::{WordOverlap, closed_is_right, word_overlap};
 pub use metrics::{metrics, score, score_in_category};
 pub use pope::says_yes;

@@ -53,6 +53,23 @@ pub(super) fn float(text: &str) -> Option<f64> {
     literal.parse().ok()
 }
 
+/// `str.split()`: the words between white space.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_space).filter(|word| !word.is_empty())
+}
+
+/// Whether `str.isalpha()` holds of a character: a letter. Unicode calls enclosed letters such as `Ⓐ` and some combining marks
+/// alphabetic as well; the former are left out here, the latter are not, which no answer has alone.
+pub(super) fn is_letter(character: char) -> bool {
+    let enclosed = matches!(character, '\u{24b6}'..='\u{24e9}' | '\u{1f130}'..='\u{1f149}' | '\u{1f150}'..='\u{1f169}' | '\u{1f170}'..='\u{1f189}');
+    character.is_alphabetic() && !enclosed
+}
+
+/// Whether `\w` matches.
+pub(super) fn is_word(character: char) -> bool {
+    character == '_' || is_letter(character) || character.is_numeric()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

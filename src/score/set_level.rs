@@ -2,7 +2,8 @@
 
 use super::short_answer;
 use super::types::SampleScore;
-use crate::benchmark::{Reference, ScorerRule, ScorerSpec};
+use super::{choice, groups, interleave, nlvr2};
+use crate::benchmark::{ChoiceParser, Reference, ScorerRule, ScorerSpec};
 
 /// A scored answer among all answers of a run.
 #[derive(Debug)]
@@ -28,8 +29,20 @@ pub fn needs_all_answers(rule: &ScorerRule) -> bool {
         | ScorerRule::Grounding { .. }
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval => false,
+        | ScorerRule::Retrieval
+        | ScorerRule::ChoiceLikelihood => false,
         ScorerRule::ShortAnswer(rule) => short_answer::needs_all_answers(*rule),
+        ScorerRule::Choice { parser } => !matches!(
+            parser,
+            ChoiceParser::ExactLetter
+                | ChoiceParser::FirstLetter
+                | ChoiceParser::Ai2d
+                | ChoiceParser::Blink
+                | ChoiceParser::BlinkExtracted
+                | ChoiceParser::BlinkLmms
+                | ChoiceParser::Mantis
+        ),
+        ScorerRule::Nlvr2 | ScorerRule::Interleave { .. } => true,
     }
 }
 
@@ -46,7 +59,20 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         | ScorerRule::Grounding { .. }
         | ScorerRule::LlavaMed
         | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval => {}
+        | ScorerRule::Retrieval
+        | ScorerRule::ChoiceLikelihood => {}
         ScorerRule::ShortAnswer(rule) => short_answer::complete(rule, answers),
+        ScorerRule::Choice { parser } => match parser {
+            ChoiceParser::Mmbench | ChoiceParser::MmbenchVlmevalkit => groups::all_right(choice::CIRCULAR_ACCURACY, answers),
+            ChoiceParser::ScienceQa | ChoiceParser::ScienceQaLmms => groups::parts(answers, groups::science_qa_parts),
+            ChoiceParser::Mmmu => groups::parts(answers, groups::mmmu_domain),
+            ChoiceParser::MmmuOfficialRandom => {
+                choice::assign_random_choices(answers);
+                groups::parts(answers, groups::mmmu_domain);
+            }
+            _ => {}
+        },
+        ScorerRule::Nlvr2 => groups::all_right(nlvr2::CONSISTENCY, answers),
+        ScorerRule::Interleave { variant } => interleave::complete(variant, answers),
     }
 }

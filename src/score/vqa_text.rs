@@ -82,6 +82,11 @@ fn commas_between_digits(text: &str) -> bool {
     false
 }
 
+/// `processPunctuation` of the official VQA evaluation alone, which other evaluations have taken over.
+pub(super) fn official_punctuation(text: &str) -> String {
+    punctuation(text, comma_between_digits(text))
+}
+
 /// Deletes a punctuation character if the original text has it beside a space (or `delete_all`), else replaces it by a
 /// space; then removes up to 32 periods that no digit follows.
 fn punctuation(text: &str, delete_all: bool) -> String {

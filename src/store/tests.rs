@@ -45,6 +45,7 @@ fn header() -> RunHeader {
             intra_op_threads: 2,
             scheduling: "packed-tree".into(),
             scheduling_reason: None,
+            answering: None,
         },
         environment: Environment {
             program_version: "0.1.0".into(),

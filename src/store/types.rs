@@ -70,6 +70,9 @@ pub struct RunSettings {
     /// Why they are run so, where the graphs decide it: in packages that other programs wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling_reason: Option<String>,
+    /// How answers are chosen among given ones, such as `likelihood of letters, sum`; `None` where they are generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answering: Option<String>,
 }
 
 impl RunSettings {
@@ -187,7 +190,8 @@ pub struct SampleRecord {
     pub text: String,
     /// Sum of the log-probabilities of the generated tokens.
     pub log_probability: f64,
-    /// Why generation ended: `eos`, `stop_string`, `max_new_tokens`; empty for failed samples.
+    /// Why generation ended: `eos`, `stop_string`, `max_new_tokens`; `likelihood` where a given answer was chosen; empty for
+    /// failed samples.
     pub stop_reason: String,
     /// The answer as the scorer understood it.
     pub parsed: Option<String>,

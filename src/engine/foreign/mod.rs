@@ -6,6 +6,7 @@
 
 mod answer;
 mod cache;
+mod candidates;
 mod decoder;
 mod embedder;
 mod images;
@@ -147,14 +148,20 @@ impl ForeignEngine {
 
     /// Checks the requests and spells their prompts out.
     fn prompts(&self, images: &[ImageTiles], requests: &[Request<'_>]) -> Result<Vec<Vec<Row>>, EngineError> {
+        if let Some(index) = requests.iter().position(|request| request.max_new_tokens == 0) {
+            return Err(EngineError::Request { index, message: "max_new_tokens is 0".to_owned() });
+        }
+        let segments: Vec<&[Segment]> = requests.iter().map(|request| request.segments.as_slice()).collect();
+        self.spelled_out(images, &segments)
+    }
+
+    /// Checks prompts and spells them out.
+    fn spelled_out(&self, images: &[ImageTiles], prompts: &[&[Segment]]) -> Result<Vec<Vec<Row>>, EngineError> {
         let shapes: Vec<Result<usize, String>> = images.iter().map(|image| self.vision.rows(&image.pixels)).collect();
         let vocabulary = self.decoder.stage().vocabulary_size;
-        for (index, request) in requests.iter().enumerate() {
+        for (index, segments) in prompts.iter().enumerate() {
             let malformed = |message: String| Err(EngineError::Request { index, message });
-            if request.max_new_tokens == 0 {
-                return malformed("max_new_tokens is 0".to_owned());
-            }
-            for segment in &request.segments {
+            for segment in *segments {
                 match segment {
                     Segment::Tokens(tokens) => {
                         if let Some(token) = self.embedder.unembeddable().filter(|token| tokens.contains(token)) {
@@ -173,7 +180,7 @@ impl ForeignEngine {
             }
         }
         let rows_of_image: Vec<usize> = shapes.into_iter().map(|shape| shape.unwrap_or(0)).collect();
-        let prompts: Vec<Vec<Row>> = requests.iter().map(|request| plan::rows(&request.segments, &rows_of_image)).collect();
+        let prompts: Vec<Vec<Row>> = prompts.iter().map(|segments| plan::rows(segments, &rows_of_image)).collect();
         match prompts.iter().position(Vec::is_empty) {
             Some(index) => Err(EngineError::Request { index, message: "the prompt is empty".to_owned() }),
             None => Ok(prompts),

@@ -183,8 +183,9 @@ fn for_each(context: &mut Context<'_>, spec: &TableSpec, told: &mut Told<'_>) ->
                         return told(Err(BrokenRow::new(error)?));
                     }
                 };
-                for row in rows {
+                for mut row in rows {
                     taken += 1;
+                    row.columns.insert("@number".to_owned(), Value::from(total + taken));
                     match maker.sample(context, files.category.as_deref(), &row) {
                         Ok(sample) => told(Ok((sample, row.number, Arc::clone(&row.file))))?,
                         Err(error) => told(Err(BrokenRow::new(error)?))?,
@@ -367,11 +368,14 @@ impl SampleMaker<'_> {
             Some(path) if context.spec.prompt.wants_ocr_tokens() => tokens(row, path)?,
             _ => Vec::new(),
         };
+        let shown = reference::shown_options(&spec.reference, row)?;
         let options = match &reference {
             Reference::Choice { options, .. } => options.as_slice(),
-            _ => &[],
+            _ => shown.as_slice(),
         };
-        let hint = optional(&spec.context)?.filter(|hint| !hint.trim().is_empty());
+        // As LLaVA's model_vqa_mmbench.py says that there is none.
+        let is_none = |hint: &str| ["", "nan", "none"].contains(&hint.trim().to_lowercase().as_str());
+        let hint = optional(&spec.context)?.filter(|hint| !is_none(hint));
         let asked = context.spec.prompt.ask(&Asked {
             question: &question,
             context: hint.as_deref(),

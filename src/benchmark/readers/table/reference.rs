@@ -61,7 +61,17 @@ pub(super) fn reference(rule: &TableReference, row: &Row, size: Option<(u32, u32
             };
             Ok(Reference::Judged { answer: cells.text(answer)?, context, capabilities })
         }
-        TableReference::Withheld => Ok(Reference::Withheld),
+        TableReference::Withheld { .. } => Ok(Reference::Withheld),
+    }
+}
+
+/// The options that are shown with a question whose answer is withheld.
+pub(super) fn shown_options(rule: &TableReference, row: &Row) -> Result<Vec<String>, BenchmarkError> {
+    match rule {
+        TableReference::Withheld { options: Some(options) } => {
+            Cells { place: row.place(), columns: &row.columns, texts_only: row.texts_only }.options(options)
+        }
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -137,9 +147,9 @@ impl Cells<'_> {
             _ => self.text(path)?,
         };
         match text.trim().to_lowercase().as_str() {
-            "yes" => Ok(true),
-            "no" => Ok(false),
-            _ => Err(self.place.error(path.text(), "yes or no", format!("{text:?}"))),
+            "yes" | "true" => Ok(true),
+            "no" | "false" => Ok(false),
+            _ => Err(self.place.error(path.text(), "yes or no, or true or false", format!("{text:?}"))),
         }
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Row {
     /// Where the row begins in a text file.
     pub offset_bytes: Option<u64>,
     /// Values by column. Columns whose name begins with `@` are not in the file: `@key`, `@index`, `@row`, `@category`,
-    /// `@value`.
+    /// `@number` (of the row among all that were taken, from 1), `@value`.
     pub columns: Map<String, Value>,
     /// Images that stay in the file.
     pub cells: Vec<ImageCells>,
