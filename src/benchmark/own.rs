@@ -10,6 +10,7 @@ use super::pattern::ImagePattern;
 use super::places::DataChoice;
 use super::prompt::{PROMPT_HOLES, PromptTemplate};
 use super::readers::column_names;
+use super::short_answer_rule::ShortAnswerRule;
 use super::spec::{BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
 use super::table_spec::{AnswerForm, ChoiceOptions, ReferenceKind, RegionForm, TableFiles, TableReference, TableSpec};
 
@@ -46,6 +47,8 @@ const METRICS: &[Metric] = &[
         BOX,
     ),
     ("open-closed", ScorerRule::LlavaMed, ReferenceKind::OpenOrClosed, PLAIN),
+    ("anls", ScorerRule::ShortAnswer(ShortAnswerRule::Anls(ThresholdRule::AtLeast)), ReferenceKind::Answers, SHORT),
+    ("relaxed-accuracy", ScorerRule::ShortAnswer(ShortAnswerRule::RelaxedAccuracy), ReferenceKind::Answers, SHORT),
     // Reads letters as well as options' texts, and scores questions without options, too.
     ("choice", ScorerRule::Choice { parser: ChoiceParser::Mmmu }, ReferenceKind::ChoiceOrAnswers, LETTER),
 ];
@@ -105,6 +108,15 @@ const ANSWERS: &[&str] = &["answers", "answer", "label", "gt_answer"];
 const OPTIONS: &[&str] = &["options", "choices"];
 const BOXES: &[&str] = &["box", "bbox", "region"];
 
+/// What a rule for short answers compares answers with.
+fn reference_of(rule: ShortAnswerRule) -> ReferenceKind {
+    match rule {
+        ShortAnswerRule::Mme(_) | ShortAnswerRule::PopeLmms => ReferenceKind::YesNo,
+        ShortAnswerRule::SlakeLmms => ReferenceKind::OpenOrClosed,
+        _ => ReferenceKind::Answers,
+    }
+}
+
 fn specification(data: &OwnData<'_>) -> Result<BenchmarkSpec, BenchmarkError> {
     let columns = Columns { file: data.file, names: column_names(data.file)? };
     let unknown = || BenchmarkError::File {
@@ -116,7 +128,9 @@ fn specification(data: &OwnData<'_>) -> Result<BenchmarkSpec, BenchmarkError> {
         Some((_, rule, kind, prompt)) => (*rule, *kind, *prompt),
         None => {
             let rule = ScorerRule::by_name(data.metric).ok_or_else(unknown)?;
-            let (kind, prompt) =
+            let (kind, prompt) = if let ScorerRule::ShortAnswer(short) = rule {
+                (reference_of(short), SHORT)
+            } else {
                 match METRICS.iter().find(|(_, known, ..)| std::mem::discriminant(known) == std::mem::discriminant(&rule)) {
                     Some((_, _, kind, prompt)) => (*kind, *prompt),
                     None if rule == ScorerRule::JudgeMatch => (ReferenceKind::Answers, PLAIN),
@@ -124,7 +138,8 @@ fn specification(data: &OwnData<'_>) -> Result<BenchmarkSpec, BenchmarkError> {
                     None if has_options(&columns) => (ReferenceKind::ChoiceOrAnswers, LETTER),
                     None if columns.any(BOXES).is_some() => (ReferenceKind::Region, BOX),
                     None => (ReferenceKind::Answers, SHORT),
-                };
+                }
+            };
             (rule, kind, prompt)
         }
     };

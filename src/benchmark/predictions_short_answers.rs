@@ -5,11 +5,14 @@
 //! | GQA | JSON array of `{"questionId", "prediction"}` | question id |
 //! | DocVQA, InfographicVQA | JSON array of `{"questionId", "answer"}` | question id |
 //! | VizWiz | JSON array of `{"image", "answer"}` | image name |
-//! | OCRBench | its JSON array with `predict` in each row | `id` |
+//! | OCRBench | its JSON array with `predict` in each row | data set and `id`; position, where the data have no ids |
 //! | MME | folder of `<category>.txt` with the lines `image<TAB>question<TAB>answer<TAB>prediction` | picture and question |
 //! | MME, LLaVA answers | JSON Lines of `{"question_id", "prompt", "text"}`, the id being the picture | picture and question |
 
+use std::collections::HashSet;
 use std::path::Path;
+
+use serde_json::value::RawValue;
 
 use super::error::BenchmarkError;
 use super::load::Benchmark;
@@ -41,33 +44,55 @@ pub(super) fn read<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<Option<(
     let rows = json_array(path, &text)?;
     let Some(first) = rows.first() else { return Ok(None) };
     let place = RowPlace { path, row: 1 };
-    let object = place.object(first.get())?;
-    let Some((id, answer, form)) = columns(rule, &object) else { return Ok(None) };
+    let first = place.object(first.get())?;
+    if let ShortAnswerRule::OcrBench(_) = rule
+        && first.has("dataset_name")
+        && first.has("answers")
+    {
+        return Ok(Some((ocr_bench(path, benchmark, &rows)?, "OCRBench results")));
+    }
+    let Some((id, answer, form)) = columns(rule, &first) else { return Ok(None) };
     let mut join = Join::new(benchmark);
     for (index, row) in rows.iter().enumerate() {
         let place = RowPlace { path, row: index + 1 };
         let object = place.object(row.get())?;
         let Id(key) = object.field(id)?;
-        // Rows that OCRBench's script has not come to have none.
-        if form == OCR_BENCH && !object.has(answer) {
-            continue;
-        }
         join.insert(&place, id, &key, object.field(answer)?)?;
     }
     Ok(Some((join.texts, form)))
 }
 
-const OCR_BENCH: &str = "OCRBench results";
-
 /// The members of a row that hold its key and the answer, and the name of the form.
 fn columns(rule: ShortAnswerRule, row: &RowObject<'_, '_>) -> Option<(&'static str, &'static str, &'static str)> {
     match rule {
-        ShortAnswerRule::OcrBench(_) if row.has("id") && row.has("answers") => Some(("id", "predict", OCR_BENCH)),
         ShortAnswerRule::VizWiz(_) if row.has("image") && row.has("answer") => Some(("image", "answer", "VizWiz results")),
         _ if row.has("questionId") && row.has("prediction") => Some(("questionId", "prediction", "GQA results")),
         _ if row.has("questionId") && row.has("answer") => Some(("questionId", "answer", "DocVQA results")),
         _ => None,
     }
+}
+
+/// OCRBench's own rows with the predictions in them. Ids are unique within a data set only, and the other forms of the data
+/// have none: their rows are the same in the same order.
+fn ocr_bench<'a>(path: &Path, benchmark: &'a Benchmark, rows: &[&RawValue]) -> Result<Texts<'a>, BenchmarkError> {
+    let keys: HashSet<&str> = benchmark.samples.iter().map(|sample| sample.key.as_str()).collect();
+    let mut join = Join::new(benchmark);
+    for (index, row) in rows.iter().enumerate() {
+        let place = RowPlace { path, row: index + 1 };
+        let object = place.object(row.get())?;
+        // Rows that the script has not come to have no prediction.
+        let Some(text) = object.optional::<String>("predict")? else { continue };
+        let (data_set, Id(id)): (String, Id) = (object.field("dataset_name")?, object.field("id")?);
+        let mut key = format!("{data_set}/{id}");
+        if !keys.contains(key.as_str()) && rows.len() == benchmark.samples.len() {
+            let question: String = object.field("question")?;
+            if let Some(sample) = benchmark.samples.get(index).filter(|sample| sample.question == question) {
+                key.clone_from(&sample.key);
+            }
+        }
+        join.insert(&place, "id", &key, text)?;
+    }
+    Ok(join.texts)
 }
 
 /// Finds MME's samples by picture and question.
