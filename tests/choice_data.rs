@@ -613,13 +613,13 @@ fn answers_in_the_files_of_each_benchmark() {
         "seed.jsonl",
         "{\"question_id\": \"dev-1-0-0\", \"prediction\": \"x\"}\n{\"question_id\": \"dev-1-1-0\", \"prediction\": \"y\"}",
     );
-    assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "SEED-Bench submission"));
+    assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "answers"));
     let file = nlvr2_folder.write("llava.jsonl", "{\"question_id\": \"dev-1-0-0\", \"prompt\": \"\", \"text\": \"x\"}\n{\"question_id\": \"dev-1-1-0\", \"prompt\": \"\", \"text\": \"y\"}");
-    assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "LLaVA answers"));
+    assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "answers"));
     let file =
         nlvr2_folder.write("results.json", json!({"acc": 1.0, "outputs": {"dev-1-0-0": "x", "dev-1-1-0": "y"}}).to_string());
     assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "ScienceQA results"));
-    let mantis = "{\"id\": \"dev-1-0-0\", \"prediction\": {\"raw_answer\": \"x\", \"correct\": true}}\n{\"id\": \"dev-1-1-0\", \"prediction\": \"y\"}\n";
+    let mantis = "{\"id\": \"dev-1-0-0\", \"prediction\": {\"raw_answer\": \"x\", \"correct\": true}}\n{\"id\": \"dev-1-1-0\", \"prediction\": {\"raw_answer\": \"y\"}}\n";
     let file = nlvr2_folder.write("mantis.jsonl", mantis);
     assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "Mantis results"));
 
@@ -657,6 +657,7 @@ fn wrong_answer_files_are_refused_with_their_place() {
     refused("i.json", "{\"outputs\": [1]}", &["outputs", "an object of texts"]);
     refused("j.json", "{\"val\": [{\"idx\": \"dev-1-0-0\"}]}", &["row 1", "prediction", "only the members"]);
     refused("k.json", "[{\"id\": \"dev-1-0-0\", \"response\": 7}]", &["row 1", "response", "a string"]);
-    refused("l.jsonl", "{\"id\": \"x\", \"prediction\": []}", &["prediction"]);
-    refused("m.json", "{}", &["one of `question_id`, `key` or `record`"]);
+    let mixed = "{\"id\": \"dev-1-0-0\", \"prediction\": {\"raw_answer\": \"x\"}}\n{\"id\": \"dev-1-1-0\", \"prediction\": []}";
+    refused("l.jsonl", mixed, &["row 2", "prediction"]);
+    refused("m.json", "{}", &["one of the members question_id"]);
 }

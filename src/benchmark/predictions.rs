@@ -7,6 +7,7 @@
 //! | VQA results | JSON array of `{"question_id", "answer"}` | question id |
 //! | LLaVA answers | JSON Lines of `{"question_id", "prompt", "text", …}` | VQAv2, VQA-RAD, LLaVA conversations: question id; TextVQA: image id and question; POPE: position; RefCOCO: key or row number from 0 |
 //! | POPE answers | JSON Lines of `{"question", "answer"}` | position |
+//! | table | of a benchmark whose data are tables, any of these: `question_id`, `questionId`, `id`, `index` or `qid` with `text`, `answer`, `prediction`, `response` or `output` | sample key, or category and key; else as POPE, TextVQA or RefCOCO |
 //! | plain | JSON Lines of `{"key", "text"}`; zero-shot and retrieval: `{"key", "ranking": [labels, best first]}` too | sample key |
 //! | of multiple-choice benchmarks | see `predictions_keyed.rs` | sample key |
 //! | our sample log | JSON Lines of `{"record": {"key", "text", …}, "crc32"}` | sample key; failed samples count as missing |
@@ -25,7 +26,7 @@ use super::load::Benchmark;
 use super::predictions_keyed::{self, Keyed};
 use super::readers::{Id, RowObject, RowPlace, json_array, json_lines, read_text};
 use super::spec::DataFormat;
-use super::types::Sample;
+use super::types::{Reference, Sample};
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +89,9 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
     if text.trim_start().starts_with('[') {
         let rows: Vec<(usize, &str)> =
             json_array(path, &text)?.into_iter().map(RawValue::get).enumerate().map(|(index, row)| (index + 1, row)).collect();
+        if matches!(benchmark.spec.data.format, DataFormat::Table(_)) {
+            return Ok((join_table(path, benchmark, &rows)?, "results"));
+        }
         return Ok((join_by_id(path, benchmark, &rows, "answer")?, "VQA results"));
     }
     let rows: Vec<(usize, &str)> = json_lines(&text).collect();
@@ -102,8 +106,10 @@ fn read_file<'a>(path: &Path, benchmark: &'a Benchmark) -> Result<(Texts<'a>, &'
     let object = place.object(first)?;
     if object.has("record") {
         Ok((join_log(path, benchmark, &rows)?, "sample log"))
-    } else if object.has("key") {
+    } else if object.has("key") && (object.has("text") || !matches!(benchmark.spec.data.format, DataFormat::Table(_))) {
         Ok((join_by_key(path, benchmark, &rows)?, "plain"))
+    } else if matches!(benchmark.spec.data.format, DataFormat::Table(_)) {
+        Ok((join_table(path, benchmark, &rows)?, "answers"))
     } else if matches!(benchmark.spec.data.format, DataFormat::Pope { .. }) {
         let answers = positional_rows(path, &rows)?;
         let form = if object.has("question_id") { "LLaVA answers" } else { "POPE answers" };
@@ -179,6 +185,62 @@ fn join_by_id<'a>(
         join.insert(&place, "question_id", &id, object.field(text_field)?)?;
     }
     Ok(join.texts)
+}
+
+/// Names of the member that says which sample a row answers.
+const IDS: [&str; 6] = ["question_id", "questionId", "id", "index", "qid", "key"];
+/// Names of the member that has the answer.
+const TEXTS: [&str; 5] = ["text", "answer", "prediction", "response", "output"];
+
+/// The first of some members that a row has.
+fn one_of<T: serde::de::DeserializeOwned>(
+    place: &RowPlace<'_>,
+    object: &RowObject<'_, '_>,
+    names: &[&'static str],
+) -> Result<(&'static str, T), BenchmarkError> {
+    match names.iter().find(|name| object.has(name)) {
+        Some(name) => Ok((name, object.field(name)?)),
+        None => Err(place.error("-", format!("one of the members {}", names.join(", ")), "none of them")),
+    }
+}
+
+/// Benchmarks whose data are tables: their samples are those of other formats, too, so the answers may come in the forms for
+/// those.
+fn join_table<'a>(path: &Path, benchmark: &'a Benchmark, rows: &[(usize, &str)]) -> Result<Texts<'a>, BenchmarkError> {
+    let mut by_key = Join::new(benchmark);
+    let (mut known, mut failed) = (0, None);
+    for (row, raw) in rows {
+        let place = RowPlace { path, row: *row };
+        let object = place.object(raw)?;
+        let (field, Id(id)) = match one_of::<Id>(&place, &object, &IDS) {
+            Ok(found) => found,
+            Err(error) => {
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
+        // Splits of one benchmark may number their questions alike.
+        let key = match object.optional::<String>("category")? {
+            Some(category) if !by_key.keys.contains(id.as_str()) => format!("{category}/{id}"),
+            _ => id,
+        };
+        known += usize::from(by_key.keys.contains(key.as_str()));
+        let (_, text) = one_of::<String>(&place, &object, &TEXTS)?;
+        if let Err(error) = by_key.insert(&place, field, &key, text) {
+            failed.get_or_insert(error);
+        }
+    }
+    let Some(failed) = failed else { return Ok(by_key.texts) };
+    if known > 0 {
+        return Err(failed);
+    }
+    // None of the ids is a key.
+    match benchmark.samples.first().map(|sample| &sample.reference) {
+        Some(Reference::YesNo { .. }) => align_pope(path, benchmark, positional_rows(path, rows)?),
+        Some(Reference::Region { .. }) => join_by_row_number(path, benchmark, rows),
+        Some(Reference::Answers { .. }) => join_by_image_and_question(path, benchmark, rows).or(Err(failed)),
+        _ => Err(failed),
+    }
 }
 
 fn join_by_key<'a>(path: &Path, benchmark: &'a Benchmark, rows: &[(usize, &str)]) -> Result<Texts<'a>, BenchmarkError> {

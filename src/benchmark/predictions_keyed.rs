@@ -4,13 +4,14 @@
 //! | --- | --- | --- |
 //! | answers by key | JSON object of texts (MMMU's `total_val_output.json`, BLINK's final predictions) | member name |
 //! | ScienceQA results | JSON object with the member `outputs`, an object of texts (LLaVA) | member name |
-//! | MMMU responses | JSON array of `{"id", "response"}`; or a folder with such a file, `output.json`, for each subject | `id` |
+//! | MMMU responses | a folder with a JSON array of `{"id", "response"}`, `output.json`, for each subject | `id` |
 //! | BLINK outputs | JSON object of arrays by split, of `{"idx", "prediction"}`; or a folder with such a file for each task | `idx` |
 //! | Mantis results | JSON array or JSON Lines of `{"id", "prediction": {"raw_answer"}}` | `id` |
-//! | SEED-Bench submission | JSON array or JSON Lines of `{"question_id", "prediction"}` | `question_id` |
 //! | LLaVA-Interleave results | JSON Lines of `{"dataset", "sample_id", "pred_response"}` | `dataset/sample_id` |
 //! | table | CSV or TSV with the column `prediction` and one of `index`, `id`, `question_id`, `idx`, `key` (MMBench) | that column |
 //! | NLVR2 predictions | CSV without a header: identifier, answer | first column |
+//!
+//! Rows of an id and a text under plain names are read for every benchmark whose data are tables (`predictions.rs`).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,10 @@ const KEY_COLUMNS: [&str; 5] = ["index", "id", "question_id", "idx", "key"];
 /// Reads the answers of a file in one of the forms above; `None` if it has another form. `keys` are the benchmark's sample
 /// keys.
 pub(super) fn read(path: &Path, text: &str, keys: &HashSet<&str>) -> Result<Option<Keyed>, BenchmarkError> {
+    read_one(path, text, keys, false)
+}
+
+fn read_one(path: &Path, text: &str, keys: &HashSet<&str>, in_folder: bool) -> Result<Option<Keyed>, BenchmarkError> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("csv") => return table(path, text, b',', keys).map(Some),
         Some("tsv") => return table(path, text, b'\t', keys).map(Some),
@@ -53,7 +58,7 @@ pub(super) fn read(path: &Path, text: &str, keys: &HashSet<&str>) -> Result<Opti
     let beginning = text.trim_start();
     if beginning.starts_with('[') {
         let rows: Vec<(usize, &str)> = (1..).zip(json_array(path, text)?.into_iter().map(RawValue::get)).collect();
-        return rows_of(path, &rows);
+        return rows_of(path, &rows, in_folder);
     }
     if !beginning.starts_with('{') {
         return Ok(None);
@@ -75,7 +80,7 @@ pub(super) fn read(path: &Path, text: &str, keys: &HashSet<&str>) -> Result<Opti
         }
     }
     let rows: Vec<(usize, &str)> = json_lines(text).collect();
-    rows_of(path, &rows)
+    rows_of(path, &rows, in_folder)
 }
 
 /// Reads a folder of files in these forms: every `.json` file in it, or every `output.json` of its subfolders; `None` if there
@@ -100,7 +105,7 @@ pub(super) fn read_folder(folder: &Path, keys: &HashSet<&str>) -> Result<Option<
     let mut all = Vec::new();
     let mut form = None;
     for file in files {
-        let Some((answers, its_form)) = read(&file, &read_text(&file)?, keys)? else { return Ok(None) };
+        let Some((answers, its_form)) = read_one(&file, &read_text(&file)?, keys, true)? else { return Ok(None) };
         if let Some(form) = form.filter(|form| *form != its_form) {
             return Err(BenchmarkError::File {
                 path: file,
@@ -177,25 +182,21 @@ fn splits(path: &Path, members: &[(String, &RawValue)], keys: &HashSet<&str>) ->
 
 /// Mantis keeps the raw answer beside what it was understood as.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum MantisPrediction {
-    Text(String),
-    Understood { raw_answer: String },
+struct MantisPrediction {
+    raw_answer: String,
 }
 
 /// Rows of objects in a form that names the sample; `None` for rows of another form.
-fn rows_of(path: &Path, rows: &[(usize, &str)]) -> Result<Option<Keyed>, BenchmarkError> {
+fn rows_of(path: &Path, rows: &[(usize, &str)], in_folder: bool) -> Result<Option<Keyed>, BenchmarkError> {
     let Some((row, first)) = rows.first().copied() else { return Ok(None) };
     let Ok(first) = (RowPlace { path, row }).object(first).map(|object| {
         let has = |names: &[&str]| names.iter().all(|name| object.has(name));
         if has(&["dataset", "sample_id", "pred_response"]) {
             Some("LLaVA-Interleave results")
-        } else if has(&["id", "response"]) {
+        } else if has(&["id", "response"]) && in_folder {
             Some("MMMU responses")
-        } else if has(&["id", "prediction"]) {
+        } else if has(&["id", "prediction"]) && object.field::<MantisPrediction>("prediction").is_ok() {
             Some("Mantis results")
-        } else if has(&["question_id", "prediction"]) {
-            Some("SEED-Bench submission")
         } else {
             None
         }
@@ -214,12 +215,7 @@ fn rows_of(path: &Path, rows: &[(usize, &str)]) -> Result<Option<Keyed>, Benchma
                 ("sample_id", key, object.field("pred_response")?)
             }
             "MMMU responses" => ("id", id("id")?, object.field("response")?),
-            "Mantis results" => {
-                let (MantisPrediction::Text(text) | MantisPrediction::Understood { raw_answer: text }) =
-                    object.field("prediction")?;
-                ("id", id("id")?, text)
-            }
-            _ => ("question_id", id("question_id")?, object.field("prediction")?),
+            _ => ("id", id("id")?, object.field::<MantisPrediction>("prediction")?.raw_answer),
         };
         answers.push(KeyedAnswer { row: *row, field, key, text, file: None });
     }

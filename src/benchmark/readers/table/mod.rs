@@ -160,13 +160,19 @@ fn for_each(context: &mut Context<'_>, spec: &TableSpec, told: &mut Told<'_>) ->
     };
     let mut maker = SampleMaker { spec, measure: wanted.measure, images: HashMap::new() };
     let mut by_index: HashMap<String, Vec<source::ImageCells>> = HashMap::new();
-    let mut total = 0;
+    let (mut total, mut read) = (0, 0_u64);
     for files in &spec.files {
         let mut taken = 0;
         let mut last = None;
         for file in files::matching(root, &files.pattern)? {
             source::stream(&file, spec.member.as_deref(), &wanted, &mut |row| {
-                let rows = row.and_then(|row| {
+                // Counted over all files, so that it is the same however the rows are divided.
+                read += 1;
+                let rows = row.and_then(|mut row| {
+                    row.columns.insert("@row".to_owned(), Value::from(read));
+                    if let Some(category) = &files.category {
+                        row.columns.insert("@category".to_owned(), Value::from(category.as_str()));
+                    }
                     let row = with_earlier_images(spec, &mut by_index, row);
                     expand(spec, &joins, row)
                 });
@@ -177,9 +183,8 @@ fn for_each(context: &mut Context<'_>, spec: &TableSpec, told: &mut Told<'_>) ->
                         return told(Err(BrokenRow::new(error)?));
                     }
                 };
-                for mut row in rows {
+                for row in rows {
                     taken += 1;
-                    row.columns.insert("@number".to_owned(), Value::from(total + taken));
                     match maker.sample(context, files.category.as_deref(), &row) {
                         Ok(sample) => told(Ok((sample, row.number, Arc::clone(&row.file))))?,
                         Err(error) => told(Err(BrokenRow::new(error)?))?,
@@ -218,7 +223,6 @@ fn with_earlier_images(spec: &TableSpec, by_index: &mut HashMap<String, Vec<sour
 
 /// The rows that become samples: joined, taken apart and filtered.
 fn expand(spec: &TableSpec, joins: &[Joined<'_>], mut row: Row) -> Result<Vec<Row>, BenchmarkError> {
-    row.columns.insert("@row".to_owned(), Value::from(row.number));
     if spec.absent_is_empty {
         for column in spec.columns() {
             if !row.columns.contains_key(column) {

@@ -18,8 +18,8 @@ pub(super) struct Row {
     pub number: usize,
     /// Where the row begins in a text file.
     pub offset_bytes: Option<u64>,
-    /// Values by column. Columns whose name begins with `@` are not in the file: `@key`, `@index`, `@row`,
-    /// `@number` (of the row among all that were taken, from 1), `@value`.
+    /// Values by column. Columns whose name begins with `@` are not in the file: `@key`, `@index`, `@row`, `@category`,
+    /// `@value`.
     pub columns: Map<String, Value>,
     /// Images that stay in the file.
     pub cells: Vec<ImageCells>,
