@@ -659,5 +659,5 @@ fn wrong_answer_files_are_refused_with_their_place() {
     refused("k.json", "[{\"id\": \"dev-1-0-0\", \"response\": 7}]", &["row 1", "response", "a string"]);
     let mixed = "{\"id\": \"dev-1-0-0\", \"prediction\": {\"raw_answer\": \"x\"}}\n{\"id\": \"dev-1-1-0\", \"prediction\": []}";
     refused("l.jsonl", mixed, &["row 2", "prediction"]);
-    refused("m.json", "{}", &["one of the members question_id"]);
+    refused("m.json", "{}", &["row 1", "only the members"]);
 }
