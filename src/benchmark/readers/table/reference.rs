@@ -149,7 +149,7 @@ impl Cells<'_> {
         match text.trim().to_lowercase().as_str() {
             "yes" | "true" => Ok(true),
             "no" | "false" => Ok(false),
-            _ => Err(self.place.error(path.text(), "true, false, yes or no", format!("{text:?}"))),
+            _ => Err(self.place.error(path.text(), "yes or no", format!("{text:?}"))),
         }
     }
 
