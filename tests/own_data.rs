@@ -15,11 +15,13 @@ fn pictures(count: usize) -> Vec<(String, Vec<u8>)> {
     let folder = root().join("benchmarks/pico/images");
     let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
-    let read = |path: &std::path::PathBuf| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap());
+    let read =
+        |path: &std::path::PathBuf| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap());
     names.iter().take(count).map(read).collect()
 }
 
-const QUESTIONS: [&str; 6] = ["Is there a circle?", "How many shapes?", "Which colour?", "Is it red?", "What is left?", "Is there a star?"];
+const QUESTIONS: [&str; 6] =
+    ["Is there a circle?", "How many shapes?", "Which colour?", "Is it red?", "What is left?", "Is there a star?"];
 
 /// Two questions on each of three pictures, in three forms.
 fn benchmark() -> Folder {
@@ -119,12 +121,14 @@ fn own_questions_need_no_toml_file() {
             let lines = std::fs::read_to_string(&file).unwrap().replace("\"name\":\"", "\"image\":\"pictures/");
             std::fs::write(&file, lines).unwrap();
         }
-        let arguments = ["run", "--model", "pico-llava-1.5", "--data", text(&file), "--metric", "vqa", "-o", text(&output), "--json"];
+        let arguments =
+            ["run", "--model", "pico-llava-1.5", "--data", text(&file), "--metric", "vqa", "-o", text(&output), "--json"];
         let summary = gauge_json(&arguments);
         assert_eq!(summary["runs"][0]["failed"], 0, "{path}");
         std::fs::rename(output.join("pico-llava-1.5/rows"), output.join(format!("{question}-run"))).unwrap();
     }
-    let predictions: Vec<String> = (0..6).map(|index| json!({"id": index, "answer": if index < 3 { "Yes." } else { "no" }}).to_string()).collect();
+    let predictions: Vec<String> =
+        (0..6).map(|index| json!({"id": index, "answer": if index < 3 { "Yes." } else { "no" }}).to_string()).collect();
     let predictions = folder.write("predictions.jsonl", predictions.join("\n"));
     let file = folder.path("rows.jsonl");
     let arguments = ["score", "--data", text(&file), "--metric", "vqa-m4c", "--predictions", text(&predictions), "--json"];
@@ -148,7 +152,10 @@ fn broken_rows_are_told_by_every_verb() {
     let arguments = ["run", "--model", "pico-llava-1.5", "--benchmark", toml, "-o", text(&output)];
     // One of six is more than the usual 5 %.
     let error = gauge_fails(&arguments, 101);
-    assert!(error.contains("own: 1 rows are broken") && error.contains("rows.jsonl, row 2") && error.contains("16.7 %"), "{error}");
+    assert!(
+        error.contains("own: 1 rows are broken") && error.contains("rows.jsonl, row 2") && error.contains("16.7 %"),
+        "{error}"
+    );
     let mut patient = arguments.to_vec();
     patient.extend(["--max-failed", "20"]);
     gauge(&patient).assert().success();
@@ -173,7 +180,9 @@ fn benchmarks_are_listed_with_their_data() {
     let find = |name: &str| listed.as_array().unwrap().iter().find(|line| line["name"] == name).unwrap().clone();
     let pico = find("pico-vqa");
     assert_eq!(pico["present"], true);
-    assert!(pico["forms"][0]["found"].as_str().unwrap().ends_with("pico") && pico["forms"][0]["size_bytes"].as_u64().unwrap() > 0);
+    assert!(
+        pico["forms"][0]["found"].as_str().unwrap().ends_with("pico") && pico["forms"][0]["size_bytes"].as_u64().unwrap() > 0
+    );
     let pope = find("pope");
     assert!(pope["forms"][1]["obtain"].as_str().unwrap().contains("lmms-lab/POPE"));
     assert_eq!(find("vqav2")["forms"][0]["samples"], 214_354);

@@ -304,8 +304,11 @@ fn a_table_is_joined_filtered_and_taken_apart() {
         r#"{"info": [], "questions": [{"id": 11, "texts": ["a", "b"], "image": "x"}, {"id": 12, "texts": ["c"], "image": null},
             {"id": 13, "texts": ["d"], "image": "x"}, {"id": 14, "texts": ["e"], "image": "unknown"}]}"#,
     );
-    folder.write("more-1.json", r#"{"questions": [{"id": 21, "texts": ["f", "g"], "image": "y"}, {"id": 99, "texts": ["f"], "image": "y"},
-        {"id": 22, "texts": ["f"], "image": "y"}]}"#);
+    folder.write(
+        "more-1.json",
+        r#"{"questions": [{"id": 21, "texts": ["f", "g"], "image": "y"}, {"id": 99, "texts": ["f"], "image": "y"},
+        {"id": 22, "texts": ["f"], "image": "y"}]}"#,
+    );
     folder.write(
         "a.json",
         r#"{"annotations": [{"qid": 11, "answers": ["A", "B"], "split": "test"}, {"qid": 12, "answers": ["C"], "split": "test"},
@@ -317,7 +320,15 @@ fn a_table_is_joined_filtered_and_taken_apart() {
     let found: Vec<_> = benchmark
         .samples
         .iter()
-        .map(|sample| (sample.key.as_str(), sample.cluster.as_str(), sample.question.as_str(), answers(sample).join(","), sample.category.as_deref()))
+        .map(|sample| {
+            (
+                sample.key.as_str(),
+                sample.cluster.as_str(),
+                sample.question.as_str(),
+                answers(sample).join(","),
+                sample.category.as_deref(),
+            )
+        })
         .collect();
     assert_eq!(
         found,
@@ -394,7 +405,12 @@ fn what_is_wrong_with_a_file_ends_the_reading() {
         ("x.json", "", "[]".to_owned(), "at least one row"),
         ("x.json", "member = \"rows\"\n", format!("{{\"other\": 1, \"data\": {JSON}}}"), "the members [\"other\", \"data\"]"),
         ("x.json", "rows = [3]\n", JSON.to_owned(), "expected 3 rows, found 2 rows"),
-        ("x.csv", "", "id,question\n1,q\n".to_owned(), "expected a column \"answer\", found only the columns [\"id\", \"question\"]"),
+        (
+            "x.csv",
+            "",
+            "id,question\n1,q\n".to_owned(),
+            "expected a column \"answer\", found only the columns [\"id\", \"question\"]",
+        ),
         ("x.csv", "", "id,id\n1,2\n".to_owned(), "\"id\" twice"),
         ("x.parquet", "", "no parquet".to_owned(), "a parquet file"),
         ("x.txt", "", "x".to_owned(), "another ending"),
@@ -413,15 +429,13 @@ fn what_is_wrong_with_a_file_ends_the_reading() {
 
 #[test]
 fn prompts_have_options_context_and_marks() {
-    let folder = Folder::new(
-        &toml(
-            "[data]\nroot = \".\"\nformat = \"table\"\nfiles = [\"x.tsv\"]\nkey = \"{index}\"\nquestion = \"{question}\"\ncontext = \"{hint}\"\n\
+    let folder = Folder::new(&toml(
+        "[data]\nroot = \".\"\nformat = \"table\"\nfiles = [\"x.tsv\"]\nkey = \"{index}\"\nquestion = \"{question}\"\ncontext = \"{hint}\"\n\
              images = [\"{image_1}\", \"{image_2}\"]\nocr_tokens = \"tokens\"\n[data.reference]\nkind = \"answers\"\nanswers = \"answer\"",
-            "template = \"{context}{question}\\nTokens: {ocr_tokens}\"\ncontext = \"Hint: {context}\\n\"\nwithout_context = \"No hint.\\n\"\n\
+        "template = \"{context}{question}\\nTokens: {ocr_tokens}\"\ncontext = \"Hint: {context}\\n\"\nwithout_context = \"No hint.\\n\"\n\
              image_mark = \"<image {number}>\"\nremove = [\" Please.\"]",
-            VQA.1,
-        ),
-    );
+        VQA.1,
+    ));
     folder.write(
         "x.tsv",
         "index\tquestion\thint\timage_1\timage_2\ttokens\tanswer\n1\tSee <image 2>. Please.\tlook\ta.png\tb.png\t['x', 'y']\tz\n\
@@ -474,7 +488,15 @@ fn the_first_form_that_is_there_is_read() {
         Benchmark::load_chosen(folder.path("benchmark.toml").to_str().unwrap(), &choice).map_err(|error| error.to_string())
     };
     let message = load(None).unwrap_err();
-    for part in ["the form official: looked in", "no such file as x.json", "the page of x", "the form parquet", "datasets--some--Set", "a command", "--data"] {
+    for part in [
+        "the form official: looked in",
+        "no such file as x.json",
+        "the page of x",
+        "the form parquet",
+        "datasets--some--Set",
+        "a command",
+        "--data",
+    ] {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert!(load(Some("tsv")).unwrap_err().contains("official, parquet"));
