@@ -634,6 +634,31 @@ fn answers_in_the_files_of_each_benchmark() {
 }
 
 #[test]
+fn a_workbook_of_mmbench_answers_is_read_as_pandas_wrote_it() {
+    let folder = folder("mmbench_dev");
+    let columns = ["index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image"];
+    let row = |index: &str| -> Vec<String> {
+        let cells = [index, "Which?", "", "x", "y", "z", "", "B", "OCR"].map(str::to_owned);
+        cells.into_iter().chain([base64(&picture(1))]).collect()
+    };
+    folder.write("mmbench_dev_20230712.tsv", tsv(&columns, &["5", "1000005", "2000005", "6"].map(row)));
+    let benchmark = load(&folder, "official");
+    let workbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/benchmark/mmbench/predictions.xlsx");
+    let expected = [" B. \u{732b} & <cat> \"x\"\nline", "A\n", "", "7"].map(str::to_owned).to_vec();
+    assert_eq!(answers(&workbook, &benchmark), (expected, "table"));
+    // Damaged in many places, it is an error or other answers, never a panic.
+    let bytes = std::fs::read(&workbook).unwrap();
+    for place in (0..bytes.len()).step_by(61) {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0x55;
+        let _ = predictions::read(&folder.write("damaged.xlsx", damaged), &benchmark, true);
+        let _ = predictions::read(&folder.write("short.xlsx", &bytes[..place]), &benchmark, true);
+    }
+    let message = predictions::read(&folder.write("text.xlsx", "no workbook"), &benchmark, false).unwrap_err().to_string();
+    assert!(message.contains("text.xlsx: expected an Excel workbook"), "{message}");
+}
+
+#[test]
 fn wrong_answer_files_are_refused_with_their_place() {
     let folder = folder("nlvr2_dev");
     let line = |pair: usize| json!({"identifier": format!("dev-1-{pair}-0"), "sentence": "S.", "label": "True"}).to_string();

@@ -19,6 +19,7 @@ mod spec;
 mod spec_data;
 mod spec_file;
 mod spec_table;
+mod spreadsheet;
 mod table_spec;
 mod task;
 mod types;

@@ -8,7 +8,7 @@
 //! | BLINK outputs | JSON object of arrays by split, of `{"idx", "prediction"}`; or a folder with such a file for each task | `idx` |
 //! | Mantis results | JSON array or JSON Lines of `{"id", "prediction": {"raw_answer"}}` | `id` |
 //! | LLaVA-Interleave results | JSON Lines of `{"dataset", "sample_id", "pred_response"}` | `dataset/sample_id` |
-//! | table | CSV or TSV with the column `prediction` and one of `index`, `id`, `question_id`, `idx`, `key` (MMBench) | that column |
+//! | table | CSV, TSV or an Excel workbook's first sheet with the column `prediction` and one of `index`, `id`, `question_id`, `idx`, `key` (MMBench) | that column |
 //! | NLVR2 predictions | CSV without a header: identifier, answer | first column |
 //!
 //! Rows of an id and a text under plain names are read for every benchmark whose data are tables (`predictions.rs`).
@@ -51,8 +51,8 @@ pub(super) fn read(path: &Path, text: &str, keys: &HashSet<&str>) -> Result<Opti
 
 fn read_one(path: &Path, text: &str, keys: &HashSet<&str>, in_folder: bool) -> Result<Option<Keyed>, BenchmarkError> {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("csv") => return table(path, text, b',', keys).map(Some),
-        Some("tsv") => return table(path, text, b'\t', keys).map(Some),
+        Some("csv") => return table(path, delimited(path, text, b',')?, keys).map(Some),
+        Some("tsv") => return table(path, delimited(path, text, b'\t')?, keys).map(Some),
         _ => {}
     }
     let beginning = text.trim_start();
@@ -222,41 +222,57 @@ fn rows_of(path: &Path, rows: &[(usize, &str)], in_folder: bool) -> Result<Optio
     Ok(Some((answers, form)))
 }
 
-/// A CSV or TSV file, with a header or as NLVR2 has it. An empty cell is an empty answer.
-fn table(path: &Path, text: &str, delimiter: u8, keys: &HashSet<&str>) -> Result<Keyed, BenchmarkError> {
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+/// The rows of a CSV or TSV file with their numbers.
+fn delimited(path: &Path, text: &str, delimiter: u8) -> Result<Vec<(usize, Vec<String>)>, BenchmarkError> {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let row = |(index, record): (usize, Result<csv::StringRecord, csv::Error>)| match record {
+        Ok(record) => Ok((index + 1, record.iter().map(str::to_owned).collect())),
+        Err(error) => Err(RowPlace { path, row: index + 1 }.error("-", "a row of cells", error.to_string())),
+    };
+    reader.records().enumerate().map(row).collect()
+}
+
+/// Rows of cells, with a header or as NLVR2 has them. An empty cell is an empty answer.
+fn table(path: &Path, rows: Vec<(usize, Vec<String>)>, keys: &HashSet<&str>) -> Result<Keyed, BenchmarkError> {
     let mut answers = Vec::new();
     let mut columns: Option<(&'static str, usize, usize)> = None;
-    for (index, record) in reader.records().enumerate() {
-        let place = RowPlace { path, row: index + 1 };
-        let record = record.map_err(|error| place.error("-", "a row of cells", error.to_string()))?;
-        if index == 0 && !record.get(0).is_some_and(|first| keys.contains(first)) {
-            let at = |name: &str| record.iter().position(|cell| cell.trim() == name);
+    for (index, (row, cells)) in rows.into_iter().enumerate() {
+        let place = RowPlace { path, row };
+        if index == 0 && !cells.first().is_some_and(|first| keys.contains(first.as_str())) {
+            let at = |name: &str| cells.iter().position(|cell| cell.trim() == name);
             let key = KEY_COLUMNS.into_iter().find_map(|name| Some((name, at(name)?)));
             match (key, at("prediction")) {
                 (Some((field, key)), Some(prediction)) => columns = Some((field, key, prediction)),
                 _ => {
                     let expected = format!("the columns `prediction` and one of {}", KEY_COLUMNS.join(", "));
-                    return Err(place.error("-", expected, format!("{:?}", record.iter().collect::<Vec<_>>())));
+                    return Err(place.error("-", expected, format!("{cells:?}")));
                 }
             }
             continue;
         }
         let (field, key, prediction) = columns.unwrap_or(("identifier", 0, 1));
         let cell = |at: usize, name: &str| {
-            record.get(at).ok_or_else(|| place.error(name, "a cell", format!("a row of {} cells", record.len())))
+            cells.get(at).ok_or_else(|| place.error(name, "a cell", format!("a row of {} cells", cells.len())))
         };
-        answers.push(KeyedAnswer {
-            row: index + 1,
-            field,
-            key: cell(key, field)?.trim().to_owned(),
-            text: cell(prediction, "prediction")?.to_owned(),
-            file: None,
-        });
+        let text = match cell(prediction, "prediction") {
+            Ok(text) => text.clone(),
+            // A workbook's row ends with its last cell that is not empty.
+            Err(_) if is_workbook(path) => String::new(),
+            Err(error) => return Err(error),
+        };
+        answers.push(KeyedAnswer { row, field, key: cell(key, field)?.trim().to_owned(), text, file: None });
     }
     Ok((answers, if columns.is_some() { "table" } else { "NLVR2 predictions" }))
+}
+
+/// Whether a file is an Excel workbook.
+pub(super) fn is_workbook(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "xlsx")
+}
+
+/// Reads the answers of an Excel workbook.
+pub(super) fn read_workbook(path: &Path, keys: &HashSet<&str>) -> Result<Keyed, BenchmarkError> {
+    table(path, super::spreadsheet::rows(path)?, keys)
 }
