@@ -613,13 +613,13 @@ fn answers_in_the_files_of_each_benchmark() {
         "seed.jsonl",
         "{\"question_id\": \"dev-1-0-0\", \"prediction\": \"x\"}\n{\"question_id\": \"dev-1-1-0\", \"prediction\": \"y\"}",
     );
-    assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "SEED-Bench submission"));
+    assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "answers"));
     let file = nlvr2_folder.write("llava.jsonl", "{\"question_id\": \"dev-1-0-0\", \"prompt\": \"\", \"text\": \"x\"}\n{\"question_id\": \"dev-1-1-0\", \"prompt\": \"\", \"text\": \"y\"}");
-    assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "LLaVA answers"));
+    assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "answers"));
     let file =
         nlvr2_folder.write("results.json", json!({"acc": 1.0, "outputs": {"dev-1-0-0": "x", "dev-1-1-0": "y"}}).to_string());
     assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "ScienceQA results"));
-    let mantis = "{\"id\": \"dev-1-0-0\", \"prediction\": {\"raw_answer\": \"x\", \"correct\": true}}\n{\"id\": \"dev-1-1-0\", \"prediction\": \"y\"}\n";
+    let mantis = "{\"id\": \"dev-1-0-0\", \"prediction\": {\"raw_answer\": \"x\", \"correct\": true}}\n{\"id\": \"dev-1-1-0\", \"prediction\": {\"raw_answer\": \"y\"}}\n";
     let file = nlvr2_folder.write("mantis.jsonl", mantis);
     assert_eq!(answers(&file, &nlvr2), (vec!["x".to_owned(), "y".to_owned()], "Mantis results"));
 
@@ -631,6 +631,31 @@ fn answers_in_the_files_of_each_benchmark() {
     let line = json!({"dataset": "RAVEN", "sample_id": 3, "pred_response": "B", "gt_response": "B"});
     let file = interleave_folder.write("result.jsonl", line.to_string());
     assert_eq!(answers(&file, &interleave), (vec!["B".to_owned()], "LLaVA-Interleave results"));
+}
+
+#[test]
+fn a_workbook_of_mmbench_answers_is_read_as_pandas_wrote_it() {
+    let folder = folder("mmbench_dev");
+    let columns = ["index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image"];
+    let row = |index: &str| -> Vec<String> {
+        let cells = [index, "Which?", "", "x", "y", "z", "", "B", "OCR"].map(str::to_owned);
+        cells.into_iter().chain([base64(&picture(1))]).collect()
+    };
+    folder.write("mmbench_dev_20230712.tsv", tsv(&columns, &["5", "1000005", "2000005", "6"].map(row)));
+    let benchmark = load(&folder, "official");
+    let workbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/benchmark/mmbench/predictions.xlsx");
+    let expected = [" B. \u{732b} & <cat> \"x\"\nline", "A\n", "", "7"].map(str::to_owned).to_vec();
+    assert_eq!(answers(&workbook, &benchmark), (expected, "table"));
+    // Damaged in many places, it is an error or other answers, never a panic.
+    let bytes = std::fs::read(&workbook).unwrap();
+    for place in (0..bytes.len()).step_by(61) {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0x55;
+        let _ = predictions::read(&folder.write("damaged.xlsx", damaged), &benchmark, true);
+        let _ = predictions::read(&folder.write("short.xlsx", &bytes[..place]), &benchmark, true);
+    }
+    let message = predictions::read(&folder.write("text.xlsx", "no workbook"), &benchmark, false).unwrap_err().to_string();
+    assert!(message.contains("text.xlsx: expected an Excel workbook"), "{message}");
 }
 
 #[test]
@@ -657,6 +682,7 @@ fn wrong_answer_files_are_refused_with_their_place() {
     refused("i.json", "{\"outputs\": [1]}", &["outputs", "an object of texts"]);
     refused("j.json", "{\"val\": [{\"idx\": \"dev-1-0-0\"}]}", &["row 1", "prediction", "only the members"]);
     refused("k.json", "[{\"id\": \"dev-1-0-0\", \"response\": 7}]", &["row 1", "response", "a string"]);
-    refused("l.jsonl", "{\"id\": \"x\", \"prediction\": []}", &["prediction"]);
-    refused("m.json", "{}", &["one of `question_id`, `key` or `record`"]);
+    let mixed = "{\"id\": \"dev-1-0-0\", \"prediction\": {\"raw_answer\": \"x\"}}\n{\"id\": \"dev-1-1-0\", \"prediction\": []}";
+    refused("l.jsonl", mixed, &["row 2", "prediction"]);
+    refused("m.json", "{}", &["row 1", "only the members"]);
 }

@@ -127,12 +127,15 @@ fn letters_are_read_as_by_each_official_rule() {
     assert!(cases.len() >= 1000 && rules.len() == 7, "{}", cases.len());
     let mut science_qa = Vec::new();
     for case in cases {
-        let reference = option_reference(&options[index(&case[0])], index(&case[1]));
-        for (parser, expected) in rules.iter().zip(text(&case[3]).chars()) {
-            let ours = right(&choice(*parser), &reference, text(&case[2]));
-            assert_eq!(ours, expected == '1', "{} on {:?} against {reference:?}", parser.as_str(), text(&case[2]));
-            if *parser == ChoiceParser::ScienceQa {
-                science_qa.push(f64::from(u8::from(ours)));
+        let (options, gold) = (&options[index(&case[0])], index(&case[1]));
+        for (parser, letter) in rules.iter().zip(text(&case[3]).chars()) {
+            // The answer is right against the option that the original finds in it, and against no other.
+            for (answer, expected) in (0..options.len()).zip('A'..) {
+                let ours = right(&choice(*parser), &option_reference(options, answer), text(&case[2]));
+                assert_eq!(ours, letter == expected, "{} on {:?} with {options:?}", parser.as_str(), text(&case[2]));
+                if *parser == ChoiceParser::ScienceQa && answer == gold {
+                    science_qa.push(f64::from(u8::from(ours)));
+                }
             }
         }
     }

@@ -23,6 +23,7 @@ mod spec_answering;
 mod spec_data;
 mod spec_file;
 mod spec_table;
+mod spreadsheet;
 mod submission_format;
 mod table_spec;
 mod task;

@@ -57,7 +57,11 @@ pub struct Predictions {
 /// A sample without an answer is an error, as in the official VQA evaluation, unless `allow_missing`: then it is listed in
 /// [`Predictions::missing`], and it is the caller who says how it counts (LLaVA's converter submits an empty answer).
 pub fn read(path: &Path, benchmark: &Benchmark, allow_missing: bool) -> Result<Predictions, BenchmarkError> {
-    let keyed = if path.is_dir() { predictions_keyed::read_folder(path, &keys_of(benchmark))? } else { None };
+    let keyed = match path.is_dir() {
+        true => predictions_keyed::read_folder(path, &keys_of(benchmark))?,
+        false if predictions_keyed::is_workbook(path) => Some(predictions_keyed::read_workbook(path, &keys_of(benchmark))?),
+        false => None,
+    };
     let (mut texts, form) = if let Some(found) = super::predictions_short_answers::read(path, benchmark)? {
         found
     } else if let Some(keyed) = keyed {

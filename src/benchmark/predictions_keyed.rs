@@ -4,13 +4,14 @@
 //! | --- | --- | --- |
 //! | answers by key | JSON object of texts (MMMU's `total_val_output.json`, BLINK's final predictions) | member name |
 //! | ScienceQA results | JSON object with the member `outputs`, an object of texts (LLaVA) | member name |
-//! | MMMU responses | JSON array of `{"id", "response"}`; or a folder with such a file, `output.json`, for each subject | `id` |
+//! | MMMU responses | a folder with a JSON array of `{"id", "response"}`, `output.json`, for each subject | `id` |
 //! | BLINK outputs | JSON object of arrays by split, of `{"idx", "prediction"}`; or a folder with such a file for each task | `idx` |
 //! | Mantis results | JSON array or JSON Lines of `{"id", "prediction": {"raw_answer"}}` | `id` |
-//! | SEED-Bench submission | JSON array or JSON Lines of `{"question_id", "prediction"}` | `question_id` |
 //! | LLaVA-Interleave results | JSON Lines of `{"dataset", "sample_id", "pred_response"}` | `dataset/sample_id` |
-//! | table | CSV or TSV with the column `prediction` and one of `index`, `id`, `question_id`, `idx`, `key` (MMBench) | that column |
+//! | table | CSV, TSV or an Excel workbook's first sheet with the column `prediction` and one of `index`, `id`, `question_id`, `idx`, `key` (MMBench) | that column |
 //! | NLVR2 predictions | CSV without a header: identifier, answer | first column |
+//!
+//! Rows of an id and a text under plain names are read for every benchmark whose data are tables (`predictions.rs`).
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -45,15 +46,19 @@ const KEY_COLUMNS: [&str; 5] = ["index", "id", "question_id", "idx", "key"];
 /// Reads the answers of a file in one of the forms above; `None` if it has another form. `keys` are the benchmark's sample
 /// keys.
 pub(super) fn read(path: &Path, text: &str, keys: &HashSet<&str>) -> Result<Option<Keyed>, BenchmarkError> {
+    read_one(path, text, keys, false)
+}
+
+fn read_one(path: &Path, text: &str, keys: &HashSet<&str>, in_folder: bool) -> Result<Option<Keyed>, BenchmarkError> {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("csv") => return table(path, text, b',', keys).map(Some),
-        Some("tsv") => return table(path, text, b'\t', keys).map(Some),
+        Some("csv") => return table(path, delimited(path, text, b',')?, keys).map(Some),
+        Some("tsv") => return table(path, delimited(path, text, b'\t')?, keys).map(Some),
         _ => {}
     }
     let beginning = text.trim_start();
     if beginning.starts_with('[') {
         let rows: Vec<(usize, &str)> = (1..).zip(json_array(path, text)?.into_iter().map(RawValue::get)).collect();
-        return rows_of(path, &rows);
+        return rows_of(path, &rows, in_folder);
     }
     if !beginning.starts_with('{') {
         return Ok(None);
@@ -75,7 +80,7 @@ pub(super) fn read(path: &Path, text: &str, keys: &HashSet<&str>) -> Result<Opti
         }
     }
     let rows: Vec<(usize, &str)> = json_lines(text).collect();
-    rows_of(path, &rows)
+    rows_of(path, &rows, in_folder)
 }
 
 /// Reads a folder of files in these forms: every `.json` file in it, or every `output.json` of its subfolders; `None` if there
@@ -100,7 +105,7 @@ pub(super) fn read_folder(folder: &Path, keys: &HashSet<&str>) -> Result<Option<
     let mut all = Vec::new();
     let mut form = None;
     for file in files {
-        let Some((answers, its_form)) = read(&file, &read_text(&file)?, keys)? else { return Ok(None) };
+        let Some((answers, its_form)) = read_one(&file, &read_text(&file)?, keys, true)? else { return Ok(None) };
         if let Some(form) = form.filter(|form| *form != its_form) {
             return Err(BenchmarkError::File {
                 path: file,
@@ -177,25 +182,21 @@ fn splits(path: &Path, members: &[(String, &RawValue)], keys: &HashSet<&str>) ->
 
 /// Mantis keeps the raw answer beside what it was understood as.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum MantisPrediction {
-    Text(String),
-    Understood { raw_answer: String },
+struct MantisPrediction {
+    raw_answer: String,
 }
 
 /// Rows of objects in a form that names the sample; `None` for rows of another form.
-fn rows_of(path: &Path, rows: &[(usize, &str)]) -> Result<Option<Keyed>, BenchmarkError> {
+fn rows_of(path: &Path, rows: &[(usize, &str)], in_folder: bool) -> Result<Option<Keyed>, BenchmarkError> {
     let Some((row, first)) = rows.first().copied() else { return Ok(None) };
     let Ok(first) = (RowPlace { path, row }).object(first).map(|object| {
         let has = |names: &[&str]| names.iter().all(|name| object.has(name));
         if has(&["dataset", "sample_id", "pred_response"]) {
             Some("LLaVA-Interleave results")
-        } else if has(&["id", "response"]) {
+        } else if has(&["id", "response"]) && in_folder {
             Some("MMMU responses")
-        } else if has(&["id", "prediction"]) {
+        } else if has(&["id", "prediction"]) && object.field::<MantisPrediction>("prediction").is_ok() {
             Some("Mantis results")
-        } else if has(&["question_id", "prediction"]) {
-            Some("SEED-Bench submission")
         } else {
             None
         }
@@ -214,53 +215,64 @@ fn rows_of(path: &Path, rows: &[(usize, &str)]) -> Result<Option<Keyed>, Benchma
                 ("sample_id", key, object.field("pred_response")?)
             }
             "MMMU responses" => ("id", id("id")?, object.field("response")?),
-            "Mantis results" => {
-                let (MantisPrediction::Text(text) | MantisPrediction::Understood { raw_answer: text }) =
-                    object.field("prediction")?;
-                ("id", id("id")?, text)
-            }
-            _ => ("question_id", id("question_id")?, object.field("prediction")?),
+            _ => ("id", id("id")?, object.field::<MantisPrediction>("prediction")?.raw_answer),
         };
         answers.push(KeyedAnswer { row: *row, field, key, text, file: None });
     }
     Ok(Some((answers, form)))
 }
 
-/// A CSV or TSV file, with a header or as NLVR2 has it. An empty cell is an empty answer.
-fn table(path: &Path, text: &str, delimiter: u8, keys: &HashSet<&str>) -> Result<Keyed, BenchmarkError> {
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+/// The rows of a CSV or TSV file with their numbers.
+fn delimited(path: &Path, text: &str, delimiter: u8) -> Result<Vec<(usize, Vec<String>)>, BenchmarkError> {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let row = |(index, record): (usize, Result<csv::StringRecord, csv::Error>)| match record {
+        Ok(record) => Ok((index + 1, record.iter().map(str::to_owned).collect())),
+        Err(error) => Err(RowPlace { path, row: index + 1 }.error("-", "a row of cells", error.to_string())),
+    };
+    reader.records().enumerate().map(row).collect()
+}
+
+/// Rows of cells, with a header or as NLVR2 has them. An empty cell is an empty answer.
+fn table(path: &Path, rows: Vec<(usize, Vec<String>)>, keys: &HashSet<&str>) -> Result<Keyed, BenchmarkError> {
     let mut answers = Vec::new();
     let mut columns: Option<(&'static str, usize, usize)> = None;
-    for (index, record) in reader.records().enumerate() {
-        let place = RowPlace { path, row: index + 1 };
-        let record = record.map_err(|error| place.error("-", "a row of cells", error.to_string()))?;
-        if index == 0 && !record.get(0).is_some_and(|first| keys.contains(first)) {
-            let at = |name: &str| record.iter().position(|cell| cell.trim() == name);
+    for (index, (row, cells)) in rows.into_iter().enumerate() {
+        let place = RowPlace { path, row };
+        if index == 0 && !cells.first().is_some_and(|first| keys.contains(first.as_str())) {
+            let at = |name: &str| cells.iter().position(|cell| cell.trim() == name);
             let key = KEY_COLUMNS.into_iter().find_map(|name| Some((name, at(name)?)));
             match (key, at("prediction")) {
                 (Some((field, key)), Some(prediction)) => columns = Some((field, key, prediction)),
                 _ => {
                     let expected = format!("the columns `prediction` and one of {}", KEY_COLUMNS.join(", "));
-                    return Err(place.error("-", expected, format!("{:?}", record.iter().collect::<Vec<_>>())));
+                    return Err(place.error("-", expected, format!("{cells:?}")));
                 }
             }
             continue;
         }
         let (field, key, prediction) = columns.unwrap_or(("identifier", 0, 1));
         let cell = |at: usize, name: &str| {
-            record.get(at).ok_or_else(|| place.error(name, "a cell", format!("a row of {} cells", record.len())))
+            cells.get(at).ok_or_else(|| place.error(name, "a cell", format!("a row of {} cells", cells.len())))
         };
-        answers.push(KeyedAnswer {
-            row: index + 1,
-            field,
-            key: cell(key, field)?.trim().to_owned(),
-            text: cell(prediction, "prediction")?.to_owned(),
-            file: None,
-        });
+        let text = match cell(prediction, "prediction") {
+            Ok(text) => text.clone(),
+            // A workbook's row ends with its last cell that is not empty.
+            Err(_) if is_workbook(path) => String::new(),
+            Err(error) => return Err(error),
+        };
+        answers.push(KeyedAnswer { row, field, key: cell(key, field)?.trim().to_owned(), text, file: None });
     }
     Ok((answers, if columns.is_some() { "table" } else { "NLVR2 predictions" }))
+}
+
+/// Whether a file is an Excel workbook.
+pub(super) fn is_workbook(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "xlsx")
+}
+
+/// Reads the answers of an Excel workbook.
+pub(super) fn read_workbook(path: &Path, keys: &HashSet<&str>) -> Result<Keyed, BenchmarkError> {
+    table(path, super::spreadsheet::rows(path)?, keys)
 }
