@@ -290,6 +290,7 @@ fn answer(record: &SampleRecord, package: usize) -> Answer {
             format::number(record.log_probability, 2)
         )
     });
+    let facts = judge_facts(record).map_or(facts.clone(), |said| format!("{facts}; {said}"));
     Answer {
         package,
         mark: Mark::of(record.score, record.parsed.is_some(), record.failure.is_some()),
@@ -305,6 +306,19 @@ fn answer(record: &SampleRecord, package: usize) -> Answer {
         prompt: escape::shorten(&record.prompt, PROMPT_LIMIT),
         facts,
     }
+}
+
+/// What a judge said of the answer, or why it said nothing.
+fn judge_facts(record: &SampleRecord) -> Option<String> {
+    let judge = record.detail.get("judge")?;
+    let said = |name: &str| judge.get(name).and_then(serde_json::Value::as_str).map(|text| escape::shorten(text, ANSWER_LIMIT));
+    if let Some(reply) = said("reply") {
+        return Some(format!("judge: {reply}"));
+    }
+    if let Some(reply) = said("unread") {
+        return Some(format!("the judge's reply could not be read: {reply}"));
+    }
+    said("failed").map(|reason| format!("the judge gave no reply: {reason}"))
 }
 
 /// The best candidates with their scores, of an answer that was chosen among candidates.

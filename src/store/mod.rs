@@ -6,6 +6,7 @@
 //! run.json        header, readable alone
 //! samples.jsonl   one record a line, each with its checksum
 //! summary.json    written when the run is complete
+//! judge.jsonl     only where a judge was asked: every reply (the judge room's)
 //! scores.json     only where scores come from elsewhere than one answer: all answers together, a judge, another scorer
 //! ```
 //!

@@ -72,8 +72,8 @@ fn text_repr(text: &str) -> String {
 /// `str.isprintable` of Python, whose categories are those of Rust's own debug form.
 fn is_printable(character: char) -> bool {
     // Behind another character, so that a combining mark is not escaped for standing first.
-    let shown = format!("{:?}", format!("a{character}"));
-    !shown.starts_with("\"a\\") || matches!(character, '"' | '\'' | '\\')
+    let shown = format!("a{character}").escape_debug().to_string();
+    !shown.starts_with("a\\") || matches!(character, '"' | '\'' | '\\')
 }
 
 #[cfg(test)]
