@@ -66,7 +66,7 @@ fn the_test_split_is_read_with_the_quirks_of_the_release() {
     assert_eq!(benchmark.samples[1].reference, Reference::OpenOrClosed { answer: "3".to_owned(), open: true });
     assert_eq!(benchmark.samples[0].prompt, "Is it there?");
     assert_eq!(benchmark.samples[0].cluster, "synpic1.jpg");
-    assert!(benchmark.samples[0].images[0].ends_with("images/synpic1.jpg"));
+    assert!(benchmark.samples[0].images[0].file().unwrap().ends_with("images/synpic1.jpg"));
     assert!(!benchmark.spec.compares_embeddings());
     let all = load(&TOML.replace("phrase_types = [\"test_freeform\", \"test_para\"]\n", ""), &rows).unwrap();
     assert_eq!(all.samples.len(), 4);

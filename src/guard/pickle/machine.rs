@@ -338,4 +338,3 @@ impl<'a> Machine<'a> {
         PickleError::Refused { path: self.path.to_path_buf(), action, position: self.at }
     }
 }
-
