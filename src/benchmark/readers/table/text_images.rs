@@ -15,7 +15,7 @@ use super::source::{ImageCell, ImageCells, Row, Wanted};
 use super::text_list;
 
 /// Base64 of the first bytes of PNG, JPEG, GIF, WebP, BMP and TIFF files.
-const BEGINNINGS: [&str; 10] = ["iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk0", "Qk1", "Qk2", "Qk3", "SUkqAA", "TU0AKg"];
+const BEGINNINGS: [&str; 10] = ["iVBORw0KGg", "/9j/", "R0lGOD", "UklGR", "Qk0", "Qk1", "Qk2", "Qk3", "SUkqAA", "TU0AKg"];
 /// A cell as long as this without a dot is no file name.
 const LONGEST_NAME_BYTES: usize = 512;
 
