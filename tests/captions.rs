@@ -123,3 +123,28 @@ fn any_file_of_pairs() {
     println!("{wrong} of {cases} differ");
     assert_eq!(wrong, 0);
 }
+
+/// `CAPTION_IMAGES=40504 cargo test --release --test captions -- --ignored --nocapture as_many` measures as many images as COCO's
+/// val2014 has, with five references each.
+#[test]
+#[ignore = "a measurement"]
+fn as_many_captions_as_coco_has() {
+    let images: usize = std::env::var("CAPTION_IMAGES").map_or(2000, |count| count.parse().unwrap());
+    let captions: Vec<String> = texts().into_iter().take(1000).map(|(text, _)| text).collect();
+    // Captions differ in a few words, so that n-grams are as many as real ones.
+    let caption = |index: usize| {
+        let (first, second) =
+            (&captions[index % captions.len()], &captions[(index * 7 + index / captions.len()) % captions.len()]);
+        let half = |text: &str| text.split(' ').take(6).collect::<Vec<_>>().join(" ");
+        format!("{} {}", half(first), half(second))
+    };
+    let answers: Vec<(String, Reference)> = (0..images)
+        .map(|index| {
+            let references = (1..=5).map(|other| caption(index * 5 + other)).collect();
+            (caption(index * 5), Reference::Answers { answers: references })
+        })
+        .collect();
+    let begin = std::time::Instant::now();
+    let scores = score_all(&answers);
+    println!("{images} images in {:.1} s, CIDEr {:.4}", begin.elapsed().as_secs_f64(), ratio(&scores, "cider"));
+}
