@@ -54,6 +54,19 @@ impl Benchmark {
         Ok(Self { spec, samples, data_root, task, broken })
     }
 
+    /// Reads the samples of a benchmark one after another, for what looks at each once: of tables, none is kept, however many
+    /// there are. Gives the number of broken rows.
+    pub fn visit(
+        name_or_toml_path: &str,
+        choice: &DataChoice<'_>,
+        each: &mut dyn FnMut(Sample),
+    ) -> Result<usize, BenchmarkError> {
+        let (mut spec, beside) = find_spec(name_or_toml_path)?;
+        let (form, data_root) = places::find(&spec, beside.as_deref(), choice)?;
+        spec.data = form;
+        readers::visit(&spec, &data_root, each)
+    }
+
     /// What a built-in benchmark, or one given by the path of its TOML file, is; its data are not read.
     pub fn specification(name_or_toml_path: &str) -> Result<BenchmarkSpec, BenchmarkError> {
         Ok(find_spec(name_or_toml_path)?.0)

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::error::BenchmarkError;
-use super::readers::{absent_files, present_files, same_kind};
+use super::readers::{found_files, same_kind};
 use super::spec::{BenchmarkSpec, DataFormat, DataSpec};
 use super::table_spec::TableFiles;
-use crate::guard::files::contained;
 use crate::guard::hub_cache;
 
 /// Which data are to be read. By default the first form whose files are all there: below the benchmark's data folder, which is
@@ -59,13 +58,9 @@ impl DataSpec {
 
     /// Names of data files that are not below a folder; none if all are.
     fn absent(&self, root: &Path) -> Result<Vec<String>, BenchmarkError> {
-        let names = match &self.format {
-            DataFormat::Table(table) => return absent_files(table, root),
-            format => format.file_names(),
-        };
         let mut absent = Vec::new();
-        for name in names {
-            if !contained(root, name)?.is_file() {
+        for name in self.format.file_names() {
+            if found_files(root, name)?.is_empty() {
                 absent.push(name.to_owned());
             }
         }
@@ -74,10 +69,11 @@ impl DataSpec {
 
     /// The data files below a folder.
     fn files(&self, root: &Path) -> Result<Vec<PathBuf>, BenchmarkError> {
-        match &self.format {
-            DataFormat::Table(table) => present_files(table, root),
-            format => format.file_names().into_iter().map(|name| Ok(contained(root, name)?)).collect(),
+        let mut files = Vec::new();
+        for name in self.format.file_names() {
+            files.extend(found_files(root, name)?);
         }
+        Ok(files)
     }
 
     /// Folders in which the form may be.
@@ -102,7 +98,7 @@ impl DataSpec {
 }
 
 impl DataFormat {
-    /// Names of the data files of a format other than `table`.
+    /// Names of the data files; those of tables may be patterns.
     fn file_names(&self) -> Vec<&str> {
         match self {
             Self::Vqav2 { questions, annotations, .. } => vec![questions, annotations],
@@ -115,7 +111,10 @@ impl DataFormat {
             Self::LlavaConversations { questions, .. } | Self::VqaRad { questions, .. } => vec![questions],
             Self::ZeroShot { labels, class_names, templates, .. } => vec![labels, class_names, templates],
             Self::Retrieval { captions, .. } => vec![captions],
-            Self::Table(_) => Vec::new(),
+            Self::Table(table) => {
+                let own = table.files.iter().map(|files| files.pattern.as_str());
+                own.chain(table.joins.iter().flat_map(|join| join.files.iter().map(String::as_str))).collect()
+            }
         }
     }
 }

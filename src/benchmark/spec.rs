@@ -116,7 +116,8 @@ pub enum DataFormat {
     /// Pictures and their classes, told apart by text alone. Hole: `image`.
     ZeroShot {
         /// Rows with `image` and either `label` (a class name) or `class_index` (from 0): CSV with a header where the name ends
-        /// in `.csv`, else JSON Lines.
+        /// in `.csv`, pictures with either in parquet files where it ends in `.parquet` (`*` stands for any characters), else
+        /// JSON Lines.
         labels: String,
         /// JSON: a list of class names, or an object of such lists (CLIP_benchmark's `en_classnames.json`).
         class_names: String,
@@ -129,7 +130,7 @@ pub enum DataFormat {
         /// Permitted numbers of rows; empty permits any.
         rows: Vec<usize>,
     },
-    /// JSON Lines of `{"image", "captions": [texts]}`. Hole: `image`.
+    /// JSON Lines of `{"image", "captions": [texts]}`, or parquet files of pictures with `captions`. Hole: `image`.
     Retrieval {
         /// The file.
         captions: String,

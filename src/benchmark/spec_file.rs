@@ -239,7 +239,7 @@ fn asking(
     let answering = answering(place, place.needed_spanned(generation, "generation", owner, data)?)?;
     // What every form of the data can fill.
     let fillable = |hole: &&'static str| formats.iter().all(|format| format.prompt_holes().contains(hole));
-    let allowed: Vec<&'static str> = format.prompt_holes().iter().copied().filter(|hole| fillable(&hole)).collect();
+    let allowed: Vec<&'static str> = format.prompt_holes().iter().copied().filter(|hole| fillable(hole)).collect();
     let spans = [
         ("template", Some(template.span())),
         ("open_template", open_template.as_ref().map(Spanned::span)),

@@ -14,7 +14,7 @@ mod zero_shot;
 
 pub use table::ImageStore;
 
-pub(super) use table::{absent_files, column_names, present_files, same_kind};
+pub(super) use table::{column_names, found_files, same_kind};
 
 pub(super) use rows::{Id, RowObject, RowPlace, json_array, json_lines, read_text};
 
@@ -60,6 +60,16 @@ pub(super) fn read(spec: &BenchmarkSpec, root: &Path) -> Result<Read, BenchmarkE
     let mut context = Context { spec, root, images: HashMap::new(), broken: Vec::new() };
     let (samples, task) = samples(&mut context, spec)?;
     Ok(Read { samples, task, broken: context.broken })
+}
+
+/// Reads samples one after another; of a table none is kept. Gives the number of broken rows.
+pub(super) fn visit(spec: &BenchmarkSpec, root: &Path, each: &mut dyn FnMut(Sample)) -> Result<usize, BenchmarkError> {
+    let mut context = Context { spec, root, images: HashMap::new(), broken: Vec::new() };
+    if let DataFormat::Table(table) = &spec.data.format {
+        return table::visit(&mut context, table, each);
+    }
+    samples(&mut context, spec)?.0.into_iter().for_each(each);
+    Ok(context.broken.len())
 }
 
 fn samples(context: &mut Context<'_>, spec: &BenchmarkSpec) -> Result<(Vec<Sample>, Task), BenchmarkError> {

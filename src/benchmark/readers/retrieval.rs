@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::super::error::BenchmarkError;
+use super::super::image::SampleImage;
 use super::super::task::{CandidateSet, Query, told_apart};
 use super::super::types::{Conversation, Reference, RetrievalDirection, Sample};
 use super::Context;
 use super::rows::{RowPlace, json_lines, read_data_file};
+use super::table::pictures;
 use super::texts_digest;
 
 pub(super) fn read(
@@ -15,17 +19,13 @@ pub(super) fn read(
     rows: &[usize],
 ) -> Result<(Vec<Sample>, CandidateSet), BenchmarkError> {
     let path = context.file(captions)?;
-    let text = read_data_file(&path)?;
     let mut set =
         CandidateSet { captions: vec![], caption_labels: vec![], images: vec![], image_labels: vec![], queries: vec![] };
     // Positions of each image's captions.
     let mut captions_of: Vec<std::ops::Range<usize>> = Vec::new();
     let mut taken: HashMap<String, usize> = HashMap::new();
-    for (line, raw) in json_lines(&text) {
-        let place = RowPlace { path: &path, row: line };
-        let object = place.object(raw)?;
-        let image: String = object.field("image")?;
-        let captions: Vec<String> = object.field("captions")?;
+    let mut add = |place: &RowPlace<'_>, image: String, file: SampleImage, captions: Vec<String>| {
+        let line = place.row;
         if let Some(earlier) = taken.insert(image.clone(), line) {
             return Err(place.error("image", "each image once", format!("{image:?} again, first in row {earlier}")));
         }
@@ -33,10 +33,33 @@ pub(super) fn read(
             let found = if captions.is_empty() { "no caption" } else { "an empty one" };
             return Err(place.error("captions", "at least one caption, none of them empty", found));
         }
-        set.images.push(context.image(&place, "image", &image)?);
+        set.images.push(file);
         set.image_labels.push(image);
         captions_of.push(set.captions.len()..set.captions.len() + captions.len());
         set.captions.extend(captions);
+        Ok(())
+    };
+    if captions.to_ascii_lowercase().ends_with(".parquet") {
+        pictures(context.root, captions, &mut |picture| {
+            let place = picture.place();
+            let found = ["captions", "caption"].iter().find_map(|name| picture.columns.get(*name));
+            let texts = match found {
+                Some(Value::Array(texts)) => texts.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
+                Some(Value::String(text)) => Some(vec![text.clone()]),
+                _ => None,
+            };
+            let texts = texts.ok_or_else(|| place.error("captions", "a list of texts in `captions` or `caption`", "none"))?;
+            add(&place, picture.name.clone(), picture.image.clone(), texts)
+        })?;
+    } else {
+        for (line, raw) in json_lines(&read_data_file(&path)?) {
+            let place = RowPlace { path: &path, row: line };
+            let object = place.object(raw)?;
+            let image: String = object.field("image")?;
+            let texts: Vec<String> = object.field("captions")?;
+            let file = context.image(&place, "image", &image)?;
+            add(&place, image, file, texts)?;
+        }
     }
     context.check_rows(&path, rows, set.images.len())?;
     set.caption_labels = told_apart(&set.captions);

@@ -6,12 +6,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::super::error::BenchmarkError;
+use super::super::image::SampleImage;
 use super::super::pattern::ClassTemplate;
 use super::super::spec::DataFormat;
 use super::super::task::ClassSet;
 use super::super::types::{Conversation, Reference, Sample};
 use super::Context;
 use super::rows::{RowPlace, json_lines, read_data_file};
+use super::table::pictures;
 use super::texts_digest;
 
 /// A row, before its class is looked up.
@@ -19,6 +21,8 @@ struct Row {
     /// Row or line of the file, from 1.
     number: usize,
     image: String,
+    /// The picture, where it lies in the data file.
+    picture: Option<SampleImage>,
     label: Option<String>,
     class_index: Option<usize>,
 }
@@ -29,8 +33,14 @@ pub(super) fn read(context: &mut Context<'_>) -> Result<(Vec<Sample>, ClassSet),
     };
     let classes = class_set(context, class_names, templates, set.as_deref(), template_set.as_deref().or(set.as_deref()))?;
     let path = context.file(labels)?;
-    let text = read_data_file(&path)?;
-    let found = if labels.to_ascii_lowercase().ends_with(".csv") { csv_rows(&path, &text)? } else { json_rows(&path, &text)? };
+    let name = labels.to_ascii_lowercase();
+    let found = if name.ends_with(".parquet") {
+        parquet_rows(context.root, labels)?
+    } else if name.ends_with(".csv") {
+        csv_rows(&path, &read_data_file(&path)?)?
+    } else {
+        json_rows(&path, &read_data_file(&path)?)?
+    };
     context.check_rows(&path, rows, found.len())?;
     let by_name = by_name(&classes);
     let prompt = prompt(&classes);
@@ -45,7 +55,10 @@ pub(super) fn read(context: &mut Context<'_>) -> Result<(Vec<Sample>, ClassSet),
         let label = classes.labels.get(class).cloned().unwrap_or_default();
         samples.push(Sample {
             conversation: Conversation::default(),
-            images: vec![context.image(&place, "image", &row.image)?],
+            images: vec![match row.picture {
+                Some(picture) => picture,
+                None => context.image(&place, "image", &row.image)?,
+            }],
             key: row.image.clone(),
             cluster: row.image,
             question: format!("Which of {} classes?", classes.labels.len()),
@@ -153,11 +166,32 @@ fn json_rows(path: &Path, text: &str) -> Result<Vec<Row>, BenchmarkError> {
         Ok(Row {
             number: line,
             image: object.field("image")?,
+            picture: None,
             label: object.optional("label")?,
             class_index: object.optional("class_index")?,
         })
     };
     json_lines(text).map(read).collect()
+}
+
+/// Rows of pictures with `label`, a class name or the number of a class from 0.
+fn parquet_rows(root: &Path, pattern: &str) -> Result<Vec<Row>, BenchmarkError> {
+    let mut rows = Vec::new();
+    pictures(root, pattern, &mut |picture| {
+        let place = picture.place();
+        let class = picture.columns.get("label").or_else(|| picture.columns.get("class_index"));
+        let (label, class_index) = match class {
+            Some(Value::String(label)) => (Some(label.clone()), None),
+            Some(Value::Number(number)) => {
+                let index = number.as_u64().and_then(|index| usize::try_from(index).ok());
+                (None, Some(index.ok_or_else(|| place.error("label", "the number of a class from 0", number.to_string()))?))
+            }
+            _ => return Err(place.error("label", "a class name or the number of a class from 0", "neither")),
+        };
+        rows.push(Row { number: picture.number, image: picture.name, picture: Some(picture.image), label, class_index });
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 fn csv_rows(path: &Path, text: &str) -> Result<Vec<Row>, BenchmarkError> {
@@ -186,7 +220,7 @@ fn csv_rows(path: &Path, text: &str) -> Result<Vec<Row>, BenchmarkError> {
             }
         };
         let Some(image) = cell(Some(image)) else { return Err(place.error("image", "a file name", "nothing")) };
-        rows.push(Row { number, image: image.to_owned(), label: cell(label).map(str::to_owned), class_index });
+        rows.push(Row { number, image: image.to_owned(), picture: None, label: cell(label).map(str::to_owned), class_index });
     }
     Ok(rows)
 }

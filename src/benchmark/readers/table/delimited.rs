@@ -24,6 +24,8 @@ struct Capped<R> {
     read_bytes: u64,
     /// How far may be read, raised with every row.
     allowed_bytes: Rc<Cell<u64>>,
+    /// Quotes met so far.
+    quotes: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Capped<R> {
@@ -33,6 +35,8 @@ impl<R: Read> Read for Capped<R> {
         }
         let count = self.inner.read(buffer)?;
         self.read_bytes += count as u64;
+        let quotes = buffer.iter().take(count).filter(|byte| **byte == b'"').count();
+        self.quotes.set(self.quotes.get() + quotes as u64);
         Ok(count)
     }
 }
@@ -46,7 +50,9 @@ fn builder(delimiter: u8, has_headers: bool) -> csv::ReaderBuilder {
 /// Reads the rows.
 pub(super) fn stream(path: &Path, delimiter: u8, wanted: &Wanted, each: &mut Each<'_>) -> Result<(), BenchmarkError> {
     let allowed_bytes = Rc::new(Cell::new(ROW_LIMIT_BYTES));
-    let capped = Capped { inner: open(path)?, read_bytes: 0, allowed_bytes: Rc::clone(&allowed_bytes) };
+    let quotes = Rc::new(Cell::new(0));
+    let capped =
+        Capped { inner: open(path)?, read_bytes: 0, allowed_bytes: Rc::clone(&allowed_bytes), quotes: Rc::clone(&quotes) };
     let mut reader = builder(delimiter, true).from_reader(capped);
     let file: Arc<Path> = path.into();
     let columns = header(path, reader.byte_headers().map_err(|error| broken_file(path, error))?)?;
@@ -56,8 +62,17 @@ pub(super) fn stream(path: &Path, delimiter: u8, wanted: &Wanted, each: &mut Eac
     let mut number = 1;
     loop {
         allowed_bytes.set(reader.position().byte().saturating_add(ROW_LIMIT_BYTES));
+        let several_lines = record.iter().any(|cell| cell.contains(&b'\n'));
         if !reader.read_byte_record(&mut record).map_err(|error| broken_file(path, error))? {
-            return Ok(());
+            // The last row of a file that ends within quotes has swallowed all that was behind them.
+            return match several_lines && quotes.get() % 2 == 1 {
+                true => Err(BenchmarkError::File {
+                    path: path.to_path_buf(),
+                    expected: "quotes in pairs".to_owned(),
+                    found: format!("a cell of row {number} that is never closed"),
+                }),
+                false => Ok(()),
+            };
         }
         number += 1;
         let place = RowPlace { path, row: number };

@@ -131,6 +131,11 @@ fn too_long(path: &Path) -> BenchmarkError {
     }
 }
 
+/// Told where a value begins, and its bytes.
+type EachBytes<'e> = dyn FnMut(u64, &[u8]) -> Result<(), BenchmarkError> + 'e;
+/// The same with the key of the value.
+type EachMember<'e> = dyn FnMut(String, u64, &[u8]) -> Result<(), BenchmarkError> + 'e;
+
 /// Finds where values begin and end in a JSON document. It checks brackets and strings only: whether a row is right is seen
 /// when it is parsed.
 struct Scanner<'p> {
@@ -302,7 +307,7 @@ impl Scanner<'_> {
         Err(BenchmarkError::File { path: self.path.to_path_buf(), expected, found: format!("the members {members:?}") })
     }
 
-    fn list(&mut self, each: &mut dyn FnMut(u64, &[u8]) -> Result<(), BenchmarkError>) -> Result<(), BenchmarkError> {
+    fn list(&mut self, each: &mut EachBytes<'_>) -> Result<(), BenchmarkError> {
         self.expect(b'[', "a list")?;
         if self.peek_token()? == Some(b']') {
             return Ok(());
@@ -320,7 +325,7 @@ impl Scanner<'_> {
         }
     }
 
-    fn object(&mut self, each: &mut dyn FnMut(String, u64, &[u8]) -> Result<(), BenchmarkError>) -> Result<(), BenchmarkError> {
+    fn object(&mut self, each: &mut EachMember<'_>) -> Result<(), BenchmarkError> {
         self.expect(b'{', "an object")?;
         if self.peek_token()? == Some(b'}') {
             return Ok(());
@@ -340,7 +345,7 @@ impl Scanner<'_> {
     }
 
     /// Objects one after another.
-    fn sequence(&mut self, each: &mut dyn FnMut(u64, &[u8]) -> Result<(), BenchmarkError>) -> Result<(), BenchmarkError> {
+    fn sequence(&mut self, each: &mut EachBytes<'_>) -> Result<(), BenchmarkError> {
         let mut bytes = Vec::new();
         while let Some(first) = self.peek_token()? {
             if first != b'{' {

@@ -22,7 +22,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::columns::{ColumnPath, ColumnTemplate, Found, missing, plain_text};
 use super::super::error::BenchmarkError;
@@ -30,6 +30,7 @@ use super::super::image::{EmbeddedImage, SampleImage};
 use super::super::prompt::Asked;
 use super::super::table_spec::{TableReference, TableSpec};
 use super::super::types::{Conversation, Reference, Sample};
+use super::rows::RowPlace;
 use super::{BrokenRow, Context, check_rows};
 use crate::guard::files::GuardError;
 use join::Joined;
@@ -51,32 +52,73 @@ fn open(path: &Path) -> Result<File, BenchmarkError> {
     }
 }
 
-/// Whether every file of a table is there, and the names of those that are not.
-pub(in crate::benchmark) fn absent_files(spec: &TableSpec, root: &Path) -> Result<Vec<String>, BenchmarkError> {
-    let patterns = spec.files.iter().map(|files| &files.pattern).chain(spec.joins.iter().flat_map(|join| &join.files));
-    let mut absent = Vec::new();
-    for pattern in patterns {
-        if files::found(root, pattern)?.is_empty() {
-            absent.push(pattern.clone());
-        }
-    }
-    Ok(absent)
-}
-
-/// The files of a table.
-pub(in crate::benchmark) fn present_files(spec: &TableSpec, root: &Path) -> Result<Vec<PathBuf>, BenchmarkError> {
-    let patterns = spec.files.iter().map(|files| &files.pattern).chain(spec.joins.iter().flat_map(|join| &join.files));
-    let mut present = Vec::new();
-    for pattern in patterns {
-        present.extend(files::found(root, pattern)?);
-    }
-    Ok(present)
+/// The files below a folder that a name or pattern stands for; none if there is none.
+pub(in crate::benchmark) fn found_files(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, BenchmarkError> {
+    files::found(root, pattern)
 }
 
 /// Whether two names are of files of the same kind.
 pub(in crate::benchmark) fn same_kind(one: &str, other: &str) -> bool {
     let kind = |name: &str| FileKind::of(Path::new(name)).ok();
     kind(one).is_some() && kind(one) == kind(other)
+}
+
+/// A row of a parquet file that is about one picture.
+pub(super) struct PictureRow {
+    pub file: Arc<Path>,
+    /// From 1.
+    pub number: usize,
+    pub columns: Map<String, Value>,
+    /// What the picture is called: its path, `filename`, or its row.
+    pub name: String,
+    pub image: SampleImage,
+}
+
+impl PictureRow {
+    /// For errors.
+    pub fn place(&self) -> RowPlace<'_> {
+        RowPlace { path: &self.file, row: self.number }
+    }
+}
+
+/// Reads rows with the column `image` from parquet files.
+pub(super) fn pictures(
+    root: &Path,
+    pattern: &str,
+    each: &mut dyn FnMut(PictureRow) -> Result<(), BenchmarkError>,
+) -> Result<(), BenchmarkError> {
+    const IMAGE: &str = "image";
+    let wanted =
+        Wanted { required: vec![IMAGE.to_owned()], image_columns: vec![IMAGE.to_owned()], hash: false, ..Wanted::default() };
+    let mut number = 0_u64;
+    for file in files::matching(root, pattern)? {
+        source::stream(&file, None, &wanted, &mut |row| {
+            let row = row?;
+            number += 1;
+            let Some(cell) = row.cells_of(IMAGE).first().cloned().flatten() else {
+                return Err(row.place().error(IMAGE, "a picture", "nothing"));
+            };
+            let path = row.columns.get(IMAGE).and_then(|image| image.get("path")).and_then(Value::as_str);
+            let named = path.or_else(|| row.columns.get("filename").and_then(Value::as_str)).filter(|name| !name.is_empty());
+            let name = named.map_or_else(|| format!("row {number}"), str::to_owned);
+            let image = EmbeddedImage {
+                identity: format!("{}#{}", cell.file.display(), cell.row).into(),
+                file: cell.file,
+                row: cell.row,
+                offset_bytes: cell.offset_bytes,
+                column: cell.column,
+                index: cell.index,
+            };
+            each(PictureRow {
+                file: row.file,
+                number: row.number,
+                columns: row.columns,
+                name,
+                image: SampleImage::Embedded(Arc::new(image)),
+            })
+        })?;
+    }
+    Ok(())
 }
 
 /// How many rows are looked at for the columns of a file whose rows need not have the same.
@@ -135,6 +177,19 @@ pub(super) fn read(context: &mut Context<'_>, spec: &TableSpec) -> Result<Vec<Sa
     })?;
     context.broken.append(&mut broken);
     Ok(samples)
+}
+
+/// Reads samples one after another and keeps none; gives the number of broken rows. Whether keys are unique is not looked at.
+pub(super) fn visit(context: &mut Context<'_>, spec: &TableSpec, each: &mut dyn FnMut(Sample)) -> Result<usize, BenchmarkError> {
+    let mut broken = 0;
+    for_each(context, spec, &mut |sample| {
+        match sample {
+            Ok((sample, ..)) => each(sample),
+            Err(_) => broken += 1,
+        }
+        Ok(())
+    })?;
+    Ok(broken)
 }
 
 /// What is told of a row that was taken: the sample with the number of its row and its file, or why there is none.
@@ -473,7 +528,7 @@ fn file_names(row: &Row, path: &ColumnPath) -> Result<Vec<Option<String>>, Bench
             Some(Value::Null) | None => Ok(None),
             Some(_) => Err(wrong("a path that is no text".to_owned())),
         },
-        value => plain_text(value).map_err(|found| wrong(found)),
+        value => plain_text(value).map_err(&wrong),
     };
     let Some(value) = row.columns.get(path.column()) else {
         return Err(wrong(missing(path, &row.columns)));
@@ -499,7 +554,7 @@ fn measure_file(row: &Row, field: &str, path: &Path) -> Result<(u32, u32), Bench
 /// A list of OCR tokens.
 fn tokens(row: &Row, path: &ColumnPath) -> Result<Vec<String>, BenchmarkError> {
     let wrong = |found: String| row.place().error(path.text(), "a list of texts", found);
-    let text = |value: &Value| plain_text(value).map_err(|found| wrong(found)).map(Option::unwrap_or_default);
+    let text = |value: &Value| plain_text(value).map_err(&wrong).map(Option::unwrap_or_default);
     match path.find(&row.columns) {
         None => Err(wrong(missing(path, &row.columns))),
         Some(Found::Many(values)) => values.into_iter().map(text).collect(),

@@ -10,7 +10,7 @@ use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
-use parquet::record::{Field, reader::RowIter};
+use parquet::record::{Field, reader::TreeBuilder};
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 use serde_json::{Map, Number, Value};
 
@@ -22,7 +22,7 @@ use super::text_images;
 
 /// The longest column chunk that is read, uncompressed: what one row group may take at most.
 const CHUNK_LIMIT_BYTES: i64 = 4 << 30;
-/// Rows of a batch of the record reader: few, as it reserves memory for each column.
+/// Values that the record reader decodes at a time and column.
 const BATCH_ROWS: usize = 256;
 
 /// Runs the library, which panics on some damaged files, and turns that into an error.
@@ -146,7 +146,10 @@ pub(super) fn stream(path: &Path, wanted: &Wanted, each: &mut Each<'_>) -> Resul
         // A file of images and nothing else has no column left to read; its rows are only counted.
         let mut records = match proj.get_fields().is_empty() {
             true => None,
-            false => Some(guarded(path, || RowIter::from_row_group(Some(proj), &*group))?.with_batch_size(BATCH_ROWS)),
+            false => {
+                let columns = Arc::new(SchemaDescriptor::new(Arc::new(proj)));
+                Some(guarded(path, || TreeBuilder::new().with_batch_size(BATCH_ROWS).as_iter(columns, &*group))?)
+            }
         };
         let mut images = Vec::new();
         for (position, (_, leaf)) in leaves.iter().enumerate() {
@@ -196,7 +199,7 @@ enum ImageColumn {
     /// Every row has one, or none has; the bytes need not be looked at.
     Known(bool),
     /// The bytes are read in passing.
-    Read(LeafReader),
+    Read(Box<LeafReader>),
 }
 
 impl ImageColumn {
@@ -213,7 +216,7 @@ impl ImageColumn {
                 _ => {}
             }
         }
-        Ok(Self::Read(LeafReader::open(path, group, leaf)?))
+        Ok(Self::Read(Box::new(LeafReader::open(path, group, leaf)?)))
     }
 
     fn next(

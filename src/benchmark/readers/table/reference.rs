@@ -223,7 +223,15 @@ impl Cells<'_> {
     }
 
     fn region(&self, path: &ColumnPath, form: RegionForm, width: u32, height: u32) -> Result<PixelBox, BenchmarkError> {
-        let numbers: Vec<f64> = self.texts(path)?.iter().filter_map(|text| text.trim().parse().ok()).collect();
+        let texts = match self.find(path)? {
+            Found::One(Value::String(text)) => match text_list::parse(text) {
+                Some(values) => values.iter().filter_map(|value| plain_text(value).ok().flatten()).collect(),
+                None => vec![text.clone()],
+            },
+            _ => self.texts(path)?,
+        };
+        let number = |text: &String| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+        let numbers: Vec<f64> = texts.iter().map(number).collect::<Option<_>>().unwrap_or_default();
         let (image_width, image_height) = (f64::from(width), f64::from(height));
         let corners = match (numbers.as_slice(), form) {
             (&[x, y, w, h], RegionForm::Xywh) => Some([x, y, x + w, y + h]),
@@ -243,7 +251,7 @@ impl Cells<'_> {
                 RegionForm::Xywh => "x, y, width, height",
                 RegionForm::Xyxy => "left, top, right, bottom",
             };
-            let found = format!("{numbers:?}");
+            let found = texts.join(", ");
             return Err(self.place.error(path.text(), format!("{form} of a box within {width} × {height}"), found));
         };
         Ok(PixelBox {

@@ -15,8 +15,7 @@ use super::source::{ImageCell, ImageCells, Row, Wanted};
 use super::text_list;
 
 /// Base64 of the first bytes of PNG, JPEG, GIF, WebP, BMP and TIFF files.
-const BEGINNINGS: [&str; 11] =
-    ["iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk0", "Qk1", "Qk2", "Qk3", "SUkqAA", "TU0AKg", "data:image/"];
+const BEGINNINGS: [&str; 10] = ["iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk0", "Qk1", "Qk2", "Qk3", "SUkqAA", "TU0AKg"];
 /// A cell as long as this without a dot is no file name.
 const LONGEST_NAME_BYTES: usize = 512;
 
@@ -89,7 +88,8 @@ pub(super) fn lift(row: &mut Row, wanted: &Wanted, unreachable: bool) -> Result<
 pub(super) fn is_picture(text: &str) -> bool {
     let text = text.trim_start();
     let beginning = text.as_bytes().get(..LONGEST_NAME_BYTES);
-    (text.len() >= 32 && BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)))
+    text.starts_with("data:image/")
+        || (text.len() >= 32 && BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)))
         || beginning.is_some_and(|beginning| !beginning.contains(&b'.') && !beginning.contains(&b' '))
 }
 
