@@ -654,3 +654,42 @@ fn an_option_that_cannot_be_a_candidate_fails_its_own_question() {
     assert!(failure.kind == "prompt" && failure.message.contains("candidate 1:"), "{failure:?}");
     assert!(found.records[1].failure.is_none() && found.records[1].text.len() == 1);
 }
+
+#[test]
+fn seed_bench_is_ranked_by_the_texts_of_its_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("SEED-Bench-image");
+    std::fs::create_dir(&pictures).unwrap();
+    std::fs::copy(root().join("benchmarks/pico/images/pico_one_00007.png"), pictures.join("1454426_2591111986")).unwrap();
+    let question = |id: &str, data_type: &str| {
+        serde_json::json!({
+            "question_id": id, "question": "What color is the shape?", "choice_a": "red", "choice_b": "blue", "choice_c": "dark green",
+            "choice_d": "yellow", "answer": "B", "data_type": data_type, "data_id": "1454426_2591111986", "question_type_id": 3,
+        })
+    };
+    let questions = serde_json::json!({
+        "question_type": { "Instance Attributes": 3 },
+        "questions": [question("101669", "image"), question("v1", "video"), question("104933", "image")],
+    });
+    std::fs::write(folder.path().join("SEED-Bench.json"), questions.to_string()).unwrap();
+    let found = run("seed_bench_likelihood", &folder.path().join("runs"), &["--data", text(folder.path())]);
+    let answering = found.header.settings.answering.as_deref();
+    assert_eq!(answering, Some("likelihood of texts with the end of sequence, mean"));
+    let keys: Vec<&str> = found.records.iter().map(|record| record.key.as_str()).collect();
+    assert_eq!(keys, ["101669", "104933"]);
+    for record in &found.records {
+        assert!(record.failure.is_none(), "{:?}", record.failure);
+        assert!(record.prompt.ends_with("What color is the shape? ASSISTANT:"), "the options are not shown: {}", record.prompt);
+        let texts: Vec<String> = candidates_of(record).into_iter().map(|candidate| candidate.text).collect();
+        assert_eq!(texts, ["red", "blue", "dark green", "yellow"]);
+        assert_eq!(record.token_ids.last(), Some(&2));
+    }
+    let output = gauge(&["submit", text(&found.directory)]).assert().success().get_output().stdout.clone();
+    let lines = std::fs::read_to_string(String::from_utf8(output).unwrap().trim()).unwrap();
+    let expected: String = found
+        .records
+        .iter()
+        .map(|record| format!("{{\"question_id\": \"{}\", \"prediction\": \"{}\"}}\n", record.key, record.text))
+        .collect();
+    assert_eq!(lines, expected);
+}

@@ -287,3 +287,67 @@ fn groups_keep_the_order_of_the_data_file() {
     let outstanding: Vec<_> = plan.outstanding(&samples, &recorded).iter().map(|group| group.samples[0]).collect();
     assert_eq!(outstanding, [0, 3], "a group recorded in part is outstanding as a whole");
 }
+
+#[test]
+fn a_group_may_be_generated_in_part_and_ranked_in_part() {
+    use crate::benchmark::{Answering, Reference};
+    use crate::engine::{MockAnswer, MockEngine};
+
+    let mut setting = Setting::new();
+    // Every other question gets options; the second is the likeliest, except where its candidates are not finite.
+    for (index, sample) in setting.benchmark.samples.iter_mut().enumerate().filter(|(index, _)| index % 2 == 0) {
+        sample.reference = Reference::Choice { options: vec!["one".into(), "two".into()], answer: index / 2 % 2 };
+    }
+    let plan = Plan::new(&setting.benchmark.samples, Some(24));
+    let mixed = |group: &PlannedGroup| group.samples.iter().any(|index| index % 2 == 0) && group.samples.len() > 1;
+    assert!(plan.groups.iter().any(mixed));
+    let mut asked = 0;
+    let mut engine = MockEngine::new(|_, _| Ok(Ok(MockAnswer::new([5, 6])))).with_likelihoods(move |request| {
+        asked += 1;
+        if asked == 3 {
+            return Err(RequestFailure::NonFiniteLogits { step: 0 });
+        }
+        let numbers = |(place, tokens): (usize, &Vec<u32>)| vec![if place == 1 { -0.25 } else { -3.0 }; tokens.len()];
+        Ok(request.candidates.iter().enumerate().map(numbers).collect())
+    });
+    let header = header("mock", "pico-vqa", 24);
+    let (mut writer, recovered) = RunWriter::open_or_resume(&setting.folder.path().join("run"), &header).unwrap();
+    let conductor = Conductor {
+        benchmark: &setting.benchmark,
+        plan: &plan,
+        prompter: &setting.prompter,
+        manifest: &setting.manifest,
+        max_new_tokens: 8,
+        answering: Answering::Likelihood(Default::default()),
+        stop: &setting.stop,
+    };
+    assert_eq!(conductor.run(&mut engine, &mut writer, &recovered, &mut Silent).unwrap(), Outcome::Complete);
+    let records = setting.records();
+    let (mut ranked, mut generated, mut failed) = (0, 0, 0);
+    for (record, index) in records.iter().zip(plan.sample_indices()) {
+        assert_eq!(record.key, setting.benchmark.samples[index].key, "answers stay in the order of their questions");
+        match (&record.reference, &record.failure) {
+            (Reference::Choice { .. }, Some(failure)) => {
+                assert_eq!(failure.kind, "non_finite");
+                failed += 1;
+            }
+            (Reference::Choice { .. }, None) => {
+                assert_eq!((record.text.as_str(), record.stop_reason.as_str()), ("B", "likelihood"));
+                assert_eq!(record.timings.group.prefill_ms, if mixed_time(&records, record) { 20.0 } else { 10.0 });
+                ranked += 1;
+            }
+            _ => {
+                assert_eq!(record.stop_reason, "eos");
+                assert!(record.detail.get("candidates").is_none());
+                generated += 1;
+            }
+        }
+    }
+    assert!(ranked > 5 && generated > 5 && failed == 1, "{ranked} {generated} {failed}");
+}
+
+/// Whether the group of a record was asked in both ways, each of which takes the mock 10 ms.
+fn mixed_time(records: &[SampleRecord], record: &SampleRecord) -> bool {
+    let group = records.iter().filter(|other| other.images == record.images);
+    group.into_iter().any(|other| !matches!(other.reference, crate::benchmark::Reference::Choice { .. }))
+}
