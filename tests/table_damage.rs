@@ -113,7 +113,7 @@ fn hostile_cells_are_broken_rows() {
         format!("6\t['{picture}', '{spoilt}']\tq\ta"),
         format!("7\t{}\tq\ta", "A".repeat(5000)),
         "8\ta\0b\tq\ta".to_owned(),
-        "9\t\"unclosed\tq\ta".to_owned(),
+        "9\t\tq".to_owned(),
     ];
     folder.write("x.tsv", format!("id\timage\tquestion\tanswers\n{}\n", rows.join("\n")));
     let benchmark = folder.load().unwrap();
