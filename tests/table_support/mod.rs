@@ -63,14 +63,14 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 /// Bytes and path of a picture.
-pub type Picture = (Option<Vec<u8>>, Option<String>);
+pub type PictureCell = (Option<Vec<u8>>, Option<String>);
 
 /// A column of a parquet file, one entry a row.
 pub enum Column {
     Text(&'static str, Vec<Option<String>>),
     Integer(&'static str, Vec<i64>),
     /// `struct<bytes: binary, path: string>`.
-    Image(&'static str, Vec<Option<Picture>>),
+    Image(&'static str, Vec<Option<PictureCell>>),
     /// `binary`.
     Binary(&'static str, Vec<Option<Vec<u8>>>),
     /// `list<string>`.
@@ -163,7 +163,7 @@ pub fn write_parquet(path: &Path, columns: &[Column], group_rows: usize, compres
                 }
                 Column::Image(_, rows) => {
                     let part = &rows[range.clone()];
-                    let of = |pick: fn(&Picture) -> Option<Vec<u8>>| {
+                    let of = |pick: fn(&PictureCell) -> Option<Vec<u8>>| {
                         let levels: Vec<i16> = part
                             .iter()
                             .map(|cell| match cell {
