@@ -83,6 +83,9 @@ fn turns(spec: &BenchmarkSpec) -> Vec<ExampleTurn> {
     let mut turns: Vec<ExampleTurn> = Vec::new();
     for (what, asked) in examples {
         let prompt = spec.prompt.ask(&asked);
+        if asked.options.is_empty() && !spec.prompt.asks_open_questions() {
+            continue;
+        }
         let at_marks = prompt.image_order.as_ref().map_or(0, Vec::len);
         if asked.images > 1 && at_marks == 0 || turns.iter().any(|turn| turn.text == prompt.text) {
             continue;
@@ -137,7 +140,16 @@ fn every_prompt_is_the_turn_of_its_benchmark_in_the_frame_of_its_template() {
                 } else {
                     prompter.render(&turn.text, turn.before).unwrap()
                 };
-                assert_eq!(prompt, frame.replace(TURN, &turn.text), "{} in {name}", spec.name);
+                let expected = frame.replace(TURN, &turn.text);
+                if turn.at_marks > 0 && name.starts_with("chat template") {
+                    // Some chat templates show all images of a turn before its text, whatever the text says.
+                    let images = |text: &str| text.matches(IMAGE_MARK).count();
+                    let words = |text: &str| text.replace(IMAGE_MARK, " ").split_whitespace().collect::<Vec<_>>().join(" ");
+                    assert_eq!(images(&prompt), turn.at_marks, "{} in {name}", spec.name);
+                    assert_eq!(words(&prompt), words(&expected), "{} in {name}", spec.name);
+                } else {
+                    assert_eq!(prompt, expected, "{} in {name}", spec.name);
+                }
                 pairs += 1;
             }
         }

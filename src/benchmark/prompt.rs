@@ -144,6 +144,11 @@ impl PromptTemplate {
         &self.text
     }
 
+    /// Whether a sample without options can be asked.
+    pub fn asks_open_questions(&self) -> bool {
+        self.open.is_some() || holes(&self.pieces, "options") == 0
+    }
+
     /// Whether the template has `{ocr_tokens}`.
     pub fn wants_ocr_tokens(&self) -> bool {
         holes(&self.pieces, "ocr_tokens") > 0 || self.open.as_ref().is_some_and(|pieces| holes(pieces, "ocr_tokens") > 0)
