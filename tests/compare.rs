@@ -22,6 +22,7 @@ fn metric(name: &str, higher_is_better: Option<bool>, primary: bool) -> MetricSp
         primary,
         mean_over_categories: false,
         sum_over_categories: false,
+        points: false,
     }
 }
 
@@ -100,6 +101,7 @@ fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 intra_op_threads: 2,
                 scheduling: "packed-tree".into(),
                 scheduling_reason: None,
+                prompt_sha256: None,
                 answering: None,
             },
             environment: Environment {

@@ -43,6 +43,7 @@ fn header() -> RunHeader {
                 primary: true,
                 mean_over_categories: false,
                 sum_over_categories: false,
+                points: false,
             }],
             data: None,
         },
@@ -52,6 +53,7 @@ fn header() -> RunHeader {
             intra_op_threads: 2,
             scheduling: "packed-tree".into(),
             scheduling_reason: None,
+            prompt_sha256: None,
             answering: None,
         },
         environment: Environment {

@@ -60,6 +60,7 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
                 primary: true,
                 mean_over_categories: false,
                 sum_over_categories: false,
+                points: false,
             }],
         },
         settings: RunSettings {
@@ -68,6 +69,7 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
             intra_op_threads: 2,
             scheduling: "packed-tree".into(),
             scheduling_reason: None,
+            prompt_sha256: None,
             answering: None,
         },
         environment: Environment {

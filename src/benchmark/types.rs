@@ -171,6 +171,9 @@ pub struct MetricSpec {
     /// When set, the metric is the sum over categories of the ratio within each (MME's scores).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sum_over_categories: bool,
+    /// Whether values are points of some kind and no per cent, whatever the scale (CIDEr).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub points: bool,
 }
 
 /// One sample's contribution to one metric.

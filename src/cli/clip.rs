@@ -108,6 +108,7 @@ pub fn run_one(
             intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
             scheduling: SCHEDULING.to_owned(),
             scheduling_reason: None,
+            prompt_sha256: None,
             answering: None,
         },
         environment: environment(model.encoder.runtime()),

@@ -21,7 +21,7 @@ use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
 use crate::package::{ClipPackage, Package, PackageKind};
-use crate::run::{Conductor, Outcome, Plan, rescore};
+use crate::run::{Conductor, Outcome, Plan, prompt_sha256, rescore};
 use crate::store::{BenchmarkIdentity, DataFacts, Environment, Run, RunHeader, RunSettings, RunWriter, Scores};
 
 /// Arguments of `run`.
@@ -348,6 +348,7 @@ fn run_one(
             intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
             scheduling: scheduling.to_owned(),
             scheduling_reason: reason.map(str::to_owned),
+            prompt_sha256: Some(prompt_sha256(&benchmark.spec.prompt, &model.prompter)),
             answering: answering.summary(),
         },
         environment: environment(model.engine.runtime()),

@@ -14,7 +14,17 @@ pub struct DemoPart {
 pub const DEMO: [DemoPart; 3] = [
     DemoPart {
         packages: &["pico-llava-1.5", "pico-llava-1.5-stage1", "pico-llava-v1", "pico-llava-next"],
-        benchmarks: &["pico-vqa", "pico-pope", "pico-textvqa", "pico-refcoco", "pico-fineprint"],
+        benchmarks: &[
+            "pico-vqa",
+            "pico-pope",
+            "pico-textvqa",
+            "pico-refcoco",
+            "pico-fineprint",
+            "pico-mme",
+            "pico-mmbench",
+            "pico-mmbench-likelihood",
+            "pico-caption",
+        ],
     },
     DemoPart { packages: &["pico-llava-1.5", "pico-llava-med"], benchmarks: &["pico-vqa-rad"] },
     DemoPart { packages: &["pico-clip"], benchmarks: &["pico-zeroshot"] },

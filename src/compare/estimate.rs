@@ -90,8 +90,8 @@ pub(super) fn single(metric: &MetricSpec, samples: &[ScoredSample<'_>]) -> Optio
 pub(super) fn bounded(mut estimate: Estimate, column: &Column, metric: &MetricSpec) -> Estimate {
     let scale = metric.scale;
     let Some([low, high]) = estimate.interval else { return estimate };
-    // A sum over categories may be many times the scale.
-    if !column.is_share() || scale <= 0.0 || metric.sum_over_categories {
+    // A sum over categories may be many times the scale, and points have no end.
+    if !column.is_share() || scale <= 0.0 || metric.sum_over_categories || metric.points {
         return estimate;
     }
     let at_end = estimate.value <= ROUNDING * scale || estimate.value >= scale * (1.0 - ROUNDING);

@@ -12,19 +12,19 @@ pub(super) const MISSING: &str = "–";
 pub(super) struct Unit {
     /// 100 for per cent.
     pub scale: f64,
-    /// Whether values are sums over categories (MME's scores), which are no per cent whatever their scale.
-    pub sum: bool,
+    /// Whether values are points of some kind (MME's sums, CIDEr), which are no per cent whatever their scale.
+    pub points: bool,
 }
 
 impl Unit {
     /// The unit of a metric that is a share of the scale.
     pub const fn of(scale: f64) -> Self {
-        Self { scale, sum: false }
+        Self { scale, points: false }
     }
 
     /// Whether values are per cent and differences are percentage points.
     pub fn is_percent(self) -> bool {
-        self.scale == 100.0 && !self.sum
+        self.scale == 100.0 && !self.points
     }
 
     /// `" %"` for accuracies.
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_sum_over_categories_is_no_per_cent() {
-        assert!(Unit::of(100.0).is_percent() && !Unit { scale: 100.0, sum: true }.is_percent());
+        assert!(Unit::of(100.0).is_percent() && !Unit { scale: 100.0, points: true }.is_percent());
     }
 
     #[test]

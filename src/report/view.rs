@@ -30,7 +30,7 @@ impl<'a> RunView<'a> {
     /// How a metric of the run is written.
     pub fn unit(&self, metric: &str) -> Unit {
         let spec = self.run.header.benchmark.metrics.iter().find(|spec| spec.name == metric);
-        spec.map_or(Unit::of(1.0), |spec| Unit { scale: spec.scale, sum: spec.sum_over_categories })
+        spec.map_or(Unit::of(1.0), |spec| Unit { scale: spec.scale, points: spec.sum_over_categories || spec.points })
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod images;
 mod loader;
 mod plan;
+mod prompt_identity;
 mod ranking;
 mod record;
 mod rescore;
@@ -23,6 +24,7 @@ pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, 
 pub use error::RunError;
 pub use images::PreparedImages;
 pub use plan::{Plan, PlannedGroup};
+pub use prompt_identity::prompt_sha256;
 pub use ranking::{LOGIT_FACTOR, best, class_embedding, logits};
 pub use rescore::rescore;
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};

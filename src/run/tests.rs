@@ -128,6 +128,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             intra_op_threads: 1,
             scheduling: "packed-tree".into(),
             scheduling_reason: None,
+            prompt_sha256: None,
             answering: None,
         },
         environment: Environment {

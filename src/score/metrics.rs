@@ -101,6 +101,7 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
         primary: name == scorer.primary_metric,
         mean_over_categories: false,
         sum_over_categories: false,
+        points: false,
     };
     let better = |name: &str| metric(name, Some(true));
     let mut metrics = match scorer.rule {
@@ -168,7 +169,10 @@ pub fn metrics(scorer: &ScorerSpec) -> Vec<MetricSpec> {
         ScorerRule::Grounding { .. } => {
             ACCURACIES.iter().map(|(name, _)| *name).chain([MEAN_IOU, CENTRE_ACCURACY]).map(better).collect()
         }
-        ScorerRule::Caption => [CIDER].into_iter().chain(BLEU.into_iter().rev()).chain([ROUGE_L]).map(better).collect(),
+        ScorerRule::Caption => {
+            let others = BLEU.into_iter().rev().chain([ROUGE_L]).map(better);
+            [MetricSpec { points: true, ..better(CIDER) }].into_iter().chain(others).collect()
+        }
     };
     metrics.sort_by_key(|metric| !metric.primary);
     metrics

@@ -70,6 +70,10 @@ pub struct RunSettings {
     /// Why they are run so, where the graphs decide it: in packages that other programs wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling_reason: Option<String>,
+    /// SHA-256, hexadecimal, of an example question as the benchmark and the package together ask it: equal if and only if
+    /// neither the benchmark's prompt nor the package's template differ. Not in runs that ask nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_sha256: Option<String>,
     /// How answers are chosen among given ones, such as `likelihood of letters, sum`; `None` where they are generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answering: Option<String>,

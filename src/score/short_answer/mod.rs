@@ -70,6 +70,7 @@ pub(super) fn metrics(rule: ShortAnswerRule) -> Vec<MetricSpec> {
             primary: false,
             mean_over_categories: false,
             sum_over_categories: false,
+            points: false,
         })
         .collect();
     for metric in &mut metrics {
