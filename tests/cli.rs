@@ -238,6 +238,26 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
+/// The table of benchmarks is the program's own, and so is the list of scorers.
+#[test]
+fn benchmarks_are_listed_as_their_page_says() {
+    let page = std::fs::read_to_string(root().join("benchmarks/README.md")).unwrap();
+    let table = gauge_output(&["benchmarks", "list", "--markdown"]);
+    assert!(page.contains(table.trim()), "put the output of `llava-gauge benchmarks list --markdown` into benchmarks/README.md");
+    let scorers = gauge_output(&["rescore", "--list-scorers"]);
+    assert!(page.contains(scorers.trim()), "put the output of `llava-gauge rescore --list-scorers` into benchmarks/README.md");
+    let listed = gauge_json(&["benchmarks", "list", "--json"]);
+    for row in listed.as_array().unwrap() {
+        assert!(row["licence"].as_str().is_some_and(|text| !text.is_empty()), "{row}");
+        let name = row["name"].as_str().unwrap();
+        assert_eq!(row["present"], name.starts_with("pico-"), "{name}");
+        // Whoever lacks the data is told how to get them.
+        let told = |form: &serde_json::Value| form["obtain"].as_str().is_some_and(|text| !text.is_empty());
+        let somewhere = row["source"].as_str().is_some_and(|text| !text.is_empty());
+        assert!(name.starts_with("pico-") || somewhere || row["forms"].as_array().unwrap().iter().all(told), "{name}");
+    }
+}
+
 /// The README's table of what runs is the program's own.
 #[test]
 fn models_lists_what_the_readme_says() {

@@ -17,11 +17,13 @@ mod predictions_keyed;
 mod predictions_short_answers;
 mod prompt;
 mod readers;
+mod scorer_rule;
 mod short_answer_rule;
 mod spec;
 mod spec_answering;
 mod spec_data;
 mod spec_file;
+mod spec_scorer;
 mod spec_table;
 mod spreadsheet;
 mod submission_format;
@@ -40,12 +42,11 @@ pub use pattern::{ClassTemplate, ImagePattern};
 pub use places::{DataChoice, FormStatus, form_statuses};
 pub use prompt::{Asked, AskedPrompt, PromptTemplate, option_letter};
 pub use readers::{BrokenRow, ImageStore};
+pub use scorer_rule::{BoxSpace, JudgeContext, RelativeScore, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
 pub use short_answer_rule::{Edition, ShortAnswerRule};
 pub use spec::{
-    BenchmarkSpec, BoxSpace, CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, ReferenceScore, RegionTask,
-    ScorerRule, ScorerSpec, SplitFile, ThresholdRule, VqaVariant,
+    BenchmarkSpec, CaptionFiles, CaptionLayout, DataFormat, DataSpec, RefcocoFiles, ReferenceScore, RegionTask, SplitFile,
 };
-pub use spec::{JudgeContext, RelativeScore};
 pub use submission_format::SubmissionFormat;
 pub use table_spec::{
     AnswerForm, ChoiceOptions, JoinMissing, JoinSpec, ReferenceKind, RegionForm, TableFiles, TableReference, TableSpec,

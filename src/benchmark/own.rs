@@ -10,8 +10,9 @@ use super::pattern::ImagePattern;
 use super::places::DataChoice;
 use super::prompt::{PROMPT_HOLES, PromptTemplate};
 use super::readers::column_names;
+use super::scorer_rule::{BoxSpace, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
 use super::short_answer_rule::ShortAnswerRule;
-use super::spec::{BenchmarkSpec, BoxSpace, DataFormat, DataSpec, ScorerRule, ScorerSpec, ThresholdRule, VqaVariant};
+use super::spec::{BenchmarkSpec, DataFormat, DataSpec};
 use super::table_spec::{AnswerForm, ChoiceOptions, ReferenceKind, RegionForm, TableFiles, TableReference, TableSpec};
 
 /// Questions of the user's own.

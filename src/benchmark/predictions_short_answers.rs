@@ -18,8 +18,8 @@ use super::error::BenchmarkError;
 use super::load::Benchmark;
 use super::predictions::{Join, Texts};
 use super::readers::{Id, RowObject, RowPlace, json_array, json_lines, read_text};
+use super::scorer_rule::ScorerRule;
 use super::short_answer_rule::ShortAnswerRule;
-use super::spec::ScorerRule;
 use super::types::Sample;
 
 /// What MME's questions end with, and prompts do not.

@@ -1,6 +1,6 @@
 //! The scoring rules of benchmarks that ask for a word, a number or a phrase.
 
-use super::spec::ThresholdRule;
+use super::scorer_rule::ThresholdRule;
 
 /// Whose code a rule follows, where the benchmark's own and lmms-eval's (EvolvingLMMs-Lab/lmms-eval `75571cf`) differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

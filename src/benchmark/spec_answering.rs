@@ -5,7 +5,7 @@ use toml::Spanned;
 
 use super::answering::{Answering, CandidateTexts, LikelihoodRule, Normalisation};
 use super::error::BenchmarkError;
-use super::spec::{ScorerRule, ScorerSpec};
+use super::scorer_rule::{ScorerRule, ScorerSpec};
 use super::spec_file::Place;
 
 /// Longest answer that a benchmark may ask for.

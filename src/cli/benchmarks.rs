@@ -22,6 +22,9 @@ pub enum BenchmarksVerb {
 /// Arguments of `benchmarks list`.
 #[derive(Debug, Args)]
 pub struct ListArguments {
+    /// Print as a Markdown table, without what is on this machine
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -117,6 +120,10 @@ pub fn run(verb: BenchmarksVerb) -> VerbResult {
 }
 
 fn list(arguments: &ListArguments) -> VerbResult {
+    if arguments.markdown {
+        terminal::print(&markdown(&BenchmarkSpec::list()?))?;
+        return Ok(Exit::Success);
+    }
     let mut listed = Vec::new();
     for spec in BenchmarkSpec::list()? {
         let forms: Vec<ListedForm> = form_statuses(&spec, &DataChoice::default())
@@ -150,6 +157,29 @@ fn list(arguments: &ListArguments) -> VerbResult {
         terminal::print(&lines.join("\n"))?;
     }
     Ok(Exit::Success)
+}
+
+/// What the benchmarks are, a row each.
+fn markdown(specs: &[BenchmarkSpec]) -> String {
+    let cell = crate::guard::escape::markdown;
+    let header = "| benchmark | what | samples | metrics, the primary one first | scorer | data | licence |\n| --- | --- | ---: | --- | --- | --- | --- |";
+    let rows = specs.iter().map(|spec| {
+        let primary = spec.scorer.primary_metric.as_str();
+        let others = spec.scorer.rule.metric_names().iter().copied().filter(|name| *name != primary);
+        let metrics: Vec<String> = std::iter::once(primary).chain(others).map(|name| format!("`{name}`")).collect();
+        let forms: Vec<&str> = spec.forms.iter().map(|form| form.form.as_str()).collect();
+        let samples = spec.forms.iter().find_map(|form| form.samples()).map_or(String::new(), |samples| samples.to_string());
+        format!(
+            "| `{}` | {} | {samples} | {} | `{}` | {} | {} |",
+            spec.name,
+            cell(&spec.title),
+            metrics.join(" "),
+            spec.scorer.identity(),
+            forms.join(", "),
+            cell(&spec.licence)
+        )
+    });
+    std::iter::once(header.to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 /// A benchmark in two lines: what it is, and whether its data are there.
