@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sha1::Sha1;
@@ -68,7 +69,10 @@ pub fn download(
         if let Some(folder) = reference.parent() {
             fs::create_dir_all(folder).map_err(io("create", folder))?;
         }
-        let partial = repository.join(format!(".llava-gauge-ref-{}", std::process::id()));
+        // Its own for each download, of this process too: whoever renames last wins, and all write the same.
+        static DOWNLOADS: AtomicUsize = AtomicUsize::new(0);
+        let number = DOWNLOADS.fetch_add(1, Ordering::Relaxed);
+        let partial = repository.join(format!(".llava-gauge-ref-{}-{number}", std::process::id()));
         fs::write(&partial, &commit).map_err(io("write", &partial))?;
         fs::rename(&partial, &reference).map_err(io("write", &reference))?;
     }
