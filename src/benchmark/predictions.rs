@@ -13,7 +13,7 @@
 //! | of multiple-choice benchmarks | see `predictions_keyed.rs` | sample key |
 //! | our sample log | JSON Lines of `{"record": {"key", "text", …}, "crc32"}` | sample key; failed samples count as missing |
 //!
-//! [Short-answer benchmarks](super::predictions_short_answers) have forms of their own.
+//! Short-answer benchmarks have forms of their own (`predictions_short_answers.rs`).
 //!
 //! POPE numbers its questions alike in each of its files, so answers are aligned by position as the official script does:
 //! one file with the splits one after another, or a folder with one file a split. Where rows have a `category`, a prompt or

@@ -1,6 +1,6 @@
 //! CIDEr-D (pycocoevalcap 1.2, `cider/cider_scorer.py`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -9,9 +9,10 @@ use super::words::{Caption, LONGEST, NGram, counts};
 /// Width of the penalty for a length other than the reference's, in bigrams.
 const SIGMA: f64 = 6.0;
 
-/// A caption as tf-idf weights of its n-grams, by their length less one.
+/// A caption as tf-idf weights of its n-grams, by their length less one. In order, so that sums are the same to the last bit each
+/// time.
 struct Weighted {
-    weights: [HashMap<NGram, f64>; LONGEST],
+    weights: [BTreeMap<NGram, f64>; LONGEST],
     norms: [f64; LONGEST],
     /// Number of bigrams, which the reference code takes for the length.
     bigrams: f64,
@@ -46,7 +47,7 @@ fn weighted(caption: &Caption, frequencies: &HashMap<NGram, u32>, log_documents:
     let bigrams = f64::from(counts.get(1).map_or(0, |bigrams| bigrams.values().sum()));
     let mut norm_of = norms.iter_mut();
     let weights = counts.map(|counts| {
-        let weights: HashMap<NGram, f64> = counts
+        let weights: BTreeMap<NGram, f64> = counts
             .into_iter()
             .map(|(ngram, count)| {
                 let frequency = frequencies.get(&ngram).copied().unwrap_or(0).max(1);
