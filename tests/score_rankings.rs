@@ -17,7 +17,7 @@ fn rankings_count_as_in_clip_benchmark() {
     let sets = lines.next().unwrap();
     let queries: Vec<Value> = lines.collect();
     assert!(queries.iter().filter(|query| sets[query[0].as_u64().unwrap() as usize]["kind"] == "zero-shot").count() >= 1000);
-    assert!(queries.len() >= 2000);
+    assert!(queries.len() >= 2120, "as many of retrieval");
     for (index, set) in sets.as_array().unwrap().iter().enumerate() {
         let candidates = set["candidates"].as_u64().unwrap() as usize;
         let direction = match set["kind"].as_str().unwrap() {
