@@ -2,6 +2,7 @@
 
 use super::choice::{ChoiceParser, InterleaveVariant};
 use super::short_answer_rule::ShortAnswerRule;
+use super::types::MetricSpec;
 
 /// How answers are scored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,14 @@ impl ScorerSpec {
     pub fn new(rule: ScorerRule) -> Self {
         let primary_metric = rule.metric_names().first().copied().unwrap_or_default().to_owned();
         Self { rule, primary_metric }
+    }
+
+    /// The rule of a run's header, with the metric by which it was judged; `None` if this program has no such rule.
+    pub fn recorded(identity: &str, metrics: &[MetricSpec]) -> Option<Self> {
+        let usual = Self::new(ScorerRule::by_name(identity)?);
+        let primary = metrics.iter().find(|metric| metric.primary).map(|metric| metric.name.clone());
+        let primary = primary.filter(|name| usual.rule.metric_names().contains(&name.as_str()));
+        Some(Self { primary_metric: primary.unwrap_or(usual.primary_metric), ..usual })
     }
 
     /// Name, options and version of the rule, such as `vqa-official/1`. Runs compare only if it is the same.

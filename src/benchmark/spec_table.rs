@@ -8,7 +8,9 @@ use toml::Spanned;
 use super::columns::{ColumnPath, ColumnTemplate};
 use super::error::BenchmarkError;
 use super::spec_file::Place;
-use super::table_spec::{AnswerForm, ChoiceOptions, JoinMissing, JoinSpec, RegionForm, TableFiles, TableReference, TableSpec};
+use super::table_spec::{
+    AnswerForm, ChoiceOptions, JoinMissing, JoinSpec, ReferenceKind, RegionForm, TableFiles, TableReference, TableSpec,
+};
 
 /// One name, or a name with what is special about its file.
 #[derive(Deserialize)]
@@ -63,20 +65,7 @@ pub(super) struct JoinTable {
     rows: Vec<usize>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-enum KindName {
-    Answers,
-    YesNo,
-    Choice,
-    ChoiceOrAnswers,
-    OpenOrClosed,
-    Region,
-    Judged,
-    Withheld,
-}
-
-impl KindName {
+impl ReferenceKind {
     fn owner(self) -> &'static str {
         match self {
             Self::Answers => "the reference `answers`",
@@ -115,7 +104,7 @@ struct OpenTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReferenceTable {
-    kind: Spanned<KindName>,
+    kind: Spanned<ReferenceKind>,
     answers: Option<Spanned<String>>,
     repeat: Option<Spanned<usize>>,
     counts: Option<Spanned<Vec<usize>>>,
@@ -286,7 +275,7 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
     };
     let optional = |field: Option<Spanned<String>>| field.map(|field| path(place, &field)).transpose();
     Ok(match kind {
-        KindName::Answers => TableReference::Answers {
+        ReferenceKind::Answers => TableReference::Answers {
             answers: needed(table.answers, "answers")?,
             repeat: match table.repeat {
                 Some(repeat) if !(1..=1000).contains(repeat.get_ref()) => {
@@ -296,17 +285,17 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
             },
             counts: table.counts.map(Spanned::into_inner).unwrap_or_default(),
         },
-        KindName::YesNo => TableReference::YesNo { answer: needed(table.answer, "answer")? },
-        KindName::Choice | KindName::ChoiceOrAnswers => {
+        ReferenceKind::YesNo => TableReference::YesNo { answer: needed(table.answer, "answer")? },
+        ReferenceKind::Choice | ReferenceKind::ChoiceOrAnswers => {
             let options = place.needed_spanned(table.options, "options", owner, &at_kind)?;
             TableReference::Choice {
                 options: choice_options(place, &options)?,
                 answer: needed(table.answer, "answer")?,
                 form: table.answer_form.map_or(AnswerForm::Letter, Spanned::into_inner),
-                or_answers: kind == KindName::ChoiceOrAnswers,
+                or_answers: kind == ReferenceKind::ChoiceOrAnswers,
             }
         }
-        KindName::OpenOrClosed => {
+        ReferenceKind::OpenOrClosed => {
             let open = place.needed_spanned(table.open, "open", owner, &at_kind)?;
             let column = Spanned::new(open.span(), open.get_ref().column.clone());
             let at = Spanned::new(open.span(), ());
@@ -323,7 +312,7 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
                 open_has_them,
             }
         }
-        KindName::Region => TableReference::Region {
+        ReferenceKind::Region => TableReference::Region {
             region: needed(table.region, "region")?,
             form: place.needed(table.region_form, "region_form", owner, &at_kind)?,
             size: match (optional(table.width)?, optional(table.height)?) {
@@ -332,12 +321,12 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
                 _ => return Err(place.error(at, "`width` and `height` go together")),
             },
         },
-        KindName::Judged => TableReference::Judged {
+        ReferenceKind::Judged => TableReference::Judged {
             answer: needed(table.answer, "answer")?,
             context: table.context.map(|field| template(place, &field)).transpose()?,
             capabilities: optional(table.capabilities)?,
         },
-        KindName::Withheld => {
+        ReferenceKind::Withheld => {
             TableReference::Withheld { options: table.options.map(|options| choice_options(place, &options)).transpose()? }
         }
     })

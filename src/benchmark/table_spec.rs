@@ -205,7 +205,8 @@ pub enum RegionForm {
 }
 
 /// What a scorer can be given, for the check that scorer and data suit each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ReferenceKind {
     /// [`TableReference::Answers`].
     Answers,

@@ -12,7 +12,7 @@ use super::judge_progress::JudgeProgress;
 use super::local_judge::LocalJudge;
 use super::run::{self, StopSignal};
 use super::{Globals, VerbResult, clock};
-use crate::benchmark::{ScorerRule, ScorerSpec};
+use crate::benchmark::ScorerSpec;
 use crate::compare;
 use crate::judge::{
     Endpoint, EndpointSettings, JUDGE_FILE, JudgeRule, Judged, Outcome, Prices, ReplyCache, ReplyLog, Responder, Secret, Session,
@@ -263,13 +263,9 @@ pub fn check_failed(runs: &[Run], max_failed: f64) -> Result<(), Failure> {
 /// The scorer that a run was made with.
 pub fn scorer_of(run: &Run) -> Result<ScorerSpec, Failure> {
     let header = &run.header.benchmark;
-    let rule = ScorerRule::by_name(&header.scorer).ok_or_else(|| {
+    ScorerSpec::recorded(&header.scorer, &header.metrics).ok_or_else(|| {
         Failure::new(Exit::Setup, anyhow!("{}: this program has no scorer {:?}", run.directory.display(), header.scorer))
-    })?;
-    let usual = ScorerSpec::new(rule);
-    let primary = header.metrics.iter().find(|metric| metric.primary).map(|metric| metric.name.clone());
-    let primary = primary.filter(|name| rule.metric_names().contains(&name.as_str()));
-    Ok(ScorerSpec { primary_metric: primary.unwrap_or(usual.primary_metric), ..usual })
+    })
 }
 
 /// Judges the answers of a run and stores their scores; `None` when it was interrupted. `log` is the run as its log has it.

@@ -2,17 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
-use super::judge::{JudgeArguments, judge_run, stored_scores};
+use super::judge::{JudgeArguments, judge_run, scorer_of, store_scores, stored_scores};
 use super::run::StopSignal;
 use super::{Globals, VerbResult, run, terminal};
 use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec};
-use crate::compare;
 use crate::run::rescore;
-use crate::store::{Run, write_summary};
+use crate::store::Run;
 
 /// Arguments of `rescore`.
 #[derive(Debug, Args)]
@@ -78,13 +77,10 @@ pub fn run(arguments: RescoreArguments, globals: &Globals) -> VerbResult {
             Some(scores) => scores,
             None => rescore(&run, &scorer)?,
         };
-        if !arguments.dry_run {
-            scores.write(&directory)?;
-        }
-        scores.apply(&mut run);
-        if !arguments.dry_run && run.complete {
-            let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
-            write_summary(&directory, &summary)?;
+        if arguments.dry_run {
+            scores.apply(&mut run);
+        } else {
+            run = store_scores(&directory, run, scores)?;
         }
         eprintln!("{}: scored by {} (in the log: {before})", directory.display(), run.header.benchmark.scorer);
         rescored.push(run);
@@ -95,14 +91,10 @@ pub fn run(arguments: RescoreArguments, globals: &Globals) -> VerbResult {
 
 /// The scorer that the run's benchmark names now, or the one of the log where the benchmark is not a built-in one.
 fn own_scorer(run: &Run) -> Result<ScorerSpec, Failure> {
-    let header = &run.header.benchmark;
-    if let Ok(specification) = Benchmark::specification(&header.name) {
-        return Ok(specification.scorer);
+    match Benchmark::specification(&run.header.benchmark.name) {
+        Ok(specification) => Ok(specification.scorer),
+        Err(_) => scorer_of(run),
     }
-    let rule = by_name(header.scorer.split('/').next().unwrap_or_default())?;
-    let primary = header.metrics.iter().find(|metric| metric.primary).map(|metric| metric.name.clone());
-    let usual = ScorerSpec::new(rule);
-    Ok(ScorerSpec { primary_metric: primary.unwrap_or(usual.primary_metric), ..usual })
 }
 
 fn by_name(name: &str) -> Result<ScorerRule, Failure> {

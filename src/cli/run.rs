@@ -373,35 +373,46 @@ fn run_one(
 /// Ends a run: a complete one gets the scores that only all answers together have, and its summary.
 pub(super) fn finish(benchmark: &Benchmark, directory: &Path, writer: RunWriter, outcome: Outcome) -> Result<Run, Failure> {
     let scorer = &benchmark.spec.scorer;
-    if outcome == Outcome::Complete && crate::score::needs_all_answers(&scorer.rule) {
-        let log = Run::open_log(directory)?;
-        let answered = log.records.iter().filter(|record| record.failure.is_none()).count();
+    if outcome != Outcome::Complete {
+        return open_run(directory);
+    }
+    let mut run = Run::open_log(directory)?;
+    let answered = run.records.iter().filter(|record| record.failure.is_none()).count();
+    let stored = Scores::read(directory)?;
+    if crate::score::needs_all_answers(&scorer.rule) {
         // Scores of another rule, or of a judge, are kept while they cover every answer.
-        if Scores::read(directory)?.is_none_or(|scores| scores.samples.len() != answered) {
-            rescore(&log, scorer)?.write(directory)?;
-        }
+        let scores = match stored.filter(|scores| scores.samples.len() == answered) {
+            Some(scores) => scores,
+            None => {
+                let scores = rescore(&run, scorer)?;
+                scores.write(directory)?;
+                scores
+            }
+        };
+        scores.apply(&mut run);
+    } else if let Some(scores) = stored {
+        scores.apply(&mut run);
     }
-    let run = open_run(directory)?;
-    if outcome == Outcome::Complete {
-        let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
-        writer.finish(&summary)?;
-    }
+    let summary = serde_json::to_vec_pretty(&compare::summarise(&run)).context("cannot serialise the summary")?;
+    writer.finish(&summary)?;
     Ok(run)
 }
 
 /// Reads a run. One that is not complete has no file of scores yet; what only all answers together have is then computed of
 /// those that are there.
 pub fn open_run(directory: &Path) -> Result<Run, Failure> {
-    let mut run = Run::open(directory)?;
-    let identity = run.header.benchmark.scorer.clone();
-    if let Some(rule) = ScorerRule::by_name(&identity).filter(crate::score::needs_all_answers)
-        && rule.identity() == identity
-        && Scores::read(directory)?.is_none()
-    {
-        let usual = ScorerSpec::new(rule);
-        let primary = run.header.benchmark.metrics.iter().find(|metric| metric.primary).map(|metric| metric.name.clone());
-        let scorer = ScorerSpec { primary_metric: primary.unwrap_or(usual.primary_metric), ..usual };
-        rescore(&run, &scorer)?.apply(&mut run);
+    let mut run = Run::open_log(directory)?;
+    let header = &run.header.benchmark;
+    match Scores::read(directory)? {
+        Some(scores) => scores.apply(&mut run),
+        None => {
+            let scorer = ScorerSpec::recorded(&header.scorer, &header.metrics);
+            // A rule that has changed since would make other scores of the same answers.
+            let same = scorer.filter(|scorer| scorer.identity() == header.scorer);
+            if let Some(scorer) = same.filter(|scorer| crate::score::needs_all_answers(&scorer.rule)) {
+                rescore(&run, &scorer)?.apply(&mut run);
+            }
+        }
     }
     Ok(run)
 }

@@ -7,8 +7,8 @@ use super::options::Scheduling;
 use super::ort_engine::OrtEngine;
 use super::plan::{self, Row};
 use super::tree::Tree;
-use super::tree_candidates::Branching;
-use super::types::{ChoiceGroup, EngineError, LikelihoodAnswer, RequestFailure, StageTimings};
+use super::tree_candidates::{Branching, take};
+use super::types::{ChoiceGroup, EngineError, LikelihoodAnswer, StageTimings};
 use super::vision::milliseconds;
 use crate::package::RowLayout;
 
@@ -97,13 +97,7 @@ impl OrtEngine {
                 let suffix = rows.get(prefix..).unwrap_or_default();
                 members.push(Branching { request: part.request, suffix, candidates: candidates.collect() });
             }
-            for ranked in tree.rank_pack(&members)? {
-                let Some(collected) = collected.get_mut(ranked.request) else { continue };
-                match ranked.outcome {
-                    Ok(log_probabilities) => collected.put(ranked.candidate, log_probabilities, milliseconds(started)),
-                    Err(step) => collected.fail(RequestFailure::NonFiniteLogits { step }),
-                }
-            }
+            take(tree.rank_pack(&members)?, collected, milliseconds(started));
         }
         Ok(())
     }

@@ -12,10 +12,11 @@
 
 use std::time::Instant;
 
+use super::candidates::Collected;
 use super::plan::{Row, write_windowed_bias};
 use super::sampling;
 use super::tree::{Tree, embed};
-use super::types::EngineError;
+use super::types::{EngineError, RequestFailure};
 use super::vision::milliseconds;
 
 /// A question of a pack with some of its candidates.
@@ -38,30 +39,16 @@ pub(super) struct RankedCandidate {
     pub outcome: Result<Vec<f32>, usize>,
 }
 
+/// What became of a pack: the numbers of its candidates, or the place of the first token whose logits are not finite.
+pub(super) type PackOutcome = Result<Result<Vec<RankedCandidate>, usize>, EngineError>;
+
 impl<'a> Tree<'a> {
-    /// Runs a pack. If any of its logits is not finite the pack is thrown away, and each candidate runs alone over the same
-    /// prefix, because a NaN spreads to every row of its run.
+    /// Runs a pack; see [`rank_apart`].
     pub(super) fn rank_pack(&mut self, members: &[Branching<'a>]) -> Result<Vec<RankedCandidate>, EngineError> {
-        let step = match self.run_candidates(members)? {
-            Ok(ranked) => return Ok(ranked),
-            Err(step) => step,
-        };
-        if let [Branching { request, candidates, .. }] = members
-            && let [(candidate, _)] = candidates.as_slice()
-        {
-            return Ok(vec![RankedCandidate { request: *request, candidate: *candidate, outcome: Err(step) }]);
-        }
-        let mut ranked = Vec::new();
-        for member in members {
-            for &candidate in &member.candidates {
-                let alone = Branching { candidates: vec![candidate], ..*member };
-                ranked.extend(self.rank_pack(std::slice::from_ref(&alone))?);
-            }
-        }
-        Ok(ranked)
+        rank_apart(members, &mut |members| self.run_candidates(members))
     }
 
-    fn run_candidates(&mut self, members: &[Branching<'a>]) -> Result<Result<Vec<RankedCandidate>, usize>, EngineError> {
+    fn run_candidates(&mut self, members: &[Branching<'a>]) -> PackOutcome {
         let started = Instant::now();
         let rows = self.fill_candidates(members)?;
         let ranked = rank(self.model.run()?, members);
@@ -110,11 +97,44 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// Puts what was ranked in its place. A question with a candidate whose logits are not finite fails.
+pub(super) fn take(ranked: Vec<RankedCandidate>, collected: &mut [Collected], now_ms: f64) {
+    for ranked in ranked {
+        let Some(collected) = collected.get_mut(ranked.request) else { continue };
+        match ranked.outcome {
+            Ok(log_probabilities) => collected.put(ranked.candidate, log_probabilities, now_ms),
+            Err(step) => collected.fail(RequestFailure::NonFiniteLogits { step }),
+        }
+    }
+}
+
+/// Ranks a pack with `run`, which gives the place of the first token whose logits are not finite where there is one. The pack is
+/// thrown away then, and each candidate runs alone over the same prefix, because a NaN spreads to every row of its run.
+pub(super) fn rank_apart<'a>(
+    members: &[Branching<'a>],
+    run: &mut dyn FnMut(&[Branching<'a>]) -> PackOutcome,
+) -> Result<Vec<RankedCandidate>, EngineError> {
+    let step = match run(members)? {
+        Ok(ranked) => return Ok(ranked),
+        Err(step) => step,
+    };
+    if let [Branching { request, candidates, .. }] = members
+        && let [(candidate, _)] = candidates.as_slice()
+    {
+        return Ok(vec![RankedCandidate { request: *request, candidate: *candidate, outcome: Err(step) }]);
+    }
+    let mut ranked = Vec::new();
+    for member in members {
+        for &candidate in &member.candidates {
+            let alone = Branching { candidates: vec![candidate], ..*member };
+            ranked.extend(rank_apart(std::slice::from_ref(&alone), run)?);
+        }
+    }
+    Ok(ranked)
+}
+
 /// Reads the candidates' numbers from the logits of a pack, or gives the place of the first token whose logits are not finite.
-pub(super) fn rank<'l>(
-    mut logits: impl Iterator<Item = &'l [f32]>,
-    members: &[Branching<'_>],
-) -> Result<Result<Vec<RankedCandidate>, usize>, EngineError> {
+pub(super) fn rank<'l>(mut logits: impl Iterator<Item = &'l [f32]>, members: &[Branching<'_>]) -> PackOutcome {
     let broken = || EngineError::Runtime {
         doing: "reading the logits of candidates".to_owned(),
         message: "there are fewer than were asked for".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::benchmark::Reference;
+use crate::benchmark::{Reference, option_letter};
 use crate::compare::FlipSide;
 use crate::guard::escape;
 use crate::store::SampleRecord;
@@ -368,7 +368,7 @@ fn reference(reference: &Reference) -> (String, Option<Corners>, Option<(u32, u3
 
 /// `B (of 4): red`.
 fn chosen(options: &[String], answer: usize) -> String {
-    let letter = u32::try_from(answer).ok().and_then(|index| char::from_u32(u32::from('A') + index)).unwrap_or('?');
+    let letter = option_letter(answer);
     let text = options.get(answer).map(|text| escape::shorten(text, 120)).unwrap_or_default();
     format!("{letter} (of {}): {text}", options.len())
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::benchmark::{Benchmark, Normalisation, Reference, Sample, ScorerRule};
+use crate::benchmark::{Benchmark, Normalisation, Reference, Sample, ScorerRule, option_letter};
 use crate::engine::{Generation, Likelihoods, StageTimings};
 use crate::prompt::Prompter;
 use crate::score::{self, Candidate};
@@ -140,7 +140,7 @@ pub(super) fn chosen(
     };
     let listed = serde_json::json!(candidates);
     let text = match sample.reference {
-        Reference::Choice { .. } => ('A'..='Z').nth(place).map(String::from),
+        Reference::Choice { .. } => Some(option_letter(place)),
         _ => None,
     };
     let text = text.or_else(|| candidates.get(place).map(|candidate| candidate.text.clone())).unwrap_or_default();

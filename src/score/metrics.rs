@@ -57,22 +57,20 @@ pub fn score_in_category(scorer: &ScorerSpec, reference: &Reference, category: O
         }
         (ScorerRule::Choice { parser }, Reference::Choice { options, answer }) => choice::score(*parser, options, *answer, text),
         (rule @ ScorerRule::Choice { parser }, Reference::Answers { answers }) => {
-            choice::open_score(*parser, answers, text).unwrap_or_else(|| choice::unusable(&rule.identity()))
+            choice::open_score(*parser, answers, text).unwrap_or_else(|| unusable(rule))
         }
         (ScorerRule::Nlvr2, Reference::YesNo { yes }) => nlvr2::score(*yes, text),
         (ScorerRule::Interleave { variant }, Reference::OpenOrClosed { answer, open }) => {
             interleave::score(*variant, answer, *open, text)
         }
         (ScorerRule::Caption, Reference::Answers { answers }) if !answers.is_empty() => caption::score(answers, text),
-        // An answer alone has no score: a judge reads it.
+        // An answer alone has no score: a judge reads it, or the benchmark's server.
         (
             ScorerRule::LlavaBench { .. } | ScorerRule::LlavaMedChat | ScorerRule::MmVet | ScorerRule::JudgeMatch,
             Reference::Judged { .. },
         )
-        | (ScorerRule::JudgeMatch, Reference::Answers { .. } | Reference::OpenOrClosed { .. }) => {
-            SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
-        }
-        (_, Reference::Withheld) => {
+        | (ScorerRule::JudgeMatch, Reference::Answers { .. } | Reference::OpenOrClosed { .. })
+        | (_, Reference::Withheld) => {
             SampleScore { parsed: Some(text.to_owned()), value: None, contributions: BTreeMap::new(), detail: json!({}) }
         }
         (ScorerRule::ChoiceLikelihood, reference) => {

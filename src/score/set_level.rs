@@ -59,18 +59,6 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         return;
     }
     match scorer.rule {
-        ScorerRule::Vqa { .. }
-        | ScorerRule::Pope
-        | ScorerRule::Textvqa
-        | ScorerRule::Grounding { .. }
-        | ScorerRule::LlavaMed
-        | ScorerRule::ZeroShot
-        | ScorerRule::Retrieval
-        | ScorerRule::ChoiceLikelihood
-        | ScorerRule::LlavaBench { .. }
-        | ScorerRule::LlavaMedChat
-        | ScorerRule::MmVet
-        | ScorerRule::JudgeMatch => {}
         ScorerRule::ShortAnswer(rule) => short_answer::complete(rule, answers),
         ScorerRule::Choice { parser } => match parser {
             ChoiceParser::Mmbench | ChoiceParser::MmbenchVlmevalkit => groups::all_right(choice::CIRCULAR_ACCURACY, answers),
@@ -85,5 +73,7 @@ pub fn complete(scorer: &ScorerSpec, answers: &mut [Answered<'_>]) {
         ScorerRule::Nlvr2 => groups::all_right(nlvr2::CONSISTENCY, answers),
         ScorerRule::Interleave { variant } => interleave::complete(variant, answers),
         ScorerRule::Caption => caption::complete(answers),
+        // `needs_all_answers` has said of each of the others that there is nothing to add.
+        _ => {}
     }
 }

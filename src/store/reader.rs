@@ -30,8 +30,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads a run directory, with the scores of `scores.json` where there is one. A torn tail, damaged lines and repeated keys are noted, not errors; a run that another process
-    /// writes right now can be read.
+    /// Reads a run directory, with the scores of `scores.json` where there is one. A torn tail, damaged lines and repeated keys
+    /// are noted, not errors; a run that another process writes right now can be read.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let mut run = Self::open_log(directory)?;
         if let Some(scores) = Scores::read(directory)? {

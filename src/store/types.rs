@@ -176,7 +176,8 @@ pub struct SampleRecord {
     /// Category, if the benchmark has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
-    /// Image files, relative to the benchmark's data folder where they lie below it.
+    /// Images: files, relative to the benchmark's data folder where they lie below it, or places in data files
+    /// (`file#row=12&column=image`).
     pub images: Vec<String>,
     /// Question as the data file gives it.
     pub question: String,

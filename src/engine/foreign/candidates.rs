@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::super::candidates::{self, Collected, Limits, Question};
 use super::super::options::Scheduling;
 use super::super::plan::{self, Row};
-use super::super::tree_candidates::{Branching, RankedCandidate, rank};
-use super::super::types::{ChoiceGroup, EngineError, LikelihoodAnswer, RequestFailure, StageTimings};
+use super::super::tree_candidates::{Branching, PackOutcome, RankedCandidate, rank, rank_apart, take};
+use super::super::types::{ChoiceGroup, EngineError, LikelihoodAnswer, StageTimings};
 use super::super::vision::milliseconds;
 use super::ForeignEngine;
 use super::answer::Group;
@@ -85,15 +85,7 @@ impl ForeignEngine {
             let candidates = numbers.filter_map(|number| Some((number, tokens.get(number)?.as_slice()))).collect();
             Some(Branching { request, suffix: rows.get(prefix..)?, candidates })
         };
-        let mut take = |ranked: Vec<RankedCandidate>| {
-            for ranked in ranked {
-                let Some(collected) = collected.get_mut(ranked.request) else { continue };
-                match ranked.outcome {
-                    Ok(log_probabilities) => collected.put(ranked.candidate, log_probabilities, milliseconds(started)),
-                    Err(step) => collected.fail(RequestFailure::NonFiniteLogits { step }),
-                }
-            }
-        };
+        let mut take = |ranked| take(ranked, collected, milliseconds(started));
         if scheme == CacheScheme::PackedTree && !last_row_only {
             for pack in candidates::packs(prefix, &questions, limits) {
                 let members: Vec<_> =
@@ -115,32 +107,11 @@ impl ForeignEngine {
 }
 
 impl<'a> Group<'a> {
-    /// As [`super::super::tree::Tree::rank_pack`].
     fn rank_pack(&mut self, members: &[Branching<'_>], prefix: Option<&KeyValues>) -> Result<Vec<RankedCandidate>, EngineError> {
-        let step = match self.run_candidates(members, prefix)? {
-            Ok(ranked) => return Ok(ranked),
-            Err(step) => step,
-        };
-        if let [Branching { request, candidates, .. }] = members
-            && let [(candidate, _)] = candidates.as_slice()
-        {
-            return Ok(vec![RankedCandidate { request: *request, candidate: *candidate, outcome: Err(step) }]);
-        }
-        let mut ranked = Vec::new();
-        for member in members {
-            for &candidate in &member.candidates {
-                let alone = Branching { candidates: vec![candidate], ..*member };
-                ranked.extend(self.rank_pack(std::slice::from_ref(&alone), prefix)?);
-            }
-        }
-        Ok(ranked)
+        rank_apart(members, &mut |members| self.run_candidates(members, prefix))
     }
 
-    fn run_candidates(
-        &mut self,
-        members: &[Branching<'_>],
-        prefix: Option<&KeyValues>,
-    ) -> Result<Result<Vec<RankedCandidate>, usize>, EngineError> {
+    fn run_candidates(&mut self, members: &[Branching<'_>], prefix: Option<&KeyValues>) -> PackOutcome {
         let started = Instant::now();
         let shared = prefix.map_or(0, |prefix| prefix.rows);
         let (mut rows, mut visible, mut positions, mut wanted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

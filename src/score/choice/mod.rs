@@ -11,8 +11,6 @@ mod mmmu_open;
 
 pub(super) use mmmu::assign_random_choices;
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::metrics::mean;
@@ -101,15 +99,5 @@ fn scored(parsed: Option<String>, right: bool, metrics: &[&str]) -> SampleScore 
         value: Some(value),
         contributions,
         detail: if unparsed { json!({ "unparsed": true }) } else { json!({}) },
-    }
-}
-
-/// A question of the benchmark to which the rule does not apply.
-pub(super) fn unusable(rule: &str) -> SampleScore {
-    SampleScore {
-        parsed: None,
-        value: Some(0.0),
-        contributions: BTreeMap::new(),
-        detail: json!({ "error": format!("the scorer {rule} cannot use this reference") }),
     }
 }

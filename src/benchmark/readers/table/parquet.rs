@@ -138,17 +138,18 @@ pub(super) fn stream(path: &Path, wanted: &Wanted, each: &mut Each<'_>) -> Resul
         wanted.image_columns.iter().map(|column| (column.clone(), image_leaf(&schema, column))).collect();
     let file: Arc<Path> = path.into();
     let columns: Vec<Arc<str>> = leaves.iter().map(|(column, _)| column.as_str().into()).collect();
+    let plain = guarded(path, || projection(&schema, wanted, &leaves))?;
+    // A file of images and nothing else has no column left to read; its rows are only counted.
+    let plain = (!plain.get_fields().is_empty()).then(|| Arc::new(SchemaDescriptor::new(Arc::new(plain))));
     let mut number = 0;
     for index in 0..reader.num_row_groups() {
         let group = guarded(path, || reader.get_row_group(index))?;
         let rows = group.metadata().num_rows();
-        let proj = guarded(path, || projection(&schema, wanted, &leaves))?;
-        // A file of images and nothing else has no column left to read; its rows are only counted.
-        let mut records = match proj.get_fields().is_empty() {
-            true => None,
-            false => {
-                let columns = Arc::new(SchemaDescriptor::new(Arc::new(proj)));
-                Some(guarded(path, || TreeBuilder::new().with_batch_size(BATCH_ROWS).as_iter(columns, &*group))?)
+        let mut records = match &plain {
+            None => None,
+            Some(plain) => {
+                let tree = TreeBuilder::new().with_batch_size(BATCH_ROWS);
+                Some(guarded(path, || tree.as_iter(Arc::clone(plain), &*group))?)
             }
         };
         let mut images = Vec::new();
