@@ -72,12 +72,15 @@ fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
         header: RunHeader {
             format: 1,
             started: "2025-11-23T07:00:00Z".into(),
+            tag: None,
+            commit: None,
             model: ModelIdentity {
                 name: name.into(),
                 identity: format!("identity of {name}"),
                 precision: "fp32/fp32/fp32".into(),
                 template: "vicuna_v1".into(),
                 image_recipe: "pad 64px bicubic".into(),
+                weight_bytes: None,
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),
@@ -398,10 +401,10 @@ fn other_templates_settings_and_machines_are_compared_and_noted() {
     ] {
         assert!(found.notes.iter().any(|note| note == expected), "{expected}: {:?}", found.notes);
     }
-    assert!(found.latency_ratio.is_some());
+    assert!(found.latency.is_some());
     new.header.environment.processor = "another".into();
     let found = pair(&base, &new);
-    assert_eq!(found.latency_ratio, None);
+    assert_eq!(found.latency, None);
     assert!(found.notes.contains(&"the machines differ, so times are not compared".to_owned()));
 }
 
@@ -456,7 +459,7 @@ fn the_latency_ratio_is_paired_by_images() {
     let base = with_group_times(grid("base", 40, 2, |_| true), 2, time);
     let wobble = |group: usize| if group.is_multiple_of(2) { 1.01 } else { 1.0 / 1.01 };
     let new = with_group_times(grid("new", 40, 2, |_| true), 2, |group| (time(group) + 2.0) * 1.25 * wobble(group) - 2.0);
-    let ratio = pair(&base, &new).latency_ratio.unwrap();
+    let ratio = pair(&base, &new).latency.unwrap().ratio;
     assert!(close(ratio.value, 1.25), "{ratio:?}");
     let [low, high] = ratio.interval.unwrap();
     assert!(1.24 < low && low < 1.25 && 1.25 < high && high < 1.26, "{ratio:?}");
@@ -467,7 +470,7 @@ fn the_latency_ratio_is_paired_by_images() {
         run.records.truncate(2);
         run
     };
-    let single = pair(&first(&base), &first(&new)).latency_ratio.unwrap();
+    let single = pair(&first(&base), &first(&new)).latency.unwrap().ratio;
     assert_eq!((single.interval, single.n), (None, 1));
 }
 

@@ -163,7 +163,7 @@ fn runs_without_numbers_are_shown_as_missing() {
         pair.metrics[0].difference.interval = None;
         pair.metrics[0].difference.value = f64::INFINITY;
         pair.metrics[0].p_value = None;
-        pair.latency_ratio = None;
+        pair.latency = None;
     }
     let files = build(&demo, ImageSource::Omit);
     for name in ["index.html", "report.md"] {

@@ -37,12 +37,15 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
     RunHeader {
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
+        tag: None,
+        commit: None,
         model: ModelIdentity {
             name: "pico".into(),
             identity: "ab".repeat(32),
             precision: "fp32/fp32/fp32".into(),
             template: "vicuna_v1".into(),
             image_recipe: "pad 64px bicubic".into(),
+            weight_bytes: None,
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),

@@ -54,6 +54,7 @@ pub fn identity(package: &ClipPackage) -> ModelIdentity {
         precision: format!("{}/{}", name(manifest.precision.vision), name(manifest.precision.text)),
         template: "class templates".to_owned(),
         image_recipe: manifest.image.summary(),
+        weight_bytes: super::model::weight_bytes(&manifest.files),
     }
 }
 
@@ -100,6 +101,8 @@ pub fn run_one(
     let header = RunHeader {
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
+        tag: None,
+        commit: None,
         model: identity(&model.package),
         benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {

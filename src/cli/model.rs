@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::shipped;
 use crate::engine::{EngineOptions, LoadedEngine, Scheduling};
 use crate::guard::escape;
-use crate::package::{Package, Precision, PromptTemplate, foreign};
+use crate::package::{FileRecord, Package, Precision, PromptTemplate, foreign};
 use crate::prompt::Prompter;
 use crate::store::ModelIdentity;
 
@@ -74,6 +74,14 @@ pub fn engine_options(globals: &Globals, scheduling: Scheduling) -> EngineOption
     }
 }
 
+/// Bytes of the graphs and weights of a package: of all its files but texts, the tokenizer, and the reference values that
+/// `package verify` reads.
+pub fn weight_bytes(files: &[FileRecord]) -> Option<u64> {
+    const OTHERS: [&str; 6] = [".json", ".jinja", ".toml", ".txt", ".model", "parity.safetensors"];
+    let counts = |file: &&FileRecord| !OTHERS.iter().any(|ending| file.name.ends_with(ending));
+    Some(files.iter().filter(counts).map(|file| file.bytes).sum()).filter(|bytes| *bytes > 0)
+}
+
 /// What a run records of its package.
 pub fn identity(package: &Package) -> ModelIdentity {
     let manifest = &package.manifest;
@@ -90,5 +98,6 @@ pub fn identity(package: &Package) -> ModelIdentity {
             PromptTemplate::ChatTemplate(file) => format!("chat template {file}"),
         },
         image_recipe: manifest.image.summary(),
+        weight_bytes: weight_bytes(&manifest.files),
     }
 }

@@ -340,6 +340,8 @@ fn run_one(
     let header = RunHeader {
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
+        tag: None,
+        commit: None,
         model: model::identity(&model.package),
         benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Estimate, LatencySummary, Quantiles};
-use crate::stats::{clustered_standard_error, mean, quantile_of_sorted, sorted, supported_quantile, t_interval};
+use super::{Estimate, LatencyComparison, LatencySummary, LatencyVerdict, Quantiles};
+use crate::stats::{
+    clustered_standard_error, mean, quantile_of_sorted, sorted, supported_quantile, t_interval, t_two_sided_p_value,
+};
 use crate::store::{GroupTimings, SampleRecord};
 
 /// The distinct image groups of a run: every question of a group carries the group's timings, which count once. An
@@ -70,9 +72,15 @@ fn by_images(records: &[SampleRecord]) -> BTreeMap<&[String], (f64, usize)> {
     sums
 }
 
-/// The geometric mean over images of the ratio new/base of engine time, with a t interval of its logarithm. Only images on
-/// which both runs answered equally many questions count; `None` if there are none.
-pub(super) fn ratio(base: &[SampleRecord], new: &[SampleRecord]) -> Option<Estimate> {
+/// Half width of the noise band where no earlier runs tell it: 3 %.
+const DEFAULT_NOISE_BAND: f64 = 0.03;
+
+/// Fewest pairs for a verdict: with 4 no exact two-sided test can be below 0.05 (reliability of small samples).
+const FEWEST_PAIRS: usize = 5;
+
+/// Compares the speed of two runs by the geometric mean over images of the ratio new/base of engine time, with a t interval of
+/// its logarithm. Only images on which both runs answered equally many questions count; `None` if there are none.
+pub(super) fn compare(base: &[SampleRecord], new: &[SampleRecord]) -> Option<LatencyComparison> {
     let (base, new) = (by_images(base), by_images(new));
     let logarithms: Vec<f64> = base
         .iter()
@@ -87,15 +95,29 @@ pub(super) fn ratio(base: &[SampleRecord], new: &[SampleRecord]) -> Option<Estim
     let influence: Vec<f64> = logarithms.iter().map(|logarithm| (logarithm - centre) / n as f64).collect();
     let own: Vec<usize> = (0..n).collect();
     let error = clustered_standard_error(&influence, &own);
-    Some(Estimate {
+    let interval = error
+        .and_then(|error| t_interval(centre, error.standard_error, error.degrees_of_freedom, super::estimate::LEVEL))
+        .map(|ends| ends.map(f64::exp));
+    let p_value = error.and_then(|error| match error.standard_error > 0.0 {
+        true => t_two_sided_p_value(centre / error.standard_error, error.degrees_of_freedom),
+        false => None,
+    });
+    let noise_band = DEFAULT_NOISE_BAND;
+    let verdict = match interval {
+        Some(_) if n < FEWEST_PAIRS => LatencyVerdict::TooFew,
+        Some([low, _]) if low > 1.0 + noise_band => LatencyVerdict::Slower,
+        Some([_, high]) if high < 1.0 / (1.0 + noise_band) => LatencyVerdict::Faster,
+        Some(_) => LatencyVerdict::WithinNoise,
+        None => LatencyVerdict::TooFew,
+    };
+    let ratio = Estimate {
         value: centre.exp(),
         // Delta method: the error of exp(x) is exp(x) times that of x.
         standard_error: error.map(|error| centre.exp() * error.standard_error),
-        interval: error
-            .and_then(|error| t_interval(centre, error.standard_error, error.degrees_of_freedom, super::estimate::LEVEL))
-            .map(|ends| ends.map(f64::exp)),
+        interval,
         n,
         clusters: n,
         design_effect: None,
-    })
+    };
+    Some(LatencyComparison { ratio, p_value, noise_band, noise_pairs: 0, verdict })
 }

@@ -3,6 +3,7 @@
 //! It must not score answers or format text: it reads run directories and gives numbers with what they need to be
 //! believed.
 
+mod attribution;
 mod error;
 mod estimate;
 mod latency;
@@ -11,11 +12,16 @@ mod pair;
 mod summary;
 mod types;
 
+pub use attribution::{
+    Attribution, BenchmarkAttribution, LayerDivergence, MixedScore, Side, Stage, StageContribution, StageDivergence,
+    TensorDivergence, TokenDivergence,
+};
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
 pub use pair::{DEFAULT_MARGIN, compare};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
-    CategorySummary, Comparison, Estimate, Flip, FlipSide, LatencySummary, MetricSummary, PairComparison, PairedMetric,
-    Quantiles, RunSummary, Verdict,
+    BenchmarkMatrix, CategorySummary, Comparison, Estimate, Flip, FlipSide, LatencyComparison, LatencySummary, LatencyVerdict,
+    MatrixCell, MetricSummary, PairComparison, PairedCategory, PairedMetric, PromptDifference, Quantiles, RankedRun, RunSummary,
+    Verdict,
 };

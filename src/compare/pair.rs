@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::estimate::{Column, LEVEL, bounded, estimated};
 use super::summary::{is_answered, primary_first};
 use super::{
-    CompareError, Comparison, Estimate, Flip, FlipSide, PairComparison, PairedMetric, RunDifference, Verdict, latency, notes,
-    summarise,
+    CompareError, Comparison, Estimate, Flip, FlipSide, PairComparison, PairedMetric, PromptDifference, RunDifference, Verdict,
+    latency, notes, summarise,
 };
 use crate::benchmark::{Contribution, MetricSpec};
 use crate::stats::{dense_clusters, minimum_detectable_effect, t_two_sided_p_value};
@@ -53,6 +53,7 @@ pub fn compare(runs: &[Run], margin: f64) -> Result<Comparison, CompareError> {
         margin,
         runs: benchmarks.iter().flatten().map(|run| summarise(run)).collect(),
         pairs: pairs.iter().map(|(base, new)| compare_pair(base, new, margin)).collect(),
+        matrices: Vec::new(),
     })
 }
 
@@ -127,7 +128,9 @@ fn compare_pair(base: &Run, new: &Run, margin: f64) -> PairComparison {
         notes: notes::of_pair(base, new, &pairs, &specs, &metrics),
         metrics,
         flips: broken.into_iter().chain(fixed).collect(),
-        latency_ratio: if notes::same_machine(base, new) { latency::ratio(&base.records, &new.records) } else { None },
+        categories: Vec::new(),
+        latency: if notes::same_machine(base, new) { latency::compare(&base.records, &new.records) } else { None },
+        prompt_difference: prompt_difference(&pairs),
     }
 }
 
@@ -168,7 +171,21 @@ fn compare_metric(metric: &MetricSpec, pairs: &[Pair<'_>], margin: f64) -> Optio
             minimum_detectable_effect(error, Some(difference.clusters.saturating_sub(1) as f64), 1.0 - LEVEL, POWER)
         }),
         verdict: verdict(metric, &difference, p_value, margin * metric.scale.abs() / 100.0, identical),
+        adjusted_p_value: None,
+        bootstrap_interval: None,
+        samples_to_settle: None,
         difference,
+    })
+}
+
+fn prompt_difference(pairs: &[Pair<'_>]) -> Option<PromptDifference> {
+    let mut differing = pairs.iter().filter(|(base, new)| base.prompt != new.prompt);
+    let (base, new) = differing.next()?;
+    Some(PromptDifference {
+        key: base.key.clone(),
+        samples: 1 + differing.count(),
+        base: base.prompt.clone(),
+        new: new.prompt.clone(),
     })
 }
 

@@ -53,6 +53,7 @@ pub fn summarise(run: &Run) -> RunSummary {
         metrics: summarise_scored(metrics, &samples),
         categories: categories(metrics, &samples),
         latency: latency::summarise(&run.records, &answered),
+        peak_memory_bytes: run.records.iter().filter_map(|record| record.timings.group.peak_memory_bytes).max(),
         judge: run.judge.clone(),
     }
 }

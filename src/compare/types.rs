@@ -102,6 +102,9 @@ pub struct RunSummary {
     pub categories: Vec<CategorySummary>,
     /// Latency.
     pub latency: LatencySummary,
+    /// Most memory that the process held during the run, in bytes, where it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
     /// Who judged the answers, if anybody did, with what could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeIdentity>,
@@ -145,8 +148,77 @@ pub struct PairedMetric {
     pub p_value: Option<f64>,
     /// The difference that this many samples could see with 80 % power at 5 %, in the metric's units.
     pub minimum_detectable_effect: Option<f64>,
+    /// The p-value adjusted by Holm's method for all primary metrics of all pairs of the comparison; `None` for other metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adjusted_p_value: Option<f64>,
+    /// 95 % cluster bootstrap interval (BCa) of the difference, for ratios and other metrics that are no plain mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap_interval: Option<[f64; 2]>,
+    /// Samples of this kind that would tell a difference as large as the margin with 80 % power, where the verdict is
+    /// inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples_to_settle: Option<usize>,
     /// What may be said.
     pub verdict: Verdict,
+}
+
+/// The primary metric within one category of two runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairedCategory {
+    /// Category name.
+    pub category: String,
+    /// First run.
+    pub base: Estimate,
+    /// Second run.
+    pub new: Estimate,
+    /// New minus base, paired and clustered.
+    pub difference: Estimate,
+    /// Two-sided p-value.
+    pub p_value: Option<f64>,
+    /// The p-value adjusted over the categories of this pair by the method of Benjamini and Hochberg: for looking around.
+    pub adjusted_p_value: Option<f64>,
+}
+
+/// What may be said about the speed of two runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatencyVerdict {
+    /// Slower beyond the noise band, and not by chance.
+    Slower,
+    /// Faster beyond the noise band, and not by chance.
+    Faster,
+    /// No difference that is both beyond the noise band and not by chance.
+    WithinNoise,
+    /// Too few pairs for any verdict.
+    TooFew,
+}
+
+/// The speed of two runs on one machine, paired by images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyComparison {
+    /// Geometric mean over images of the ratio new/base of engine time.
+    pub ratio: Estimate,
+    /// Two-sided p-value of the logarithms of the ratios.
+    pub p_value: Option<f64>,
+    /// Half width of the band of ratios that two runs of one package show here, 0.03 for 3 %.
+    pub noise_band: f64,
+    /// Pairs of runs of one package on this machine from which the band comes; with none it is the default.
+    pub noise_pairs: usize,
+    /// What may be said.
+    pub verdict: LatencyVerdict,
+}
+
+/// The first question whose prompt reads otherwise in the two runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptDifference {
+    /// Sample key.
+    pub key: String,
+    /// Samples whose prompts differ.
+    pub samples: usize,
+    /// Prompt of the first run, image marks included.
+    pub base: String,
+    /// Prompt of the second run.
+    pub new: String,
 }
 
 /// One side of a flip.
@@ -194,8 +266,14 @@ pub struct PairComparison {
     pub metrics: Vec<PairedMetric>,
     /// Samples whose score differs, broken first.
     pub flips: Vec<Flip>,
-    /// Ratio new/base of engine time per question, with a 95 % interval by paired groups; `None` when not comparable.
-    pub latency_ratio: Option<Estimate>,
+    /// The primary metric by category, if the benchmark has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<PairedCategory>,
+    /// Speed; `None` when not comparable.
+    pub latency: Option<LatencyComparison>,
+    /// How the prompts differ, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_difference: Option<PromptDifference>,
     /// What a reader should know before believing it: unlike prompts (templates differ), machines, settings.
     pub notes: Vec<String>,
 }
@@ -212,6 +290,47 @@ impl PairComparison {
     }
 }
 
+/// One pair of runs in a matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MatrixCell {
+    /// Place of the first run in [`BenchmarkMatrix::packages`].
+    pub base: usize,
+    /// Place of the second one, after the first.
+    pub new: usize,
+    /// New minus base, paired and clustered.
+    pub difference: Estimate,
+    /// The p-value adjusted by Holm's method over all pairs of the matrix.
+    pub adjusted_p_value: Option<f64>,
+    /// What may be said at 5 % for the whole matrix.
+    pub verdict: Verdict,
+}
+
+/// A run's place among those of its benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankedRun {
+    /// Place in [`BenchmarkMatrix::packages`].
+    pub run: usize,
+    /// 1 plus the number of runs that are better beyond doubt: runs that cannot be told apart may share a rank.
+    pub rank: usize,
+    /// 1 plus the number of runs that are not worse beyond doubt: the rank could be anything from `rank` to this.
+    pub worst_rank: usize,
+}
+
+/// All pairs of the runs of one benchmark, where it has at least three.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BenchmarkMatrix {
+    /// Benchmark name.
+    pub benchmark: String,
+    /// The primary metric.
+    pub metric: String,
+    /// Package names, in the order of the runs.
+    pub packages: Vec<String>,
+    /// Every pair once.
+    pub cells: Vec<MatrixCell>,
+    /// Best first.
+    pub ranking: Vec<RankedRun>,
+}
+
 /// Everything a report shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -224,4 +343,7 @@ pub struct Comparison {
     pub runs: Vec<RunSummary>,
     /// Each later run of a benchmark against its first.
     pub pairs: Vec<PairComparison>,
+    /// All pairs of the runs of a benchmark, for benchmarks of three runs and more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matrices: Vec<BenchmarkMatrix>,
 }

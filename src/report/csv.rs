@@ -106,7 +106,7 @@ fn row(view: &View<'_>, benchmark: &BenchmarkView<'_>, run: &RunView<'_>, metric
         pair.map_or_else(String::new, |pair| pair.pair.fixed.to_string()),
         pair.map_or_else(String::new, |pair| pair.pair.broken.to_string()),
         pair.map_or_else(String::new, |pair| pair.pair.same.to_string()),
-        number(pair.and_then(|pair| pair.pair.latency_ratio).map(|ratio| ratio.value)),
+        number(pair.and_then(|pair| pair.pair.latency.as_ref()).map(|latency| latency.ratio.value)),
         run.run.records.to_string(),
         run.run.complete.to_string(),
         run.run.failed.to_string(),

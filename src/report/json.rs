@@ -31,7 +31,10 @@ use super::types::ReportError;
 ///                             minimum_detectable_effect,
 ///                             verdict: regressed | improved | no-worse | inconclusive | identical | descriptive
 ///   flips[]                   key, question, base, new: {text, parsed, score}
-///   latency_ratio             estimate or null
+///   categories[]              category, base, new, difference (estimates), p_value, adjusted_p_value
+///   latency                   null or {ratio (estimate), p_value, noise_band, noise_pairs, verdict}; verdict: slower | faster |
+///                             within-noise | too-few
+///   prompt_difference         absent, or {key, samples, base, new}
 ///   notes[]                   texts
 /// estimate                    {value, standard_error, interval: [low, high], n, clusters, design_effect}
 /// ```

@@ -427,7 +427,8 @@ impl<'a> Contest<'a> {
 
     /// Engine time per question of the new package against the base, where runs are comparable.
     pub fn speed(&self, view: &View<'_>) -> Option<String> {
-        let ratios: Vec<&Estimate> = self.standings.iter().filter_map(|standing| standing.pair.latency_ratio.as_ref()).collect();
+        let ratios: Vec<&Estimate> =
+            self.standings.iter().filter_map(|standing| Some(&standing.pair.latency.as_ref()?.ratio)).collect();
         let low = ratios.iter().map(|ratio| ratio.value).min_by(f64::total_cmp)?;
         let high = ratios.iter().map(|ratio| ratio.value).max_by(f64::total_cmp)?;
         let (slower, faster) = (

@@ -43,6 +43,7 @@ impl GroupFacts {
                 decode_ms: stages.decode_ms,
                 prefill_tokens: stages.prefill_tokens,
                 decode_steps: stages.decode_steps,
+                peak_memory_bytes: None,
             },
         }
     }

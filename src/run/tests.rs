@@ -104,12 +104,15 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
     RunHeader {
         format: crate::store::FORMAT,
         started: "2026-01-01T00:00:00Z".into(),
+        tag: None,
+        commit: None,
         model: ModelIdentity {
             name: model.into(),
             identity: "0".repeat(64),
             precision: "fp32/fp32/fp32".into(),
             template: "vicuna_v1".into(),
             image_recipe: "pad".into(),
+            weight_bytes: None,
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),

@@ -17,6 +17,9 @@ pub struct ModelIdentity {
     pub template: String,
     /// Image recipe in a few words, such as `pad 64px bicubic`.
     pub image_recipe: String,
+    /// Bytes of the weights that the graphs use, as they lie on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_bytes: Option<u64>,
 }
 
 /// The benchmark that was run.
@@ -115,6 +118,12 @@ pub struct RunHeader {
     pub format: u32,
     /// When the run was started, RFC 3339 in UTC.
     pub started: String,
+    /// A name under which the run's maker wants to find it again, such as `release-1.2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Commit of the code or checkpoint that was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// The package.
     pub model: ModelIdentity,
     /// The benchmark.
@@ -153,6 +162,10 @@ pub struct GroupTimings {
     pub prefill_tokens: usize,
     /// Decode steps (each advances every unfinished question of the group).
     pub decode_steps: usize,
+    /// Most memory that the process held since the package was opened, in bytes, as of the end of the group; absent where the
+    /// system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// Timings of one sample. `group` is shared by the questions of one image.

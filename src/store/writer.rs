@@ -22,8 +22,11 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Header fields that may change between the parts of an interrupted run, because they cannot change an answer or because
 /// an answer is not expected to depend on them.
-const RESUMABLE: [&str; 8] = [
+const RESUMABLE: [&str; 11] = [
     "started",
+    "tag",
+    "commit",
+    "model.weight_bytes",
     "benchmark.title",
     "benchmark.data_root",
     "benchmark.data",

@@ -249,7 +249,7 @@ pub(super) fn latency(view: &View<'_>) -> Markup {
                 @for benchmark in &view.benchmarks {
                     @for (order, run) in benchmark.runs.iter().enumerate() {
                         @let latency = &run.run.latency;
-                        @let ratio = benchmark.pairs.iter().find(|pair| pair.new == run.package).and_then(|pair| pair.pair.latency_ratio);
+                        @let ratio = benchmark.pairs.iter().find(|pair| pair.new == run.package).and_then(|pair| pair.pair.latency.as_ref()).map(|latency| latency.ratio);
                         tr.inner[order + 1 < benchmark.runs.len()] {
                             (benchmark_cell(benchmark, order))
                             td.name.long[is_long(view.package(run.package))] { (said(view.package(run.package))) }
