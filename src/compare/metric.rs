@@ -97,7 +97,9 @@ fn test(metric: &MetricSpec, rows: &Rows, difference: &mut Estimate, identical: 
         let p_value = if equal { 1.0 } else { 0.5_f64.powi(difference.clusters.min(1_000) as i32 - 1) };
         return Some((p_value, PairedTest::Sign));
     }
+    // Over one category a mean over categories is a mean.
     let by_category = metric.mean_over_categories || metric.sum_over_categories;
+    let by_category = by_category && rows.categories.iter().any(|category| *category > 0);
     if !by_category && rows.base.is_mean() && rows.new.is_mean() {
         if difference.clusters == difference.n && rows.base.is_binary() && rows.new.is_binary() {
             let (fixed, broken) = rows.base.rises_and_falls(&rows.new);

@@ -142,6 +142,18 @@ pub enum PairedTest {
     Sign,
 }
 
+impl PairedTest {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PairedT => "paired-t",
+            Self::McnemarMidP => "mcnemar-mid-p",
+            Self::SignFlip => "sign-flip",
+            Self::Sign => "sign",
+        }
+    }
+}
+
 /// One metric of a pair of runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairedMetric {
@@ -218,6 +230,18 @@ pub enum LatencyVerdict {
     WithinNoise,
     /// Too few pairs for any verdict.
     TooFew,
+}
+
+impl LatencyVerdict {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slower => "slower",
+            Self::Faster => "faster",
+            Self::WithinNoise => "within-noise",
+            Self::TooFew => "too-few",
+        }
+    }
 }
 
 /// The speed of two runs on one machine.
