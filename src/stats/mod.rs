@@ -11,6 +11,7 @@ mod quantile;
 mod random;
 mod resample;
 mod student;
+mod sums;
 
 pub use clustered::{ClusteredError, Linearised, cluster_sums, clustered_standard_error, dense_clusters, naive_standard_error};
 pub use multiplicity::{benjamini_hochberg, holm};
@@ -20,3 +21,4 @@ pub use quantile::{mean, quantile_of_sorted, smallest_sample_for_quantile, sorte
 pub use random::Generator;
 pub use resample::{BootstrapInterval, DEFAULT_PERMUTATIONS, cluster_bootstrap, sign_flip_p_value};
 pub use student::{normal_cdf, normal_quantile, t_interval, t_quantile, t_two_sided_p_value};
+pub use sums::{ClusteredSums, bootstrap_of_sums};
