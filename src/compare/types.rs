@@ -247,11 +247,11 @@ impl LatencyVerdict {
 /// The speed of two runs on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyComparison {
-    /// Ratio new/base of engine time: paired by images, the geometric mean over images without the fifth at either end;
-    /// unpaired, the ratio that best lines up the two distributions of time per question (Hodges and Lehmann), without an
-    /// interval.
+    /// Ratio new/base of engine time. Paired by images: the median over all pairs of images of the geometric mean of their two
+    /// ratios (Hodges and Lehmann), with its distribution-free interval and no standard error. Unpaired: the median of all ratios
+    /// of a time per question in one run to one in the other, without an interval.
     pub ratio: Estimate,
-    /// Two-sided p-value: of the trimmed t-test of the logarithms of the ratios; unpaired, of the test of Mann and Whitney.
+    /// Two-sided p-value: of Wilcoxon's signed ranks of the logarithms of the ratios; unpaired, of the test of Mann and Whitney.
     pub p_value: Option<f64>,
     /// Whether the runs have too few images in common for pairs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -117,11 +117,29 @@ fn a_noisy_machine_widens_the_band() {
 }
 
 #[test]
-fn too_few_images_are_no_verdict() {
-    let first = |mut run: Run| {
-        run.records.truncate(4);
+fn without_enough_images_in_common_times_are_compared_unpaired_or_not_at_all() {
+    let first = |mut run: Run, count: usize| {
+        run.records.truncate(count);
         run
     };
-    let few = compared(&first(scaled("a", "x", 1.0)), &first(scaled("b", "y", 2.0)), &[]);
-    assert_eq!((few.verdict, few.ratio.n), (LatencyVerdict::TooFew, 4));
+    // Four images, too few for either test.
+    let few = compared(&first(scaled("a", "x", 1.0), 4), &first(scaled("b", "y", 2.0), 4), &[]);
+    assert_eq!((few.verdict, few.ratio.n, few.unpaired), (LatencyVerdict::TooFew, 4, false));
+    assert!((few.ratio.value - 2.0).abs() < 1e-9, "{few:?}");
+    // Forty images of which none was asked equally often: as many times, no pairs. Times go from 10 to 49 ms.
+    let mut new = scaled("b", "y", 2.0);
+    for record in &mut new.records {
+        record.timings.group.questions = 2;
+        record.timings.group.vision_ms *= 2.0;
+    }
+    let unlike = compared(&scaled("a", "x", 1.0), &new, &[]);
+    assert_eq!((unlike.verdict, unlike.unpaired, unlike.ratio.interval), (LatencyVerdict::Slower, true, None));
+    assert!((1.9..2.1).contains(&unlike.ratio.value) && unlike.p_value.unwrap() < 1e-6, "{unlike:?}");
+    // Answers that were made elsewhere have no times.
+    let mut untimed = grid("c", 40, 1, |_| true);
+    for record in &mut untimed.records {
+        record.timings.group = GroupTimings::default();
+    }
+    let options = CompareOptions::default();
+    assert_eq!(compare_with(&[scaled("a", "x", 1.0), untimed], &options).unwrap().pairs[0].latency, None);
 }

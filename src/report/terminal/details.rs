@@ -3,7 +3,9 @@
 use super::super::format::{self, MISSING, Unit};
 use super::super::view::{Contest, Standing, View};
 use super::layout::{columns, fit, left, paint, right, wrap};
-use crate::compare::{Estimate, LatencyComparison, LatencyVerdict, PairedTest, PromptDifference, Verdict, WordChange, word_changes};
+use crate::compare::{
+    Estimate, LatencyComparison, LatencyVerdict, PairedTest, PromptDifference, Verdict, WordChange, word_changes,
+};
 use crate::guard::escape;
 
 /// Paired differences of all benchmarks, each with what its verdict rests on.
@@ -112,9 +114,9 @@ fn p_text(value: f64) -> String {
 fn speed(standing: &Standing<'_>) -> Option<String> {
     let latency: &LatencyComparison = standing.pair.latency.as_ref()?;
     let ratio = &latency.ratio;
-    let bounds = ratio.interval.map_or_else(String::new, |[low, high]| {
-        format!(" [{}, {}]", format::significant(low), format::significant(high))
-    });
+    let bounds = ratio
+        .interval
+        .map_or_else(String::new, |[low, high]| format!(" [{}, {}]", format::significant(low), format::significant(high)));
     let word = match latency.verdict {
         LatencyVerdict::Slower => "▼ slower",
         LatencyVerdict::Faster => "▲ faster",

@@ -35,8 +35,12 @@ fn one(
         .collect();
     let label = |place: usize| labels.get(place).map_or("", String::as_str);
     lines.push(String::new());
-    let title =
-        format!("{} {}, every two runs: row minus column, verdicts corrected for all {} pairs", matrix.benchmark, matrix.metric, matrix.cells.len());
+    let title = format!(
+        "{} {}, every two runs: row minus column, verdicts corrected for all {} pairs",
+        matrix.benchmark,
+        matrix.metric,
+        matrix.cells.len()
+    );
     lines.extend(wrap(&escape::terminal(&title), width, "").into_iter().map(|line| paint(&line, "1", colour)));
     let unit = benchmark.unit(&matrix.metric);
     let text = |cell: &MatrixCell| format!("{} {}", unit.difference(&cell.difference), format::verdict_symbol(cell.verdict));
@@ -45,8 +49,7 @@ fn one(
     let column_widths: Vec<usize> = heads.iter().map(|head| columns(head).max(cell_width)).collect();
     let name_width = labels.iter().map(|label| columns(label)).max().unwrap_or(0).min(LONGEST_NAME);
     if 2 + name_width + column_widths.iter().map(|column| column + 2).sum::<usize>() <= width {
-        let head: String =
-            heads.iter().zip(&column_widths).map(|(head, width)| format!("  {}", right(head, *width))).collect();
+        let head: String = heads.iter().zip(&column_widths).map(|(head, width)| format!("  {}", right(head, *width))).collect();
         lines.push(format!("  {}{head}", left("", name_width)));
         for row in 1..labels.len() {
             let mut line = format!("  {}", left(&fit(label(row), name_width), name_width));
