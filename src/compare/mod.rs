@@ -6,7 +6,10 @@
 mod attribution;
 mod error;
 mod estimate;
+mod history;
+mod history_points;
 mod latency;
+mod live;
 mod notes;
 mod pair;
 mod summary;
@@ -18,6 +21,11 @@ pub use attribution::{
 };
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
+pub use history::{
+    History, HistoryChange, HistoryOptions, HistoryOrder, HistoryPoint, HistoryRun, HistorySeries, HistoryUnit, change_direction,
+    history,
+};
+pub use live::{LIVE_STAGES, LiveRun};
 pub use pair::{DEFAULT_MARGIN, compare};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
