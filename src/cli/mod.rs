@@ -18,6 +18,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod export;
+mod history;
 mod judge;
 mod judge_progress;
 mod local_judge;
@@ -28,6 +29,7 @@ mod progress;
 mod report;
 mod rescore;
 mod run;
+mod run_label;
 mod score;
 mod score_output;
 mod shipped;
@@ -81,6 +83,8 @@ enum Verb {
     Compare(compare::CompareArguments),
     /// Write index.html, report.md, results.json and results.csv for runs
     Report(report::ReportArguments),
+    /// Show runs over time: trends and where their level changed
+    History(history::HistoryArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
@@ -121,6 +125,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments, &globals),
         Verb::Compare(arguments) => compare::run(arguments),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::History(arguments) => history::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),

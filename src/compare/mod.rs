@@ -7,10 +7,13 @@ mod attribution;
 mod bootstrap;
 mod error;
 mod estimate;
+mod history;
+mod history_points;
 mod latency;
 mod matrix;
 mod metric;
 mod noise;
+mod live;
 mod notes;
 mod pair;
 mod prompt_diff;
@@ -26,6 +29,11 @@ pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
 pub use pair::{CompareOptions, DEFAULT_MARGIN, compare, compare_with};
 pub use prompt_diff::{WordChange, word_changes};
+pub use history::{
+    History, HistoryChange, HistoryOptions, HistoryOrder, HistoryPoint, HistoryRun, HistorySeries, HistoryUnit, change_direction,
+    history,
+};
+pub use live::{LIVE_STAGES, LiveRun};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
     BenchmarkMatrix, CategorySummary, Comparison, Estimate, Flip, FlipSide, LatencyComparison, LatencySummary, LatencyVerdict,

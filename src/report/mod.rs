@@ -7,6 +7,7 @@
 mod charts;
 mod csv;
 mod format;
+pub mod history;
 mod html;
 mod json;
 mod markdown;

@@ -14,6 +14,7 @@
 
 mod disk;
 mod error;
+mod follow;
 mod log;
 mod reader;
 mod scores;
@@ -24,6 +25,7 @@ mod writer;
 mod tests;
 
 pub use error::{HeaderDifference, StoreError};
+pub use follow::{Followed, RunFollower};
 pub use log::{LogNote, canonical_without_timings};
 pub use reader::{Run, discover, read_header};
 pub use scores::{JudgeIdentity, Scores, StoredScore};
