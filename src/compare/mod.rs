@@ -22,7 +22,7 @@ mod summary;
 mod types;
 
 pub use attribution::{
-    Attribution, BenchmarkAttribution, LayerDivergence, MixedScore, Side, Stage, StageContribution, StageDivergence,
+    Attribution, BenchmarkAttribution, DivergenceStart, LayerDivergence, MixedScore, Side, Stage, StageContribution, StageDivergence,
     TensorDivergence, TokenDivergence,
 };
 pub use error::{CompareError, RunDifference};
