@@ -6,6 +6,7 @@
 mod attribution;
 mod error;
 mod estimate;
+pub mod gate;
 mod latency;
 mod notes;
 mod pair;
