@@ -35,6 +35,7 @@ pub fn load(given: &Path, globals: &Globals) -> Result<ClipModel, Failure> {
 
 /// Loads the graphs of a package that is open.
 pub fn load_opened(package: ClipPackage, globals: &Globals) -> Result<ClipModel, Failure> {
+    crate::run::reset_peak_memory();
     let tokenizer = ClipTokenizer::open(&package)?;
     let encoder = ClipEncoder::load(&package, &model::engine_options(globals, Scheduling::default()))?;
     Ok(ClipModel { package, tokenizer, encoder })

@@ -5,6 +5,7 @@
 //! comes from another room.
 
 mod ask;
+mod baseline;
 mod benchmarks;
 mod choosing;
 mod classify;
@@ -18,6 +19,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod export;
+mod gate;
 mod history;
 mod judge;
 mod judge_progress;
@@ -81,6 +83,11 @@ enum Verb {
     Run(run::RunArguments),
     /// Compare runs, paired by sample
     Compare(compare::CompareArguments),
+    /// Fail where runs are worse than a baseline, or beyond the limits of a policy; for CI
+    Gate(gate::GateArguments),
+    /// Keep runs as a baseline for gates
+    #[command(subcommand)]
+    Baseline(baseline::BaselineVerb),
     /// Write index.html, report.md, results.json and results.csv for runs
     Report(report::ReportArguments),
     /// Show runs over time: trends and where their level changed
@@ -124,6 +131,8 @@ pub fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(arguments, &globals),
         Verb::Run(arguments) => run::run(arguments, &globals),
         Verb::Compare(arguments) => compare::run(arguments),
+        Verb::Gate(arguments) => gate::run(arguments),
+        Verb::Baseline(verb) => baseline::run(verb),
         Verb::Report(arguments) => report::run(arguments),
         Verb::History(arguments) => history::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),

@@ -5,6 +5,7 @@
 //! questions, names, images) is escaped or re-encoded on its way out, and no output refers to anything outside itself.
 
 mod charts;
+pub mod ci;
 mod csv;
 mod format;
 pub mod history;

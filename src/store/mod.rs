@@ -12,6 +12,7 @@
 //!
 //! It must not know engines or scorers: it keeps what it is given, and gives back every acknowledged record.
 
+mod baseline;
 mod disk;
 mod error;
 mod follow;
@@ -24,6 +25,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use baseline::{
+    BASELINE_FILE, Baseline, BaselineError, BaselineRun, KeptFile, Saving, baseline_folder, list_baselines, remove_baseline,
+    save_baseline,
+};
 pub use error::{HeaderDifference, StoreError};
 pub use follow::{Followed, RunFollower};
 pub use log::{LogNote, canonical_without_timings};
