@@ -27,6 +27,7 @@ mod local_judge;
 mod model;
 mod models;
 mod package;
+mod power;
 mod progress;
 mod report;
 mod rescore;
@@ -104,6 +105,8 @@ enum Verb {
     Rescore(rescore::RescoreArguments),
     /// Write the answers of a run in the format of the benchmark's server
     Submit(submit::SubmitArguments),
+    /// Say how many samples a benchmark needs to show a given drop, from what past runs measured
+    Power(power::PowerArguments),
     /// Have the answers of runs read by a judge, an endpoint or a package of this machine; no other model needed
     Judge(judge::JudgeVerbArguments),
     /// Inspect or verify a package
@@ -142,6 +145,7 @@ pub fn main() -> ExitCode {
         Verb::Rescore(arguments) => rescore::run(arguments, &globals),
         Verb::Judge(arguments) => judge::run(arguments, &globals),
         Verb::Submit(arguments) => submit::run(arguments),
+        Verb::Power(arguments) => power::run(arguments),
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),
         Verb::Models(arguments) => supported::run(&arguments),

@@ -12,6 +12,7 @@ pub mod history;
 mod html;
 mod json;
 mod markdown;
+pub mod power;
 mod radar;
 mod samples;
 pub mod terminal;
