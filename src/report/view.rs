@@ -275,12 +275,12 @@ impl<'a> View<'a> {
 
     /// A sentence about several verdicts at once; `None` when there is only one.
     pub fn multiplicity(&self) -> Option<String> {
-        let verdicts: usize = self.contests().iter().map(|contest| contest.standings.len()).sum();
-        (verdicts > 1).then(|| {
+        let tests = self.comparison.corrected_tests;
+        (tests > 1).then(|| {
             format!(
-                "Each verdict stands for itself at the 5 % level: with {verdicts} of them, \
-                 {} false alarms are expected by chance even if nothing had changed.",
-                format::number(verdicts as f64 * 0.05, if verdicts < 10 { 2 } else { 1 })
+                "“Regressed” and “improved” are corrected for all {} together, one primary metric for each benchmark and pair of \
+                 runs (Holm's method): the chance of even one false alarm among them is at most 5 %.",
+                format::counted(tests, "verdict", "verdicts")
             )
         })
     }

@@ -79,7 +79,14 @@ pub fn against_baseline(base: &[Run], new: &[Run], base_package: Option<&str>, m
         }
     }
     let mut contest = Contest {
-        comparison: Comparison { format: 1, margin, runs: Vec::new(), pairs: Vec::new(), matrices: Vec::new() },
+        comparison: Comparison {
+            format: 1,
+            margin,
+            runs: Vec::new(),
+            pairs: Vec::new(),
+            corrected_tests: 0,
+            matrices: Vec::new(),
+        },
         contenders: Vec::new(),
         baseline: base.iter().map(|run| (run.header.benchmark.name.clone(), name(run))).collect(),
     };
@@ -144,4 +151,5 @@ fn append(contest: &mut Contest, comparison: Comparison) {
     }
     whole.pairs.extend(comparison.pairs);
     whole.matrices.extend(comparison.matrices);
+    whole.corrected_tests += comparison.corrected_tests;
 }

@@ -18,9 +18,9 @@ pub fn build(history: &History, title: &str, generated_at: &str) -> Result<Vec<R
         .map_err(|error| ReportError::Content { name: "history.json", message: error.to_string() })?;
     json.push(b'\n');
     Ok(vec![
-        ReportFile { name: "history.html", bytes: page::page(history, title, generated_at).into_bytes() },
-        ReportFile { name: "history.md", bytes: markdown::document(history, title).into_bytes() },
-        ReportFile { name: "history.json", bytes: json },
+        ReportFile { name: "history.html".into(), bytes: page::page(history, title, generated_at).into_bytes() },
+        ReportFile { name: "history.md".into(), bytes: markdown::document(history, title).into_bytes() },
+        ReportFile { name: "history.json".into(), bytes: json },
     ])
 }
 
