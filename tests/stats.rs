@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails should stop where it failed")]
 
+mod stats_support;
+
 use llava_gauge::stats::{
     ClusteredSums, Generator, IntraclassCorrelation, Linearised, MeasuredError, benjamini_hochberg, bootstrap_of_sums,
     cluster_bootstrap, clustered_standard_error, dense_clusters, design_effect, detection_probability, holm,

@@ -4,7 +4,7 @@ use crate::compare::{BenchmarkPower, DropPower, PowerBasis, PowerPlan};
 use crate::guard::escape;
 
 use super::format::{MISSING, Unit, count, counted, number};
-use super::terminal::wrap;
+use super::terminal::layout::wrap;
 
 /// The plan as text: for each benchmark what it rests on, the smallest drop that its samples show, and a table of what each drop
 /// needs. Sentences are wrapped at `width` columns; all text from outside is stripped of control characters. Every line ends
