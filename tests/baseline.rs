@@ -61,7 +61,10 @@ fn a_baseline_lives_from_save_to_remove() {
     let listed = gauge_output(&place.with(&["baseline", "list"]));
     assert!(listed.starts_with("main  saved 20") && listed.contains("2 runs of a, tag v1.0"), "{listed}");
     let shown = gauge_output(&place.with(&["baseline", "show", "main"]));
-    assert!(shown.contains("a (identity of , fp32/fp32/fp32) on pope: 200 samples, yes-no/1") && shown.contains("75.0"), "{shown}");
+    assert!(
+        shown.contains("a (identity of , fp32/fp32/fp32) on pope: 200 samples, yes-no/1") && shown.contains("75.0"),
+        "{shown}"
+    );
     let shown = gauge_json(&place.with(&["baseline", "show", "main", "--json"]));
     assert_eq!(shown["baseline"]["runs"][0]["samples"], 200);
     assert_eq!(shown["runs"].as_array().unwrap().len(), 2);
@@ -153,7 +156,10 @@ fn damage_and_halves_are_named() {
     for (bytes, expected) in [(&whole[..whole.len() / 2], "bytes, found"), (&flipped[..], "expected SHA-256")] {
         std::fs::write(&log, bytes).unwrap();
         let error = gauge_fails(&gate, 106);
-        assert!(error.contains("baseline \"main\" is damaged") && error.contains("samples.jsonl") && error.contains(expected), "{error}");
+        assert!(
+            error.contains("baseline \"main\" is damaged") && error.contains("samples.jsonl") && error.contains(expected),
+            "{error}"
+        );
         assert!(gauge_output(&place.with(&["baseline", "list"])).contains("is damaged"));
     }
     std::fs::remove_file(&log).unwrap();

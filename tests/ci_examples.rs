@@ -79,15 +79,13 @@ fn the_script_ends_with_the_code_of_the_gate() {
     for (new, code) in [("base", 0), ("part", 5), ("worse", 100)] {
         let new = place(new);
         let summary = place("step-summary.md");
-        let variables = [
-            ("RUNS", text(&new)),
-            ("BASELINE", text(&base)),
-            ("POLICY", text(&policy)),
-            ("GITHUB_STEP_SUMMARY", text(&summary)),
-        ];
+        let variables =
+            [("RUNS", text(&new)), ("BASELINE", text(&base)), ("POLICY", text(&policy)), ("GITHUB_STEP_SUMMARY", text(&summary))];
         let (found, shown) = script(folder.path(), &variables);
         assert_eq!(found, code, "{shown}");
-        for file in ["junit.xml", "summary.md", "comment.md", "accuracy.json", "latency.json", "bencher.json", "report/index.html"] {
+        for file in
+            ["junit.xml", "summary.md", "comment.md", "accuracy.json", "latency.json", "bencher.json", "report/index.html"]
+        {
             assert!(place("results").join(file).is_file(), "{file}: {shown}");
         }
         assert_eq!(std::fs::read(&summary).unwrap(), std::fs::read(place("results/summary.md")).unwrap());

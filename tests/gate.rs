@@ -6,14 +6,14 @@ mod gate_support;
 
 use common::{gauge, gauge_fails, gauge_json, text};
 use gate_support::{bad, good, grid, run, write};
-use llava_gauge::compare::Verdict;
 use llava_gauge::compare::gate::{
     Contest, Gate, GateCheck, GateError, GateOutcome, GateReport, GateResult, Policy, against_baseline, gate,
 };
+use llava_gauge::compare::{CompareOptions, Verdict};
 use llava_gauge::store::Run;
 
 fn contest(base: &[Run], new: &[Run]) -> Contest {
-    against_baseline(base, new, None, 1.0).unwrap()
+    against_baseline(base, new, None, &CompareOptions::default()).unwrap()
 }
 
 #[track_caller]
@@ -106,7 +106,12 @@ fn a_weak_regression_among_many_gates_is_corrected() {
         .collect();
     let contest = contest(&base, &new);
     let find = |report: &GateReport| {
-        report.gates.iter().find(|gate| gate.benchmark.as_deref() == Some("a3") && gate.check == GateCheck::Metric).unwrap().clone()
+        report
+            .gates
+            .iter()
+            .find(|gate| gate.benchmark.as_deref() == Some("a3") && gate.check == GateCheck::Metric)
+            .unwrap()
+            .clone()
     };
     let corrected = gate(&contest, &Policy::default(), None).unwrap();
     let metric = find(&corrected);
@@ -262,11 +267,11 @@ fn runs_are_measured_by_the_package_of_their_name() {
     };
     assert_eq!((verdict("small"), verdict("large")), (Some(Verdict::Identical), Some(Verdict::Improved)));
     let other = [good("other", "pope")];
-    assert!(matches!(against_baseline(&base, &other, None, 1.0), Err(GateError::Ambiguous { .. })));
-    let named = against_baseline(&base, &other, Some("large"), 1.0).unwrap();
+    assert!(matches!(against_baseline(&base, &other, None, &CompareOptions::default()), Err(GateError::Ambiguous { .. })));
+    let named = against_baseline(&base, &other, Some("large"), &CompareOptions::default()).unwrap();
     let report = gate(&named, &Policy::default(), None).unwrap();
     assert_eq!(only(&report, GateCheck::Metric).verdict, Some(Verdict::Improved));
-    let error = against_baseline(&base, &other, Some("huge"), 1.0).unwrap_err();
+    let error = against_baseline(&base, &other, Some("huge"), &CompareOptions::default()).unwrap_err();
     assert_eq!(error.to_string(), "the baseline has no run of a package named \"huge\"; found large, small");
 }
 
@@ -280,7 +285,10 @@ fn a_policy_says_what_is_wrong_with_it() {
         ("[defaults.latency]\ntotal = 0", "defaults.latency.total: expected a ratio above 0, such as 1.1 for 10 % more, found 0"),
         ("[defaults]\nat_least = 3", "defaults.at_least: expected no value here"),
         ("[defaults.metric.f1]\nmargin = 3", "defaults.metric: expected no metric here"),
-        ("[benchmark.pope.metric.f1]\nat_least = 3\nat_most = 2", "benchmark.pope.metric.f1.at_least: expected no more than at_most"),
+        (
+            "[benchmark.pope.metric.f1]\nat_least = 3\nat_most = 2",
+            "benchmark.pope.metric.f1.at_least: expected no more than at_most",
+        ),
         ("format = 2", "format: expected 1, the format of this program, found 2"),
         ("[defaults]\nfail_on = [\"worse\"]", "unknown variant `worse`, expected `regressed` or `inconclusive`"),
         ("correction = \"bonferroni\"", "unknown variant `bonferroni`, expected `holm` or `none`"),

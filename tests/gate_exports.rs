@@ -10,8 +10,8 @@ mod hostile;
 
 use common::{gauge, gauge_fails, text};
 use gate_support::{bad, good, grid, write};
-use llava_gauge::compare::Comparison;
 use llava_gauge::compare::gate::{Contender, Contest, GateReport, Policy, against_baseline, gate};
+use llava_gauge::compare::{CompareOptions, Comparison};
 use llava_gauge::report::ci::{EXPORT_FORMATS, ExportFormat, ExportInput, export, table};
 use llava_gauge::store::Run;
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn policy() -> Policy {
 fn mixed() -> (Contest, GateReport) {
     let base: [Run; 3] = [good("a", "pope"), bad("a", "gqa"), good("a", "vqa")];
     let new: [Run; 3] = [bad("b", "pope"), good("b", "gqa"), grid("b", "mme", 40, 5, |index| index % 3 == 0)];
-    let contest = against_baseline(&base, &new, None, 1.0).unwrap();
+    let contest = against_baseline(&base, &new, None, &CompareOptions::default()).unwrap();
     let report = gate(&contest, &policy(), Some("main")).unwrap();
     (contest, report)
 }
@@ -68,10 +68,15 @@ fn junit_counts_its_cases() {
     assert_eq!(root.tag_name().name(), "testsuites");
     let number = |node: roxmltree::Node<'_, '_>, name: &str| node.attribute(name).unwrap().parse::<usize>().unwrap();
     let cases = |node: roxmltree::Node<'_, '_>, child: &str| {
-        node.descendants().filter(|node| node.has_tag_name("testcase") && node.children().any(|one| one.has_tag_name(child))).count()
+        node.descendants()
+            .filter(|node| node.has_tag_name("testcase") && node.children().any(|one| one.has_tag_name(child)))
+            .count()
     };
     let suites: Vec<_> = root.children().filter(|node| node.is_element()).collect();
-    assert_eq!(suites.iter().map(|suite| suite.attribute("name").unwrap()).collect::<Vec<_>>(), ["vqa", "absent", "pope", "gqa", "mme"]);
+    assert_eq!(
+        suites.iter().map(|suite| suite.attribute("name").unwrap()).collect::<Vec<_>>(),
+        ["vqa", "absent", "pope", "gqa", "mme"]
+    );
     for node in suites.into_iter().chain([root]) {
         let all = node.descendants().filter(|node| node.has_tag_name("testcase")).count();
         assert_eq!(number(node, "tests"), all);
@@ -91,8 +96,7 @@ fn hostile_contest(comparison: Comparison) -> Contest {
         };
         contenders.push(Contender { new: place(&paired.new).unwrap(), base: place(&paired.base), pair: Some(pair) });
     }
-    let baseline =
-        comparison.runs.iter().map(|run| (run.header.benchmark.name.clone(), run.header.model.name.clone())).collect();
+    let baseline = comparison.runs.iter().map(|run| (run.header.benchmark.name.clone(), run.header.model.name.clone())).collect();
     Contest { comparison, contenders, baseline }
 }
 
@@ -146,7 +150,7 @@ fn a_summary_keeps_within_its_limit_and_says_what_it_left_out() {
     for record in &mut new.records {
         record.text = "|`<é".repeat(100);
     }
-    let contest = against_baseline(&[base, good("a", "gqa")], &[new, bad("b", "gqa")], None, 1.0).unwrap();
+    let contest = against_baseline(&[base, good("a", "gqa")], &[new, bad("b", "gqa")], None, &CompareOptions::default()).unwrap();
     let report = gate(&contest, &Policy::default(), None).unwrap();
     for (format, limit) in [(ExportFormat::Github, 1 << 20), (ExportFormat::GithubComment, 65_536)] {
         let markdown = exported(format, &contest, &report, "nightly");

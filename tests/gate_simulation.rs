@@ -5,6 +5,7 @@
 mod gate_support;
 
 use gate_support::{Scored, run};
+use llava_gauge::compare::CompareOptions;
 use llava_gauge::compare::gate::{GateCheck, GateOutcome, Policy, against_baseline, gate};
 use llava_gauge::stats::Generator;
 use llava_gauge::store::Run;
@@ -56,7 +57,7 @@ fn false_alarms_stay_within_five_per_cent_where_the_naive_rule_does_not() {
     let uncorrected = Policy::parse("correction = \"none\"").unwrap();
     for _ in 0..TRIALS {
         let (base, new): (Vec<Run>, Vec<Run>) = BENCHMARKS.iter().map(|name| pair(&mut generator, name)).unzip();
-        let contest = against_baseline(&base, &new, None, 1.0).unwrap();
+        let contest = against_baseline(&base, &new, None, &CompareOptions::default()).unwrap();
         let fails = |policy: &Policy| {
             let report = gate(&contest, policy, None).unwrap();
             report.gates.iter().any(|gate| gate.check == GateCheck::Metric && gate.outcome == GateOutcome::Failed)
@@ -66,12 +67,7 @@ fn false_alarms_stay_within_five_per_cent_where_the_naive_rule_does_not() {
         naive_alarms += usize::from(base.iter().zip(&new).any(|(base, new)| naive_regressed(base, new)));
     }
     let rate = |count: usize| count as f64 / TRIALS as f64;
-    println!(
-        "false alarms: gate {}, uncorrected {}, naive {}",
-        rate(alarms),
-        rate(uncorrected_alarms),
-        rate(naive_alarms)
-    );
+    println!("false alarms: gate {}, uncorrected {}, naive {}", rate(alarms), rate(uncorrected_alarms), rate(naive_alarms));
     assert!(rate(alarms) <= 0.05, "{}", rate(alarms));
     // Without the correction for five benchmarks, about 1 − 0.975⁵ = 12 % are expected.
     assert!(rate(uncorrected_alarms) > 0.05, "{}", rate(uncorrected_alarms));

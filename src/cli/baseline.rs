@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::exit::{Exit, Failure};
 use super::{VerbResult, clock, run, terminal};
 use crate::compare::gate::{self, Contest, GateError};
-use crate::compare::CompareError;
+use crate::compare::{CompareError, CompareOptions};
 use crate::guard::escape;
 use crate::store::{self, BASELINE_FILE, Baseline, BaselineError, Run, Saving};
 
@@ -242,7 +242,8 @@ fn show(arguments: &NameArguments) -> VerbResult {
             false => format!("{} samples", run.samples),
         };
         let identity = run.identity.get(..12).unwrap_or(&run.identity);
-        let fact = |name: &str, value: &Option<String>| value.as_ref().map_or_else(String::new, |value| format!(", {name} {value}"));
+        let fact =
+            |name: &str, value: &Option<String>| value.as_ref().map_or_else(String::new, |value| format!(", {name} {value}"));
         lines.push(format!(
             "  {} ({identity}, {}) on {}: {part}, {}, started {}{}{}",
             run.package,
@@ -323,7 +324,7 @@ fn update(arguments: &UpdateArguments) -> VerbResult {
 
 /// The new runs against the old ones, or why they do not compare: that is something to be blessed too.
 fn changes(old: &[Run], new: &[Run]) -> Result<(Option<Contest>, Option<String>), Failure> {
-    match gate::against_baseline(old, new, None, crate::compare::DEFAULT_MARGIN) {
+    match gate::against_baseline(old, new, None, &CompareOptions::default()) {
         Ok(contest) => Ok((Some(contest), None)),
         Err(error @ (GateError::Compare(CompareError::NotComparable { .. }) | GateError::Ambiguous { .. })) => {
             Ok((None, Some(error.to_string())))

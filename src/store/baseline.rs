@@ -38,7 +38,9 @@ const KEPT: [&str; 5] = [HEADER_FILE, LOG_FILE, SCORES_FILE, SUMMARY_FILE, "judg
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
     /// A name that is no plain folder name.
-    #[error("{name:?} is no name of a baseline: expected up to 100 letters, digits, `.`, `-` and `_`, beginning with a letter or digit")]
+    #[error(
+        "{name:?} is no name of a baseline: expected up to 100 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"
+    )]
     Name {
         /// What was given.
         name: String,
@@ -309,12 +311,7 @@ pub fn save_baseline(folder: &Path, saving: Saving<'_>, runs: &[Run]) -> Result<
     save_with(&mut RealDisk, folder, saving, runs)
 }
 
-pub(super) fn save_with(
-    disk: &mut dyn Disk,
-    folder: &Path,
-    saving: Saving<'_>,
-    runs: &[Run],
-) -> Result<Baseline, BaselineError> {
+pub(super) fn save_with(disk: &mut dyn Disk, folder: &Path, saving: Saving<'_>, runs: &[Run]) -> Result<Baseline, BaselineError> {
     check_name(saving.name)?;
     let own = folder.join(saving.name);
     if !saving.replace && own.join(BASELINE_FILE).is_file() {
@@ -430,7 +427,8 @@ fn described(index: usize, header: &RunHeader, contents: &[(KeptFile, Vec<u8>)])
 
 /// A name as a part of a folder name: anything but plain characters becomes `_`.
 fn folder_name(name: &str) -> String {
-    let plain = |character: char| if character.is_ascii_alphanumeric() || matches!(character, '.' | '-') { character } else { '_' };
+    let plain =
+        |character: char| if character.is_ascii_alphanumeric() || matches!(character, '.' | '-') { character } else { '_' };
     name.chars().take(60).map(plain).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Which run is measured by which.
 
-use super::super::{CompareError, Comparison, compare, summarise};
+use super::super::{CompareError, CompareOptions, Comparison, compare_with, summarise};
 use super::{Contender, Contest};
 use crate::store::Run;
 
@@ -44,8 +44,13 @@ pub enum GateError {
 
 /// Pairs every new run with the run of the baseline that answers the same benchmark: the only one, or the one of the package
 /// named `base_package`, or the one of a package of the same name. A new run whose benchmark the baseline does not have stands
-/// alone. `margin` as in [`compare()`].
-pub fn against_baseline(base: &[Run], new: &[Run], base_package: Option<&str>, margin: f64) -> Result<Contest, GateError> {
+/// alone. `options` as in [`compare_with`].
+pub fn against_baseline(
+    base: &[Run],
+    new: &[Run],
+    base_package: Option<&str>,
+    options: &CompareOptions<'_>,
+) -> Result<Contest, GateError> {
     let name = |run: &Run| run.header.model.name.clone();
     if let Some(wanted) = base_package
         && !base.iter().any(|run| run.header.model.name == wanted)
@@ -79,13 +84,21 @@ pub fn against_baseline(base: &[Run], new: &[Run], base_package: Option<&str>, m
         }
     }
     let mut contest = Contest {
-        comparison: Comparison { format: 1, margin, runs: Vec::new(), pairs: Vec::new(), matrices: Vec::new() },
+        comparison: Comparison {
+            format: 1,
+            margin: options.margin,
+            runs: Vec::new(),
+            pairs: Vec::new(),
+            corrected_tests: 0,
+            matrices: Vec::new(),
+        },
         contenders: Vec::new(),
         baseline: base.iter().map(|run| (run.header.benchmark.name.clone(), name(run))).collect(),
     };
     for (bases, news) in groups {
-        let runs: Vec<Run> = bases.iter().map(|index| base[*index].clone()).chain(news.iter().map(|index| new[*index].clone())).collect();
-        append(&mut contest, compare(&runs, margin)?);
+        let runs: Vec<Run> =
+            bases.iter().map(|index| base[*index].clone()).chain(news.iter().map(|index| new[*index].clone())).collect();
+        append(&mut contest, compare_with(&runs, options)?);
     }
     for run in alone.into_iter().filter_map(|index| new.get(index)) {
         contest.contenders.push(Contender { new: contest.comparison.runs.len(), base: None, pair: None });
@@ -130,7 +143,8 @@ fn append(contest: &mut Contest, comparison: Comparison) {
     let mut base: Option<usize> = None;
     for run in comparison.runs {
         let index = whole.runs.len();
-        let same = |base: &usize| whole.runs.get(*base).is_some_and(|base| base.header.benchmark.name == run.header.benchmark.name);
+        let same =
+            |base: &usize| whole.runs.get(*base).is_some_and(|base| base.header.benchmark.name == run.header.benchmark.name);
         match base.filter(same) {
             Some(base) => {
                 contest.contenders.push(Contender { new: index, base: Some(base), pair: Some(pair) });
@@ -141,5 +155,6 @@ fn append(contest: &mut Contest, comparison: Comparison) {
         whole.runs.push(run);
     }
     whole.pairs.extend(comparison.pairs);
+    whole.corrected_tests += comparison.corrected_tests;
     whole.matrices.extend(comparison.matrices);
 }

@@ -43,7 +43,9 @@ fn samples(subject: &Subject<'_>, rules: &Rules, gates: &mut Vec<Gate>) {
     // Of the paired difference where there is one, of the run itself otherwise.
     let counts = match subject.pair {
         Some(pair) => pair.primary().map(|metric| (metric.difference.n, metric.difference.clusters)),
-        None => subject.new.metrics.iter().find(|metric| metric.primary).map(|metric| (metric.estimate.n, metric.estimate.clusters)),
+        None => {
+            subject.new.metrics.iter().find(|metric| metric.primary).map(|metric| (metric.estimate.n, metric.estimate.clusters))
+        }
     };
     let (n, clusters) = counts.unwrap_or_default();
     let limits = [(GateCheck::Samples, rules.minimum_samples, n), (GateCheck::Clusters, rules.minimum_clusters, clusters)];
@@ -177,16 +179,19 @@ fn of_bytes(
         match found {
             // A package does not grow by samples that are outstanding; memory may.
             Some(_) => decide(&mut gate, check == GateCheck::Memory && subject.outstanding()),
-            None if subject.base.is_none() && unit == GateUnit::Ratio => gate = skipped(gate, "the baseline has no run of this benchmark"),
+            None if subject.base.is_none() && unit == GateUnit::Ratio => {
+                gate = skipped(gate, "the baseline has no run of this benchmark")
+            }
             None => gate = skipped(gate, unknown),
         }
         // The size of a package is the same on every benchmark.
         let known = |other: &Gate| {
-            check == GateCheck::Size && (other.check, other.unit, &other.package, &other.base, other.limit) == (check, unit, &gate.package, &gate.base, gate.limit)
+            check == GateCheck::Size
+                && (other.check, other.unit, &other.package, &other.base, other.limit)
+                    == (check, unit, &gate.package, &gate.base, gate.limit)
         };
         if !gates.iter().any(known) {
             gates.push(gate);
         }
     }
 }
-

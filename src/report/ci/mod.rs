@@ -99,9 +99,7 @@ fn selected<'a>(input: &ExportInput<'a>) -> Vec<Selected<'a>> {
     for run in input.runs.iter().filter_map(|index| input.comparison.runs.get(*index)) {
         let plain = &run.header.model.name;
         let benchmark = &run.header.benchmark.name;
-        let same = |other: &&Selected<'_>| {
-            (&other.run.header.model.name, &other.run.header.benchmark.name) == (plain, benchmark)
-        };
+        let same = |other: &&Selected<'_>| (&other.run.header.model.name, &other.run.header.benchmark.name) == (plain, benchmark);
         let earlier = selected.iter().filter(same).count();
         let name = if earlier == 0 { plain.clone() } else { format!("{plain} ({})", earlier + 1) };
         selected.push(Selected { name, run });

@@ -162,9 +162,10 @@ fn accuracy(view: &View<'_>) -> Section {
     for benchmark in &view.benchmarks {
         let name = benchmark.primary_name();
         for run in &benchmark.runs {
-            let value = run.metric(name).map_or_else(|| format::MISSING.to_owned(), |metric| {
-                format!("{}{}", benchmark.unit(name).value_and_half(&metric.estimate), benchmark.unit(name).suffix())
-            });
+            let value = run.metric(name).map_or_else(
+                || format::MISSING.to_owned(),
+                |metric| format!("{}{}", benchmark.unit(name).value_and_half(&metric.estimate), benchmark.unit(name).suffix()),
+            );
             let latency = format::milliseconds(run.run.latency.per_question_ms);
             rows.push(format!(
                 "| {} | {} | {} | {} | {} | {} | {latency} |\n",

@@ -1,7 +1,7 @@
 //! Gates in words, the same in every output.
 
-use crate::compare::gate::{Bound, Gate, GateCheck, GateOutcome, GateReport, GateResult, GateUnit};
 use crate::compare::Estimate;
+use crate::compare::gate::{Bound, Gate, GateCheck, GateOutcome, GateReport, GateResult, GateUnit};
 
 use super::super::format::{self, MISSING, Unit};
 
