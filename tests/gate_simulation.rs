@@ -49,7 +49,8 @@ fn naive_regressed(base: &Run, new: &Run) -> bool {
 ///
 /// With 300 trials the Monte-Carlo standard error of a rate of 5 % is 1.3 points. "Regressed" is one side of a two-sided test
 /// at 5 %, so that about 2.5 % are expected (standard error 0.9) and 5 % is a bound that chance alone breaks in 0.3 % of
-/// generators; the seed is fixed. The naive rule is expected near 40 %, far above.
+/// generators; the seed is fixed. The naive rule, which counts six questions of an image as six images, is wrong in more than
+/// half of the trials.
 #[test]
 fn false_alarms_stay_within_five_per_cent_where_the_naive_rule_does_not() {
     let mut generator = Generator::new(20_261_125);
@@ -71,5 +72,5 @@ fn false_alarms_stay_within_five_per_cent_where_the_naive_rule_does_not() {
     assert!(rate(alarms) <= 0.05, "{}", rate(alarms));
     // Without the correction for five benchmarks, about 1 − 0.975⁵ = 12 % are expected.
     assert!(rate(uncorrected_alarms) > 0.05, "{}", rate(uncorrected_alarms));
-    assert!(rate(naive_alarms) > 0.20, "{}", rate(naive_alarms));
+    assert!(rate(naive_alarms) > 0.30, "{}", rate(naive_alarms));
 }
