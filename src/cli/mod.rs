@@ -20,6 +20,7 @@ mod doctor;
 mod exit;
 mod export;
 mod gate;
+mod history;
 mod judge;
 mod judge_progress;
 mod local_judge;
@@ -30,6 +31,7 @@ mod progress;
 mod report;
 mod rescore;
 mod run;
+mod run_label;
 mod score;
 mod score_output;
 mod shipped;
@@ -88,6 +90,8 @@ enum Verb {
     Baseline(baseline::BaselineVerb),
     /// Write index.html, report.md, results.json and results.csv for runs
     Report(report::ReportArguments),
+    /// Show runs over time: trends and where their level changed
+    History(history::HistoryArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
@@ -130,6 +134,7 @@ pub fn main() -> ExitCode {
         Verb::Gate(arguments) => gate::run(arguments),
         Verb::Baseline(verb) => baseline::run(verb),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::History(arguments) => history::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),

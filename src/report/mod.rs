@@ -8,6 +8,7 @@ mod charts;
 pub mod ci;
 mod csv;
 mod format;
+pub mod history;
 mod html;
 mod json;
 mod markdown;

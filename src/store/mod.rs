@@ -15,6 +15,7 @@
 mod baseline;
 mod disk;
 mod error;
+mod follow;
 mod log;
 mod reader;
 mod scores;
@@ -29,6 +30,7 @@ pub use baseline::{
     save_baseline,
 };
 pub use error::{HeaderDifference, StoreError};
+pub use follow::{Followed, RunFollower};
 pub use log::{LogNote, canonical_without_timings};
 pub use reader::{Run, discover, read_header};
 pub use scores::{JudgeIdentity, Scores, StoredScore};
