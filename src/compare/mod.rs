@@ -9,6 +9,7 @@ mod estimate;
 mod latency;
 mod notes;
 mod pair;
+mod pareto;
 mod summary;
 mod types;
 
@@ -19,6 +20,7 @@ pub use attribution::{
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
 pub use pair::{DEFAULT_MARGIN, compare};
+pub use pareto::{TradeOff, TradeOffs, pareto_front, trade_offs};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
     BenchmarkMatrix, CategorySummary, Comparison, Estimate, Flip, FlipSide, LatencyComparison, LatencySummary, LatencyVerdict,
