@@ -29,6 +29,7 @@ mod report;
 mod rescore;
 mod run;
 mod score;
+mod score_output;
 mod shipped;
 mod submit;
 mod supported;

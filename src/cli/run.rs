@@ -264,6 +264,13 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
         names => names.iter().map(|name| suite.data.load(Some(name))).collect::<Result<Vec<_>, _>>()?,
     };
     benchmarks.iter().for_each(warn_of_broken_rows);
+    if let Some(benchmark) = benchmarks.iter().find(|benchmark| benchmark.spec.only_scores()) {
+        let error = anyhow!(
+            "the data of {} have no questions and no pictures: they only score answers that were made elsewhere (`score`)",
+            benchmark.spec.name
+        );
+        return Err(Failure::new(Exit::Setup, error));
+    }
     suite.choosing.apply(&mut benchmarks)?;
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();

@@ -4,12 +4,18 @@
 //! believed.
 
 mod attribution;
+mod bootstrap;
 mod error;
 mod estimate;
 mod latency;
+mod matrix;
+mod metric;
+mod noise;
 mod notes;
 mod pair;
 mod pareto;
+mod prompt_diff;
+mod refusal;
 mod summary;
 mod types;
 
@@ -19,11 +25,12 @@ pub use attribution::{
 };
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
-pub use pair::{DEFAULT_MARGIN, compare};
+pub use pair::{CompareOptions, DEFAULT_MARGIN, compare, compare_with};
 pub use pareto::{TradeOff, TradeOffs, pareto_front, trade_offs};
+pub use prompt_diff::{WordChange, word_changes};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
     BenchmarkMatrix, CategorySummary, Comparison, Estimate, Flip, FlipSide, LatencyComparison, LatencySummary, LatencyVerdict,
-    MatrixCell, MetricSummary, PairComparison, PairedCategory, PairedMetric, PromptDifference, Quantiles, RankedRun, RunSummary,
-    Verdict,
+    MatrixCell, MetricSummary, PairComparison, PairedCategory, PairedMetric, PairedTest, PromptDifference, Quantiles, RankedRun,
+    RunSummary, Verdict,
 };

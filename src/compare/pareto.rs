@@ -39,17 +39,18 @@ fn measured(run: &RunSummary) -> Option<(f64, f64, bool)> {
 
 /// Places every package between accuracy, time and size. `grid[package][benchmark]` is the run, where there is one.
 ///
-/// The first package that has usable runs sets the list of benchmarks; packages that ran at least half of it are compared on
-/// those that all of them ran.
+/// The package with most usable runs, the first of several, sets the list of benchmarks; packages that ran at least half of it
+/// are compared on those that all of them ran.
 pub fn trade_offs(grid: &[Vec<Option<&RunSummary>>]) -> TradeOffs {
     let cells: Vec<Vec<Option<(f64, f64, bool)>>> =
         grid.iter().map(|row| row.iter().map(|run| run.and_then(measured)).collect()).collect();
     let has = |package: &[Option<(f64, f64, bool)>], benchmark: usize| package.get(benchmark).copied().flatten().is_some();
-    let Some(first) = cells.iter().find(|row| row.iter().any(Option::is_some)) else { return TradeOffs::default() };
-    let listed: Vec<usize> = (0..first.len()).filter(|benchmark| has(first, *benchmark)).collect();
-    let member = |row: &[Option<(f64, f64, bool)>]| {
-        2 * listed.iter().filter(|benchmark| has(row, **benchmark)).count() >= listed.len()
-    };
+    let usable = |row: &[Option<(f64, f64, bool)>]| row.iter().flatten().count();
+    // Of equals the last is taken, so the first package comes last.
+    let Some(widest) = cells.iter().rev().max_by_key(|row| usable(row)) else { return TradeOffs::default() };
+    let listed: Vec<usize> = (0..widest.len()).filter(|benchmark| has(widest, *benchmark)).collect();
+    let member =
+        |row: &[Option<(f64, f64, bool)>]| 2 * listed.iter().filter(|benchmark| has(row, **benchmark)).count() >= listed.len();
     let benchmarks: Vec<usize> = listed
         .iter()
         .copied()
@@ -90,14 +91,19 @@ pub fn trade_offs(grid: &[Vec<Option<&RunSummary>>]) -> TradeOffs {
             on_front_with_size: false,
         }));
     }
-    let known: Vec<(usize, TradeOff)> = packages.iter().enumerate().filter_map(|(place, package)| Some((place, (*package)?))).collect();
+    let known: Vec<(usize, TradeOff)> =
+        packages.iter().enumerate().filter_map(|(place, package)| Some((place, (*package)?))).collect();
     let two: Vec<Vec<f64>> = known.iter().map(|(_, package)| vec![package.accuracy, -package.per_question_ms]).collect();
     let sized = known.iter().all(|(_, package)| package.weight_bytes.is_some());
     let three: Vec<Vec<f64>> = known
         .iter()
         .map(|(_, package)| {
             let size = package.weight_bytes.map_or(0.0, |bytes| bytes as f64);
-            if sized { vec![package.accuracy, -package.per_question_ms, -size] } else { vec![package.accuracy, -package.per_question_ms] }
+            if sized {
+                vec![package.accuracy, -package.per_question_ms, -size]
+            } else {
+                vec![package.accuracy, -package.per_question_ms]
+            }
         })
         .collect();
     for (((place, _), on_front), with_size) in known.iter().zip(pareto_front(&two)).zip(pareto_front(&three)) {

@@ -208,7 +208,8 @@ impl Drawing {
     /// The mark of a package: six forms, so that colour is not all that tells them apart. `radius` is that of the circle of
     /// equal area.
     pub fn mark(&mut self, package: usize, [x, y]: [f64; 2], radius: f64, paint: Paint, opacity: f64) {
-        let polygon = |corners: &[[f64; 2]]| corners.iter().map(|[dx, dy]| [x + dx * radius, y + dy * radius]).collect::<Vec<_>>();
+        let polygon =
+            |corners: &[[f64; 2]]| corners.iter().map(|[dx, dy]| [x + dx * radius, y + dy * radius]).collect::<Vec<_>>();
         let points = match package % 6 {
             0 => {
                 self.shapes.push(Shape::Disc { centre: [x, y], radius, paint, opacity });

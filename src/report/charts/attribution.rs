@@ -56,11 +56,8 @@ fn stage_paint(name: &str) -> Paint {
 /// How far the hidden states lie apart after each layer of a stage.
 pub(in super::super) fn layers(divergence: &StageDivergence, stage: Stage) -> Option<Drawing> {
     const HEIGHT: f64 = 170.0;
-    let layers: Vec<&LayerDivergence> = divergence
-        .layers
-        .iter()
-        .filter(|layer| layer.stage == stage && layer.divergence.relative_error.is_finite())
-        .collect();
+    let layers: Vec<&LayerDivergence> =
+        divergence.layers.iter().filter(|layer| layer.stage == stage && layer.divergence.relative_error.is_finite()).collect();
     let highest = layers.iter().map(|layer| layer.divergence.relative_error).fold(0.0, f64::max);
     let (first, last) = (layers.first()?.layer as f64, layers.last()?.layer as f64);
     if layers.len() < 2 || last <= first || !highest.is_finite() {

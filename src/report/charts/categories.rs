@@ -61,7 +61,9 @@ pub(in super::super) fn by_category(view: &View<'_>, benchmark: &BenchmarkView<'
                 .estimates
                 .iter()
                 .enumerate()
-                .filter_map(|(package, estimate)| estimate.map(|estimate| format!("{} {}", view.package(package), unit.value(estimate))))
+                .filter_map(|(package, estimate)| {
+                    estimate.map(|estimate| format!("{} {}", view.package(package), unit.value(estimate)))
+                })
                 .collect();
             format!("{}: {}", row.name, values.join(", "))
         })

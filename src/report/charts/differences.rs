@@ -24,8 +24,10 @@ pub(in super::super) fn differences(view: &View<'_>, contest: &Contest<'_>) -> O
         [difference.value, low, high]
     });
     let range = range_around_zero(ends.chain([-margin, margin]), 2.0);
-    let described: Vec<String> =
-        rows.iter().map(|standing| format!("{}, {}", format::verdict_word(standing.metric.verdict), standing.sentence())).collect();
+    let described: Vec<String> = rows
+        .iter()
+        .map(|standing| format!("{}, {}", format::verdict_word(standing.metric.verdict), standing.sentence()))
+        .collect();
     let title = format!("{} against {}", view.package(contest.new), view.package(contest.base));
     let label = format!("{title}, paired differences in points with 95 % intervals: {}", described.join("; "));
     let mut panel = Panel::new(rows.len(), ROW, range, "", label);

@@ -78,7 +78,9 @@ pub(in super::super) fn percentiles(view: &View<'_>, benchmark: &BenchmarkView<'
         .filter_map(|run| Some((run.package, run.run.latency.ttft?)))
         .filter(|(_, quantiles)| quantiles.p50_ms.is_finite() && quantiles.p50_ms >= 0.0)
         .collect();
-    let upper = |quantiles: &Quantiles| quantiles.p99_ms.or(quantiles.p90_ms).filter(|value| value.is_finite()).unwrap_or(quantiles.p50_ms);
+    let upper = |quantiles: &Quantiles| {
+        quantiles.p99_ms.or(quantiles.p90_ms).filter(|value| value.is_finite()).unwrap_or(quantiles.p50_ms)
+    };
     let longest = rows.iter().map(|(_, quantiles)| upper(quantiles)).fold(0.0, f64::max);
     if longest <= 0.0 || !longest.is_finite() {
         return None;

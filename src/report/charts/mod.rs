@@ -5,15 +5,14 @@ mod attribution;
 mod categories;
 mod differences;
 mod latency;
-mod radar;
 mod scatter;
 
 pub(super) use accuracy::accuracy;
 pub(super) use attribution::{layers, shapley};
-pub(super) use categories::by_category;
+pub(super) use categories::{CategoryRow, by_category, category_rows};
+#[allow(unused_imports, reason = "plots use it")]
 pub(super) use differences::differences;
-pub(super) use latency::{STAGES, percentiles, stages, stages_per_question};
-pub(super) use radar::radar;
+pub(super) use latency::{STAGES, percentiles, stage_area, stages, stages_per_question};
 pub(super) use scatter::scatter;
 
 use super::drawing::{Anchor, Drawing, Paint, fit};
@@ -45,7 +44,8 @@ impl Panel {
     /// An empty panel with its axis.
     fn new(rows: usize, row: f64, range: [f64; 2], suffix: &str, label: String) -> Self {
         let bottom = TOP + row * rows as f64;
-        let mut panel = Self { drawing: Drawing::new(WIDTH, bottom + AXIS, label), left: LABELS, right: WIDTH - VALUES, range, row };
+        let mut panel =
+            Self { drawing: Drawing::new(WIDTH, bottom + AXIS, label), left: LABELS, right: WIDTH - VALUES, range, row };
         let (ticks, decimals) = ticks(range);
         for tick in ticks {
             let x = panel.x(tick);

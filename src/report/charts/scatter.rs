@@ -1,11 +1,10 @@
 //! Accuracy against time, with size as the area of the marks, and the Pareto front.
 
 use super::super::drawing::{Anchor, Dash, Drawing, Paint, fit};
-use super::super::format;
+use super::super::format::{self, Unit};
 use super::super::view::View;
 use super::{padded_range, ticks};
 use crate::compare::{TradeOff, TradeOffs};
-use crate::report::format::Unit;
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 340.0;
@@ -53,7 +52,11 @@ pub(in super::super) fn scatter(view: &View<'_>, offs: &TradeOffs) -> Option<Dra
         drawing.line(&[[x(mark), TOP], [x(mark), HEIGHT - BOTTOM]], Paint::Grid, 1.0);
         drawing.text([x(mark), HEIGHT - BOTTOM + 13.0], format::significant(mark), 11.0, Paint::Muted, Anchor::Middle);
     }
-    let axis = if logarithmic { "milliseconds per question (logarithmic), faster to the left" } else { "milliseconds per question, faster to the left" };
+    let axis = if logarithmic {
+        "milliseconds per question (logarithmic), faster to the left"
+    } else {
+        "milliseconds per question, faster to the left"
+    };
     drawing.text([(LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 12.0], axis, 11.5, Paint::Muted, Anchor::Middle);
 
     let mut front: Vec<[f64; 2]> =

@@ -10,6 +10,11 @@ use super::super::samples::{Answer, Card, Corners, Mark, SampleGroup, SampleList
 use super::super::view::View;
 use super::{said, scroll};
 
+/// Filters the samples.
+pub(super) const SCRIPT: &str = include_str!("script.js");
+/// The look of the samples.
+pub(super) const STYLE: &str = "";
+
 /// Cards of a benchmark that stand open; the others are folded away.
 const OPEN_CARDS: usize = 6;
 

@@ -1,8 +1,8 @@
 //! A radar chart over the benchmarks. It shows shape only; the numbers stand in the tables.
 
-use super::super::drawing::{Anchor, Dash, Drawing, Paint, Shape, fit};
-use super::super::format;
-use super::super::view::{BenchmarkView, View};
+use super::drawing::{Anchor, Dash, Drawing, Paint, Shape, fit};
+use super::format;
+use super::view::{BenchmarkView, View};
 
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 330.0;
@@ -19,7 +19,7 @@ struct Axis<'a> {
 
 /// The chart and the sentence that says how to read it; `None` with fewer than three axes, for which a radar has no
 /// shape.
-pub(in super::super) fn radar(view: &View<'_>) -> Option<(Drawing, String)> {
+pub(super) fn chart(view: &View<'_>) -> Option<(Drawing, String)> {
     let axes: Vec<Axis<'_>> = view.benchmarks.iter().filter_map(|benchmark| axis(view, benchmark)).collect();
     if axes.len() < 3 {
         return None;
@@ -112,4 +112,13 @@ fn describe(view: &View<'_>, axis: &Axis<'_>) -> String {
         .filter_map(|(package, value)| value.map(|value| format!("{} {}", view.package(package), format::number(value, 1))))
         .collect();
     format!("{}: {}", axis.title, values.join(", "))
+}
+
+/// The line pattern of a package as the `stroke-dasharray` of its boxes and lines.
+pub(super) fn dashes(package: usize) -> &'static str {
+    match Dash::of_package(package) {
+        Dash::Solid => "none",
+        Dash::Long => "6 3",
+        Dash::Short => "2 2.5",
+    }
 }
