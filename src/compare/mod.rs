@@ -7,7 +7,11 @@ mod attribution;
 mod bootstrap;
 mod error;
 mod estimate;
+pub mod gate;
+mod history;
+mod history_points;
 mod latency;
+mod live;
 mod matrix;
 mod metric;
 mod noise;
@@ -20,11 +24,16 @@ mod summary;
 mod types;
 
 pub use attribution::{
-    Attribution, BenchmarkAttribution, LayerDivergence, MixedScore, Side, Stage, StageContribution, StageDivergence,
-    TensorDivergence, TokenDivergence,
+    Attribution, BenchmarkAttribution, DivergenceStart, LayerDivergence, MixedScore, Side, Stage, StageContribution,
+    StageDivergence, TensorDivergence, TokenDivergence,
 };
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
+pub use history::{
+    History, HistoryChange, HistoryOptions, HistoryOrder, HistoryPoint, HistoryRun, HistorySeries, HistoryUnit, change_direction,
+    history,
+};
+pub use live::{LIVE_STAGES, LiveRun};
 pub use pair::{CompareOptions, DEFAULT_MARGIN, compare, compare_with};
 pub use pareto::{TradeOff, TradeOffs, pareto_front, trade_offs};
 pub use prompt_diff::{WordChange, word_changes};

@@ -6,12 +6,15 @@
 
 mod cautions;
 mod charts;
+pub mod ci;
 mod csv;
 mod drawing;
 mod format;
+pub mod history;
 mod html;
 mod json;
 mod markdown;
+mod plots;
 mod radar;
 mod samples;
 pub mod terminal;
@@ -20,5 +23,5 @@ mod types;
 mod view;
 mod write;
 
-pub use types::{ImageSource, ReportError, ReportFile, ReportInput, RunSamples};
-pub use write::{build, write_to};
+pub use types::{ImageSource, ReportError, ReportFile, ReportFormat, ReportInput, ReportOptions, RunSamples};
+pub use write::{build, build_with, write_to};
