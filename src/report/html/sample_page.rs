@@ -18,8 +18,11 @@ pub(in super::super) fn sample_page(input: &ReportInput<'_>, view: &View<'_>, sa
             }
             body {
                 header {
-                    h1 { (said(input.title)) ": " (name) }
-                    p.by { a href=(file_name(0)) { "Back to the report" } ", made " (said(input.generated_at)) }
+                    div {
+                        h1 { (said(input.title)) ": " (name) }
+                        p.by { a href=(file_name(0)) { "Back to the report" } ", made " (said(input.generated_at)) }
+                    }
+                    (page::theme_button())
                 }
                 main { (cards::browser(view, samples, number)) }
                 footer { p { "Made by llava-gauge. This page makes no request to anywhere; its links lead to the pages beside it." } }
