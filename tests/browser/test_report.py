@@ -95,7 +95,7 @@ def equal(found, expected, what):
 def promised(page, select):
     """Value → count of the options of a list."""
     options = page.eval_on_selector_all(f"{select} option", "options => options.map(option => [option.value, option.textContent])")
-    return {value: int(label[label.rindex("(") + 1 : -1].replace(",", "")) for value, label in options}
+    return {value: int(label[label.rindex("(") + 1 : -1].replace("\u202f", "")) for value, label in options}
 
 
 def search(page, words):
@@ -118,7 +118,7 @@ def test_filters(browser, folder):
             equal(shown(page), names(expected[:PER_PAGE]), f"outcome {outcome!r}")
             if outcome and expected:
                 said = page.inner_text("#sample-count")
-                assert f"{len(expected)} of {len(data.samples)} samples fit".replace(",", "") in said.replace(",", ""), said
+                assert f"{len(expected)} of {len(data.samples)} samples fit".replace("\u202f", "") in said.replace("\u202f", ""), said
         page.select_option("#filter-outcome", "")
         for benchmark in {sample["benchmark"] for sample in data.samples}:
             page.select_option("#filter-benchmark", benchmark)
@@ -397,10 +397,10 @@ def test_words_that_differ_are_marked(browser, folder):
                 said, marks = cells.nth(index).evaluate(
                     """cell => { const bdi = cell.querySelector("bdi").cloneNode(true);
                          const marks = [...bdi.querySelectorAll("mark")].map(mark => mark.textContent);
-                         bdi.querySelectorAll("del").forEach(gone => { if (gone.nextSibling) gone.nextSibling.textContent = gone.nextSibling.textContent.replace(/^ /, ""); gone.remove(); });
+                         bdi.querySelectorAll("del").forEach(gone => gone.remove());
                          return [bdi.textContent, marks]; }"""
                 )
-                equal(said.strip(), answer["text"].strip(), "an answer without its struck words is the answer")
+                equal(said, answer["text"], "an answer without its struck words is the answer")
                 differs = answer["text"].lower() != sample["answers"][0]["text"].lower()
                 equal(bool(marks), differs, f"marks in {answer['text']!r} against {sample['answers'][0]['text']!r}")
                 marked += bool(marks)
