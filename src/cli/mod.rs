@@ -5,6 +5,7 @@
 //! comes from another room.
 
 mod ask;
+mod baseline;
 mod benchmarks;
 mod choosing;
 mod classify;
@@ -18,6 +19,8 @@ mod demo;
 mod doctor;
 mod exit;
 mod export;
+mod gate;
+mod history;
 mod judge;
 mod judge_progress;
 mod local_judge;
@@ -28,7 +31,9 @@ mod progress;
 mod report;
 mod rescore;
 mod run;
+mod run_label;
 mod score;
+mod score_output;
 mod shipped;
 mod submit;
 mod supported;
@@ -78,8 +83,15 @@ enum Verb {
     Run(run::RunArguments),
     /// Compare runs, paired by sample
     Compare(compare::CompareArguments),
+    /// Fail where runs are worse than a baseline, or beyond the limits of a policy; for CI
+    Gate(gate::GateArguments),
+    /// Keep runs as a baseline for gates
+    #[command(subcommand)]
+    Baseline(baseline::BaselineVerb),
     /// Write index.html, report.md, results.json and results.csv for runs
     Report(report::ReportArguments),
+    /// Show runs over time: trends and where their level changed
+    History(history::HistoryArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
@@ -119,7 +131,10 @@ pub fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(arguments, &globals),
         Verb::Run(arguments) => run::run(arguments, &globals),
         Verb::Compare(arguments) => compare::run(arguments),
+        Verb::Gate(arguments) => gate::run(arguments),
+        Verb::Baseline(verb) => baseline::run(verb),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::History(arguments) => history::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),

@@ -122,8 +122,22 @@ pub struct LayerDivergence {
     pub stage: Stage,
     /// Layer, counted from 0.
     pub layer: usize,
-    /// Of the hidden states after it.
+    /// Of the hidden states after it, each stage with its own layers up to here.
     pub divergence: TensorDivergence,
+    /// Of this layer alone: the new one against the base's, both on the base's hidden states, so that nothing that earlier layers
+    /// did is in it.
+    pub alone: TensorDivergence,
+}
+
+/// The layer at which the two versions of a stage part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DivergenceStart {
+    /// The stage.
+    pub stage: Stage,
+    /// The first layer that itself differs by more than rounding, whatever came before it.
+    pub first: usize,
+    /// The layer that itself differs most.
+    pub largest: usize,
 }
 
 /// Direct comparison of the stages on the same images. Each stage gets the same input on both sides: the base package's.
@@ -142,6 +156,9 @@ pub struct StageDivergence {
     /// By layer, where it was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerDivergence>,
+    /// Where the stages that were looked at by layer part; a stage whose layers are all equal is absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<DivergenceStart>,
 }
 
 /// What `attribute` found, the content of `attribution.json`.

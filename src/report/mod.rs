@@ -5,8 +5,10 @@
 //! questions, names, images) is escaped or re-encoded on its way out, and no output refers to anything outside itself.
 
 mod charts;
+pub mod ci;
 mod csv;
 mod format;
+pub mod history;
 mod html;
 mod json;
 mod markdown;
