@@ -67,7 +67,14 @@ pub fn write(runs: &[Run], comparison: &crate::compare::Comparison, title: &str,
         })
         .collect();
     let generated_at = clock::now_rfc3339();
-    let input = ReportInput { comparison, samples: &samples, images: ImageSource::DataRoot, title, generated_at: &generated_at };
+    let input = ReportInput {
+        comparison,
+        samples: &samples,
+        attributions: &[],
+        images: ImageSource::DataRoot,
+        title,
+        generated_at: &generated_at,
+    };
     let files = report::build(&input)?;
     Ok(report::write_to(output, &files)?)
 }

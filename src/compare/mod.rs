@@ -17,6 +17,7 @@ mod metric;
 mod noise;
 mod notes;
 mod pair;
+mod pareto;
 mod prompt_diff;
 mod refusal;
 mod summary;
@@ -34,6 +35,7 @@ pub use history::{
 };
 pub use live::{LIVE_STAGES, LiveRun};
 pub use pair::{CompareOptions, DEFAULT_MARGIN, compare, compare_with};
+pub use pareto::{TradeOff, TradeOffs, pareto_front, trade_offs};
 pub use prompt_diff::{WordChange, word_changes};
 pub use summary::{summarise, summarise_scored};
 pub use types::{

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use crate::compare::Comparison;
+use crate::compare::{Attribution, Comparison};
 use crate::store::SampleRecord;
 
 /// Where the images of the samples are looked for. Every file is read through the guard: contained in the folder,
@@ -35,6 +35,8 @@ pub struct ReportInput<'a> {
     pub comparison: &'a Comparison,
     /// Records of some or all runs; without any, the samples shown are the flips of the comparison, without images.
     pub samples: &'a [RunSamples<'a>],
+    /// What `attribute` found, if it was asked.
+    pub attributions: &'a [Attribution],
     /// Where the images are.
     pub images: ImageSource,
     /// Title of the report.

@@ -159,58 +159,6 @@ impl<'a> View<'a> {
         contests
     }
 
-    /// What a reader must know before believing the numbers, as sentences. What holds on several benchmarks is said once.
-    pub fn cautions(&self) -> Vec<String> {
-        let mut cautions = Cautions::default();
-        for benchmark in &self.benchmarks {
-            let title = benchmark.title;
-            if let Some(of) = benchmark.runs.first().map(|view| &view.run.header.benchmark)
-                && of.samples < of.samples_available
-            {
-                let (samples, available) = (format::count(of.samples), format::count(of.samples_available));
-                cautions.add("Limited", title, format!("only {samples} of the benchmark's {available} samples were asked"));
-            }
-            for view in &benchmark.runs {
-                let run = view.run;
-                let who = self.package(view.package);
-                let (records, of) = (run.records, &run.header.benchmark);
-                if !run.complete {
-                    let (records, samples) = (format::count(records), format::count(of.samples));
-                    cautions.add(who, title, format!("the run is not complete, {records} of {samples} samples have a record"));
-                }
-                if run.failed > 0 {
-                    let (failed, records) = (format::count(run.failed), format::count(records));
-                    cautions.add(who, title, format!("{failed} of {records} samples failed"));
-                }
-                if run.unscored > 0 {
-                    let (unscored, records) = (format::count(run.unscored), format::count(records));
-                    let why = match &run.judge {
-                        Some(judge) => format!(
-                            "{} replies of the judge could not be read, {} answers got no reply",
-                            format::count(judge.unparsed_replies),
-                            format::count(judge.failed_replies)
-                        ),
-                        None => "no judge has read them (`llava-gauge judge RUN --judge-url URL --judge-model NAME`), or their \
-                                 reference is withheld"
-                            .to_owned(),
-                    };
-                    cautions.add(who, title, format!("{unscored} of {records} answers have no score and are in no mean: {why}"));
-                }
-                if run.unparsed * 20 > records {
-                    let (unparsed, records) = (format::count(run.unparsed), format::count(records));
-                    cautions.add(who, title, format!("{unparsed} of {records} answers could not be parsed"));
-                }
-            }
-            for pair in &benchmark.pairs {
-                let who = format!("{} against {}", self.package(pair.new), self.package(pair.base));
-                for note in &pair.pair.notes {
-                    cautions.add(&who, title, note.clone());
-                }
-            }
-        }
-        cautions.sentences(self.benchmarks.len())
-    }
-
     /// Machines and libraries, one sentence each, with the runs concerned where there are several.
     pub fn environments(&self) -> Vec<String> {
         let mut environments: Vec<(String, usize)> = Vec::new();
@@ -275,14 +223,27 @@ impl<'a> View<'a> {
 
     /// A sentence about several verdicts at once; `None` when there is only one.
     pub fn multiplicity(&self) -> Option<String> {
+        let tests = self.comparison.corrected_tests;
+        if tests > 1 {
+            return Some(format!(
+                "“Regressed” and “improved” hold for all {tests} tests of this comparison together: their p-values are adjusted by \
+                 Holm's method, so that the chance of any false alarm among them is at most 5 %."
+            ));
+        }
         let verdicts: usize = self.contests().iter().map(|contest| contest.standings.len()).sum();
-        (verdicts > 1).then(|| {
+        (tests == 0 && verdicts > 1).then(|| {
             format!(
                 "Each verdict stands for itself at the 5 % level: with {verdicts} of them, \
                  {} false alarms are expected by chance even if nothing had changed.",
                 format::number(verdicts as f64 * 0.05, if verdicts < 10 { 2 } else { 1 })
             )
         })
+    }
+
+    /// The runs as a table, `[package][benchmark]`.
+    pub fn grid(&self) -> Vec<Vec<Option<&'a RunSummary>>> {
+        let row = |package| self.benchmarks.iter().map(|benchmark| benchmark.run_of(package).map(|run| run.run)).collect();
+        (0..self.packages.len()).map(row).collect()
     }
 }
 
@@ -497,32 +458,5 @@ fn describe(standing: &Standing<'_>, verdict: Verdict, margin: f64) -> String {
             )
         }
         _ => standing.sentence(),
-    }
-}
-
-/// Statements about packages or pairs, with the benchmarks on which each holds.
-#[derive(Default)]
-struct Cautions {
-    found: Vec<(String, String, Vec<String>)>,
-}
-
-impl Cautions {
-    fn add(&mut self, who: &str, benchmark: &str, statement: String) {
-        match self.found.iter_mut().find(|(known, said, _)| known == who && *said == statement) {
-            Some((_, _, benchmarks)) => benchmarks.push(benchmark.to_owned()),
-            None => self.found.push((who.to_owned(), statement, vec![benchmark.to_owned()])),
-        }
-    }
-
-    fn sentences(self, all: usize) -> Vec<String> {
-        let sentence = |(who, statement, benchmarks): (String, String, Vec<String>)| {
-            let place = match benchmarks.as_slice() {
-                [one] => format!("on {one}"),
-                several if several.len() == all => format!("on all {all} benchmarks"),
-                several => format!("on {}", several.join("; ")),
-            };
-            format!("{who} {place}: {statement}.")
-        };
-        self.found.into_iter().map(sentence).collect()
     }
 }
