@@ -122,6 +122,7 @@ exit_for! {
         _ => Exit::Internal,
     },
     crate::store::StoreError => |_| Exit::IncompleteRun,
+    crate::web::ServerError => |_| Exit::Setup,
     crate::submission::SubmissionError => |error: &crate::submission::SubmissionError| match error {
         crate::submission::SubmissionError::Incomplete { .. } => Exit::IncompleteRun,
         crate::submission::SubmissionError::NeedsQuestions { .. } | crate::submission::SubmissionError::NoQuestions { .. } => {

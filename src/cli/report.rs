@@ -57,6 +57,11 @@ pub fn run(arguments: ReportArguments) -> VerbResult {
 
 /// Writes the report of `runs` into `output` and returns its files.
 pub fn write(runs: &[Run], comparison: &crate::compare::Comparison, title: &str, output: &Path) -> Result<Vec<PathBuf>, Failure> {
+    Ok(report::write_to(output, &files(runs, comparison, title)?)?)
+}
+
+/// The files of the report of `runs`.
+pub fn files(runs: &[Run], comparison: &crate::compare::Comparison, title: &str) -> Result<Vec<report::ReportFile>, Failure> {
     let samples: Vec<RunSamples<'_>> = comparison
         .runs
         .iter()
@@ -68,6 +73,5 @@ pub fn write(runs: &[Run], comparison: &crate::compare::Comparison, title: &str,
         .collect();
     let generated_at = clock::now_rfc3339();
     let input = ReportInput { comparison, samples: &samples, images: ImageSource::DataRoot, title, generated_at: &generated_at };
-    let files = report::build(&input)?;
-    Ok(report::write_to(output, &files)?)
+    Ok(report::build(&input)?)
 }

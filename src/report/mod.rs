@@ -10,6 +10,7 @@ mod format;
 pub mod history;
 mod html;
 mod json;
+pub mod live;
 mod markdown;
 mod radar;
 mod samples;
