@@ -35,10 +35,12 @@ mod run;
 mod run_label;
 mod score;
 mod score_output;
+mod serve;
 mod shipped;
 mod submit;
 mod supported;
 mod terminal;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -93,6 +95,8 @@ enum Verb {
     Report(report::ReportArguments),
     /// Show runs over time: trends and where their level changed
     History(history::HistoryArguments),
+    /// Show the progress of runs in the browser while they are made
+    Serve(serve::ServeArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
@@ -138,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Baseline(verb) => baseline::run(verb),
         Verb::Report(arguments) => report::run(arguments),
         Verb::History(arguments) => history::run(arguments),
+        Verb::Serve(arguments) => serve::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),
