@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use super::{VerbResult, clock, run, terminal};
 use crate::compare::{Attribution, Comparison};
 use crate::guard::files::read_capped;
-use crate::report::{self, ImageSource, ReportFormat, ReportInput, ReportOptions, RunSamples};
+use crate::report::{self, ImageSource, ReportFile, ReportFormat, ReportInput, ReportOptions, RunSamples};
 use crate::store::Run;
 
 /// What `attribute` writes.
@@ -91,7 +91,7 @@ pub fn run(arguments: ReportArguments) -> VerbResult {
     let attributions = attributions(&arguments, &comparison)?;
     let formats: Vec<ReportFormat> = arguments.format.iter().map(|format| format.of_report()).collect();
     let options = ReportOptions { attributions: &attributions, formats: &formats };
-    let files = write_with(&runs, &comparison, &arguments.title, &arguments.output, &options)?;
+    let files = report::write_to(&arguments.output, &files_with(&runs, &comparison, &arguments.title, &options)?)?;
     if arguments.json {
         terminal::print_json(&Written { format: 1, files })?;
     } else {
@@ -104,16 +104,20 @@ pub fn run(arguments: ReportArguments) -> VerbResult {
 
 /// Writes the usual report of `runs` into `output` and returns its files.
 pub fn write(runs: &[Run], comparison: &Comparison, title: &str, output: &Path) -> Result<Vec<PathBuf>, Failure> {
-    write_with(runs, comparison, title, output, &ReportOptions::default())
+    Ok(report::write_to(output, &files(runs, comparison, title)?)?)
 }
 
-fn write_with(
+/// The files of the usual report of `runs`.
+pub fn files(runs: &[Run], comparison: &Comparison, title: &str) -> Result<Vec<ReportFile>, Failure> {
+    files_with(runs, comparison, title, &ReportOptions::default())
+}
+
+fn files_with(
     runs: &[Run],
     comparison: &Comparison,
     title: &str,
-    output: &Path,
     options: &ReportOptions<'_>,
-) -> Result<Vec<PathBuf>, Failure> {
+) -> Result<Vec<ReportFile>, Failure> {
     let samples: Vec<RunSamples<'_>> = comparison
         .runs
         .iter()
@@ -125,8 +129,7 @@ fn write_with(
         .collect();
     let generated_at = clock::now_rfc3339();
     let input = ReportInput { comparison, samples: &samples, images: ImageSource::DataRoot, title, generated_at: &generated_at };
-    let files = report::build_with(&input, options)?;
-    Ok(report::write_to(output, &files)?)
+    Ok(report::build_with(&input, options)?)
 }
 
 /// The files that were named, or else those below the given folders that are about packages of the comparison.

@@ -1,7 +1,7 @@
 //! A comparison as aligned text for a terminal or a log.
 
 mod details;
-mod layout;
+pub(super) mod layout;
 mod matrix;
 
 use crate::compare::Comparison;

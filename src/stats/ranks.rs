@@ -6,6 +6,9 @@ use super::student::{normal_cdf, normal_quantile};
 /// A smaller sample of no more than this has its exact distribution, as in SciPy's `mannwhitneyu`.
 const MOST_EXACT_UNPAIRED: usize = 8;
 
+/// Most values of U whose probabilities are worked out: 16 MB.
+const MOST_COUNTS: usize = 1 << 20;
+
 /// No more pairs than this have their exact distribution, as in SciPy's `wilcoxon`.
 const MOST_EXACT_PAIRS: usize = 50;
 
@@ -71,14 +74,15 @@ fn average_ranks(values: &[f64]) -> (Vec<f64>, f64) {
 /// The chance that U of samples of `left` and `right` values is at least `u`, if no value is equal to another and all orders
 /// are equally likely. The number of orders that give each U is the coefficient of the Gaussian binomial
 /// `∏ (1 − q^(n+i))/(1 − q^i)`, worked out in integers modulo 2^128, which is exact because every coefficient is smaller.
-/// `None` where the number of orders is not below 2^128.
+/// `None` where the number of orders is not below 2^128, or there are more than a million values of U.
 fn upper_tail_of_u(left: usize, right: usize, u: f64) -> Option<f64> {
     let (few, many) = (left.min(right), left.max(right));
     let mut orders = 1_u128;
     for i in 1..=few as u128 {
         orders = orders.checked_mul(many as u128 + i)? / i;
     }
-    let mut counts = vec![0_u128; few.checked_mul(many)? + 1];
+    let most = few.checked_mul(many).filter(|most| *most <= MOST_COUNTS)?;
+    let mut counts = vec![0_u128; most + 1];
     *counts.first_mut()? = 1;
     for i in 1..=few {
         for place in (many + i..counts.len()).rev() {

@@ -2,6 +2,7 @@
 
 use llava_gauge::benchmark::Reference;
 use llava_gauge::compare::{CompareError, RunDifference, compare};
+use llava_gauge::report::terminal::prompt_changes;
 use llava_gauge::store::{JudgeIdentity, Run};
 
 use super::compare_support::{grid, pair};
@@ -35,6 +36,7 @@ fn other_words_of_the_benchmark_are_refused_and_shown() {
     new.header.benchmark.samples_sha256.clone_from(&base.header.benchmark.samples_sha256);
     let noted = pair(&base, &new).prompt_difference.unwrap();
     assert_eq!((noted.key.as_str(), noted.samples), ("q0", 10));
+    assert_eq!(prompt_changes(&noted, 80), ["    USER: <image>{+⏎ Answer in one word.+}"]);
 }
 
 #[test]

@@ -13,10 +13,9 @@ pub(in super::super) fn sample_page(input: &ReportInput<'_>, view: &View<'_>, sa
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                (page::head(&format!("{}: {name}", input.title)))
-            }
+            head { (page::head(&format!("{}: {name}", input.title))) }
             body {
+                a.skip href="#samples" { "Skip to the samples" }
                 header {
                     div {
                         h1 { (said(input.title)) ": " (name) }

@@ -48,7 +48,7 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 }
 
 /// Lines of at most `width` columns, broken at spaces; later lines are indented. A longer word stands alone.
-pub(super) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
+pub(in crate::report) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let start: String = text.chars().take_while(|character| *character == ' ').collect();
     let mut line = start;
