@@ -92,10 +92,11 @@ fn tick_suffix(unit: Unit) -> &'static str {
 fn ticks([low, high]: [f64; 2]) -> (Vec<f64>, usize) {
     let rough = (high - low) / 4.0;
     let magnitude = 10_f64.powf(rough.log10().floor());
+    // Quarters only where they need no decimals, which would make the labels run into one another.
+    let factors: &[f64] = if magnitude >= 10.0 { &[1.0, 2.0, 2.5, 5.0, 10.0] } else { &[1.0, 2.0, 5.0, 10.0] };
     let step =
-        [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|factor| factor * magnitude).find(|step| *step >= rough).unwrap_or(magnitude);
-    let quarter = (step / magnitude - 2.5).abs() < 1e-9;
-    let decimals = ((-(step.log10() + 1e-9).floor()).clamp(0.0, 6.0) as usize + usize::from(quarter && step < 10.0)).min(6);
+        factors.iter().map(|factor| factor * magnitude).find(|step| *step >= rough).unwrap_or(magnitude);
+    let decimals = (-(step.log10() + 1e-9).floor()).clamp(0.0, 6.0) as usize;
     let first = (low / step).ceil();
     let ticks = (0..8).map(|index| (first + f64::from(index)) * step).take_while(|tick| *tick <= high + step * 1e-9);
     (ticks.collect(), decimals)
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_few() {
         assert_eq!(ticks([0.0, 100.0]), (vec![0.0, 25.0, 50.0, 75.0, 100.0], 0));
-        assert_eq!(ticks([0.0, 10.0]), (vec![0.0, 2.5, 5.0, 7.5, 10.0], 1));
+        assert_eq!(ticks([0.0, 10.0]), (vec![0.0, 5.0, 10.0], 0));
         assert_eq!(ticks([78.2, 91.7]).0, [80.0, 85.0, 90.0]);
         for range in [[0.0, 1e-3], [99.6, 100.2], [-3.0, 5.0], [1234.0, 1567.0]] {
             let (ticks, _) = ticks(range);
