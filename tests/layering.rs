@@ -24,6 +24,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("guard", &[]),
         ("hub", &["guard"]),
         ("submission", &["benchmark", "score", "store", "guard"]),
+        ("swap", &["benchmark", "engine", "run", "prompt", "package", "compare", "stats", "guard"]),
         ("judge", &["benchmark", "score", "store", "guard"]),
     ])
 }

@@ -105,6 +105,12 @@ exit_for! {
         _ => Exit::Rejected,
     },
     crate::compare::CompareError => |_| Exit::NotComparable,
+    crate::compare::AttributionError => |_| Exit::NotComparable,
+    crate::swap::SwapError => |error: &crate::swap::SwapError| match error {
+        crate::swap::SwapError::Engine(error) => engine_exit(error),
+        crate::swap::SwapError::Package(_) | crate::swap::SwapError::Prompt(_) => Exit::Rejected,
+        _ => Exit::NotComparable,
+    },
     crate::engine::EngineError => engine_exit,
     crate::export::ExportError => |_| Exit::Rejected,
     crate::guard::files::GuardError => |_| Exit::Rejected,

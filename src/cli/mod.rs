@@ -5,6 +5,7 @@
 //! comes from another room.
 
 mod ask;
+mod attribute;
 mod benchmarks;
 mod choosing;
 mod classify;
@@ -78,6 +79,8 @@ enum Verb {
     Run(run::RunArguments),
     /// Compare runs, paired by sample
     Compare(compare::CompareArguments),
+    /// Swap the stages of two packages of one family and say which stage makes the difference
+    Attribute(attribute::AttributeArguments),
     /// Write index.html, report.md, results.json and results.csv for runs
     Report(report::ReportArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(arguments, &globals),
         Verb::Run(arguments) => run::run(arguments, &globals),
         Verb::Compare(arguments) => compare::run(arguments),
+        Verb::Attribute(arguments) => attribute::run(arguments, &globals),
         Verb::Report(arguments) => report::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),

@@ -4,6 +4,7 @@
 //! believed.
 
 mod attribution;
+mod attribution_values;
 mod error;
 mod estimate;
 mod latency;
@@ -13,9 +14,10 @@ mod summary;
 mod types;
 
 pub use attribution::{
-    Attribution, BenchmarkAttribution, DivergenceStart, LayerDivergence, MixedScore, Side, Stage, StageContribution, StageDivergence,
-    TensorDivergence, TokenDivergence,
+    Attribution, BenchmarkAttribution, DivergenceStart, LayerDivergence, MixedScore, Side, Stage, StageContribution,
+    StageDivergence, TensorDivergence, TokenDivergence,
 };
+pub use attribution_values::{AttributionError, MixRun, attribute_benchmark};
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
 pub use pair::{DEFAULT_MARGIN, compare};

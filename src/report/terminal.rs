@@ -211,7 +211,7 @@ fn verdict_color(verdict: Verdict) -> &'static str {
     }
 }
 
-fn paint(text: &str, code: &str, colour: bool) -> String {
+pub(super) fn paint(text: &str, code: &str, colour: bool) -> String {
     if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
@@ -234,11 +234,11 @@ fn columns(text: &str) -> usize {
         .sum()
 }
 
-fn left(text: &str, width: usize) -> String {
+pub(super) fn left(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
-fn right(text: &str, width: usize) -> String {
+pub(super) fn right(text: &str, width: usize) -> String {
     format!("{}{text}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
@@ -254,7 +254,7 @@ fn fit(text: &str, width: usize) -> String {
 }
 
 /// Lines of at most `width` columns, broken at spaces; later lines are indented. A longer word stands alone.
-fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
+pub(super) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let start: String = text.chars().take_while(|character| *character == ' ').collect();
     let mut line = start;

@@ -4,6 +4,7 @@
 //! Everything that is random takes a seed and gives the same answer for it on every platform.
 
 mod clustered;
+mod divergence;
 mod multiplicity;
 mod power;
 mod proportion;
@@ -13,6 +14,7 @@ mod resample;
 mod student;
 
 pub use clustered::{ClusteredError, Linearised, cluster_sums, clustered_standard_error, dense_clusters, naive_standard_error};
+pub use divergence::{RowDivergence, divergence_of_logits};
 pub use multiplicity::{benjamini_hochberg, holm};
 pub use power::minimum_detectable_effect;
 pub use proportion::{mcnemar_exact, mcnemar_mid_p, wilson_interval, zero_events_upper_bound};
