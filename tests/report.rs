@@ -92,7 +92,7 @@ fn json_reads_back_and_tells_no_paths() {
     }
     assert_eq!(read, expected);
     for file in &files {
-        assert!(!text(&files, file.name).contains("/home/someone"), "{} tells where the data lies", file.name);
+        assert!(!text(&files, &file.name).contains("/home/someone"), "{} tells where the data lies", file.name);
     }
 }
 

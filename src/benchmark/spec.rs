@@ -39,6 +39,12 @@ pub struct BenchmarkSpec {
 }
 
 impl BenchmarkSpec {
+    /// Whether the data that are read have no questions and no pictures, only right answers: then they score answers that were
+    /// made elsewhere, and no package can be run on them.
+    pub fn only_scores(&self) -> bool {
+        matches!(&self.data.format, DataFormat::Table(table) if table.only_scores())
+    }
+
     /// Whether images and texts are compared by their embeddings (zero-shot classification, retrieval), for which a CLIP
     /// package is needed; otherwise questions are answered in words, for which a LLaVA package is needed.
     pub fn compares_embeddings(&self) -> bool {

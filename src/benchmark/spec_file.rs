@@ -81,6 +81,7 @@ built_in!(
     "nlvr2_dev",
     "nlvr2_test",
     "blink_val",
+    "blink_val_extracted",
     "mantis_eval",
     "llava_interleave_in_domain",
     "llava_interleave_out_domain",

@@ -83,7 +83,8 @@ impl ReferenceKind {
         match self {
             Self::Answers => &["answers", "repeat", "counts"],
             Self::YesNo => &["answer"],
-            Self::Choice | Self::ChoiceOrAnswers => &["options", "answer", "answer_form"],
+            Self::Choice => &["options", "letters", "answer", "answer_form"],
+            Self::ChoiceOrAnswers => &["options", "answer", "answer_form"],
             Self::OpenOrClosed => &["answer", "open"],
             Self::Region => &["region", "region_form", "width", "height"],
             Self::Judged => &["answer", "context", "capabilities"],
@@ -110,6 +111,8 @@ pub(super) struct ReferenceTable {
     counts: Option<Spanned<Vec<usize>>>,
     answer: Option<Spanned<String>>,
     options: Option<Spanned<Texts>>,
+    /// Instead of `options`: how many letters there are, where the data have no options and no questions.
+    letters: Option<Spanned<usize>>,
     answer_form: Option<Spanned<AnswerForm>>,
     open: Option<Spanned<OpenTable>>,
     region: Option<Spanned<String>>,
@@ -256,6 +259,7 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
         ("counts", span(&table.counts)),
         ("answer", span(&table.answer)),
         ("options", span(&table.options)),
+        ("letters", span(&table.letters)),
         ("answer_form", span(&table.answer_form)),
         ("open", span(&table.open)),
         ("region", span(&table.region)),
@@ -287,9 +291,16 @@ fn reference(place: &Place<'_>, table: ReferenceTable, at: &Spanned<()>) -> Resu
         },
         ReferenceKind::YesNo => TableReference::YesNo { answer: needed(table.answer, "answer")? },
         ReferenceKind::Choice | ReferenceKind::ChoiceOrAnswers => {
-            let options = place.needed_spanned(table.options, "options", owner, &at_kind)?;
+            let options = match (table.options, table.letters) {
+                (Some(_), Some(letters)) => return Err(place.error(&letters, "expected either `options` or `letters`")),
+                (None, Some(letters)) if !(2..=26).contains(letters.get_ref()) => {
+                    return Err(place.error(&letters, format_args!("expected 2 to 26, found {}", letters.get_ref())));
+                }
+                (None, Some(letters)) => ChoiceOptions::Letters(letters.into_inner()),
+                (options, None) => choice_options(place, &place.needed_spanned(options, "options", owner, &at_kind)?)?,
+            };
             TableReference::Choice {
-                options: choice_options(place, &options)?,
+                options,
                 answer: needed(table.answer, "answer")?,
                 form: table.answer_form.map_or(AnswerForm::Letter, Spanned::into_inner),
                 or_answers: kind == ReferenceKind::ChoiceOrAnswers,

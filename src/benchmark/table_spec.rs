@@ -159,6 +159,8 @@ pub enum ChoiceOptions {
     Columns(Vec<ColumnPath>),
     /// A list, or the text of a list in Python or JSON.
     List(ColumnPath),
+    /// Not in the data, but for how many letters there are: such data score answers that were made elsewhere, and ask nothing.
+    Letters(usize),
 }
 
 impl ChoiceOptions {
@@ -167,6 +169,7 @@ impl ChoiceOptions {
         match self {
             Self::Columns(paths) => paths.iter().map(ColumnPath::column).collect(),
             Self::List(path) => vec![path.column()],
+            Self::Letters(_) => Vec::new(),
         }
     }
 }
@@ -291,6 +294,11 @@ impl TableSpec {
             optional.extend(paths.iter().map(ColumnPath::column));
         }
         self.columns().into_iter().filter(|column| !optional.contains(column)).collect()
+    }
+
+    /// Whether there is nothing to be asked in the data: they only say what a right answer is.
+    pub fn only_scores(&self) -> bool {
+        matches!(&self.reference, TableReference::Choice { options: ChoiceOptions::Letters(_), .. })
     }
 
     /// Columns that hold images and nothing else.

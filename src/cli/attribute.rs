@@ -57,7 +57,7 @@ pub struct AttributeArguments {
 const ATTRIBUTION_FILE: &str = "attribution.json";
 
 /// Most prompts of one image that are compared directly.
-const PROMPTS_PER_IMAGE: usize = 4;
+const PROMPTS_PER_IMAGE: usize = 2;
 
 /// Why the timings of a mix are not those of a run.
 const SCHEDULING_REASON: &str = "stage swapping: images that the same stages have seen in an earlier mix are not encoded again";
@@ -94,9 +94,7 @@ pub fn run(arguments: AttributeArguments, globals: &Globals) -> VerbResult {
             let asked = Asked { arguments: &arguments, globals, stop: &stop, benchmark, plan, output: &output };
             let run = run_mix(&asked, &pair, &mut engine, *mix, &label)?;
             if let Some(exit) = stop.exit() {
-                let kept = if arguments.output.is_some() { "; the same command continues" } else { "" };
-                eprintln!("interrupted{kept}");
-                return Ok(exit);
+                return Ok(interrupted(exit, &arguments));
             }
             runs.push((*mix, run));
         }
@@ -105,7 +103,10 @@ pub fn run(arguments: AttributeArguments, globals: &Globals) -> VerbResult {
     }
     let looks: Vec<Look<'_>> = benchmarks.iter().zip(&plans).map(|(benchmark, plan)| Look { benchmark, plan }).collect();
     let settings = DivergenceSettings { images: arguments.divergence_images, prompts_per_image: PROMPTS_PER_IMAGE };
-    let (mut divergence, said) = diverge(&pair, &mut engine, &looks, settings)?;
+    if !globals.no_progress && settings.images > 0 {
+        eprintln!("comparing the stages on the same images");
+    }
+    let (mut divergence, said) = diverge(&pair, &mut engine, &looks, settings, stop.flag())?;
     attribution.notes.extend(said);
     if let (true, Some(divergence)) = (arguments.deep, &mut divergence) {
         let deep = look_deep(&pair, &mut engine, &looks, &options)?;
@@ -114,6 +115,9 @@ pub fn run(arguments: AttributeArguments, globals: &Globals) -> VerbResult {
         attribution.notes.extend(deep.notes);
     }
     attribution.divergence = divergence;
+    if let Some(exit) = stop.exit() {
+        return Ok(interrupted(exit, &arguments));
+    }
 
     if arguments.output.is_some() {
         write(&output, &attribution)?;
@@ -125,6 +129,12 @@ pub fn run(arguments: AttributeArguments, globals: &Globals) -> VerbResult {
         terminal::print(&text)?;
     }
     Ok(Exit::Success)
+}
+
+fn interrupted(exit: Exit, arguments: &AttributeArguments) -> Exit {
+    let kept = if arguments.output.is_some() { "; the same command continues" } else { "" };
+    eprintln!("interrupted{kept}");
+    exit
 }
 
 fn load_benchmarks(arguments: &AttributeArguments) -> Result<Vec<Benchmark>, Failure> {

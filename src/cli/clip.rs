@@ -35,6 +35,7 @@ pub fn load(given: &Path, globals: &Globals) -> Result<ClipModel, Failure> {
 
 /// Loads the graphs of a package that is open.
 pub fn load_opened(package: ClipPackage, globals: &Globals) -> Result<ClipModel, Failure> {
+    crate::run::reset_peak_memory();
     let tokenizer = ClipTokenizer::open(&package)?;
     let encoder = ClipEncoder::load(&package, &model::engine_options(globals, Scheduling::default()))?;
     Ok(ClipModel { package, tokenizer, encoder })
@@ -101,8 +102,8 @@ pub fn run_one(
     let header = RunHeader {
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
-        tag: None,
-        commit: None,
+        tag: suite.label.tag.clone(),
+        commit: suite.label.commit.clone(),
         model: identity(&model.package),
         benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {
@@ -119,6 +120,7 @@ pub fn run_one(
     let directory = suite.output.join(&header.model.name).join(&header.benchmark.name);
     let label = format!("{} · {}", header.model.name, header.benchmark.name);
     let (mut writer, recovered) = RunWriter::open_or_resume(&directory, &header)?;
+    suite.label.warn_if_kept(writer.header(), &directory);
     let conductor = ClipConductor {
         benchmark,
         plan: &plan,

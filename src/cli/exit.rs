@@ -12,10 +12,14 @@ pub enum Exit {
     Internal = 1,
     /// Nothing was selected to run.
     NothingSelected = 4,
+    /// Every gate passed, but a required run or samples are outstanding.
+    Incomplete = 5,
     /// The environment is refused: ONNX Runtime missing or too old, a hub or a judge that cannot be reached or refuses.
     Environment = 92,
     /// Wrong setup: an unknown benchmark, a bad suite file, an option that does not fit.
     Setup = 96,
+    /// A gate failed.
+    GateFailed = 100,
     /// Too many samples failed.
     TooManyFailures = 101,
     /// A package, checkpoint or data file was rejected.
@@ -34,11 +38,13 @@ pub enum Exit {
 
 /// The table of exit codes shown by `--help`.
 pub const HELP: &str = "Exit codes:
-    0  done
+    0  done, all gates passed
     2  wrong usage
     4  nothing was selected to run
+    5  gates passed, but a required run or samples are outstanding
    92  environment refused: ONNX Runtime missing or unusable, a hub or a judge not reached
-   96  wrong setup: unknown benchmark, bad suite file, checkpoint not in the cache
+   96  wrong setup: unknown benchmark, bad suite or policy file, unknown baseline, checkpoint not in the cache
+  100  a gate failed: worse than the baseline, or beyond a limit of the policy
   101  too many samples failed or were not judged, or a verification failed
   102  package, checkpoint or data rejected
   104  runs are not comparable
@@ -111,6 +117,10 @@ exit_for! {
         crate::swap::SwapError::Package(_) | crate::swap::SwapError::Prompt(_) => Exit::Rejected,
         _ => Exit::NotComparable,
     },
+    crate::compare::gate::GateError => |error: &crate::compare::gate::GateError| match error {
+        crate::compare::gate::GateError::Compare(_) => Exit::NotComparable,
+        _ => Exit::Setup,
+    },
     crate::engine::EngineError => engine_exit,
     crate::export::ExportError => |_| Exit::Rejected,
     crate::guard::files::GuardError => |_| Exit::Rejected,
@@ -128,6 +138,14 @@ exit_for! {
         _ => Exit::Internal,
     },
     crate::store::StoreError => |_| Exit::IncompleteRun,
+    crate::store::BaselineError => |error: &crate::store::BaselineError| match error {
+        crate::store::BaselineError::Name { .. }
+        | crate::store::BaselineError::Unknown { .. }
+        | crate::store::BaselineError::Exists { .. }
+        | crate::store::BaselineError::Twice { .. } => Exit::Setup,
+        crate::store::BaselineError::Store(crate::store::StoreError::Disk { .. }) => Exit::Output,
+        _ => Exit::IncompleteRun,
+    },
     crate::submission::SubmissionError => |error: &crate::submission::SubmissionError| match error {
         crate::submission::SubmissionError::Incomplete { .. } => Exit::IncompleteRun,
         crate::submission::SubmissionError::NeedsQuestions { .. } | crate::submission::SubmissionError::NoQuestions { .. } => {

@@ -6,6 +6,7 @@
 
 mod ask;
 mod attribute;
+mod baseline;
 mod benchmarks;
 mod choosing;
 mod classify;
@@ -19,6 +20,8 @@ mod demo;
 mod doctor;
 mod exit;
 mod export;
+mod gate;
+mod history;
 mod judge;
 mod judge_progress;
 mod local_judge;
@@ -29,7 +32,9 @@ mod progress;
 mod report;
 mod rescore;
 mod run;
+mod run_label;
 mod score;
+mod score_output;
 mod shipped;
 mod submit;
 mod supported;
@@ -81,8 +86,15 @@ enum Verb {
     Compare(compare::CompareArguments),
     /// Swap the stages of two packages of one family and say which stage makes the difference
     Attribute(attribute::AttributeArguments),
+    /// Fail where runs are worse than a baseline, or beyond the limits of a policy; for CI
+    Gate(gate::GateArguments),
+    /// Keep runs as a baseline for gates
+    #[command(subcommand)]
+    Baseline(baseline::BaselineVerb),
     /// Write index.html, report.md, results.json and results.csv for runs
     Report(report::ReportArguments),
+    /// Show runs over time: trends and where their level changed
+    History(history::HistoryArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
@@ -123,7 +135,10 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments, &globals),
         Verb::Compare(arguments) => compare::run(arguments),
         Verb::Attribute(arguments) => attribute::run(arguments, &globals),
+        Verb::Gate(arguments) => gate::run(arguments),
+        Verb::Baseline(verb) => baseline::run(verb),
         Verb::Report(arguments) => report::run(arguments),
+        Verb::History(arguments) => history::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),

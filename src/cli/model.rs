@@ -49,6 +49,7 @@ pub fn load(given: &Path, variant: Option<&str>, globals: &Globals, scheduling: 
 
 /// Loads the graphs of a package.
 pub fn load_opened(package: Package, globals: &Globals, scheduling: Scheduling) -> Result<Model, Failure> {
+    crate::run::reset_peak_memory();
     let prompter = Prompter::open(&package)?;
     let engine = LoadedEngine::load(&package, &engine_options(globals, scheduling))?;
     if let (Some(foreign), false) = (&package.manifest.foreign, globals.no_progress) {

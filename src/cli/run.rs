@@ -13,6 +13,7 @@ use super::data::{DataArguments, warn_of_broken_rows};
 use super::exit::{Exit, Failure};
 use super::judge::{JudgeArguments, check_failed, judge_run, scorer_of};
 use super::progress::RunProgress;
+use super::run_label::RunLabel;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec, samples_sha256};
 use crate::compare;
@@ -58,6 +59,8 @@ pub struct RunArguments {
     /// Largest share of failed samples, in per cent, that still counts as a success
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     max_failed: f64,
+    #[command(flatten)]
+    label: RunLabel,
     /// Print the summaries as JSON
     #[arg(long)]
     json: bool,
@@ -82,6 +85,8 @@ struct SuiteFile {
     output: Option<PathBuf>,
     limit: Option<usize>,
     max_new_tokens: Option<std::num::NonZeroUsize>,
+    tag: Option<String>,
+    commit: Option<String>,
 }
 
 /// What to run, resolved.
@@ -105,6 +110,8 @@ pub struct Suite {
     pub scheduling: Scheduling,
     /// How answers to questions with options are had, where not as the benchmarks say.
     pub choosing: Choosing,
+    /// Under what name and commit the runs are recorded.
+    pub label: RunLabel,
 }
 
 /// Cap on a suite file.
@@ -184,9 +191,12 @@ fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
             Some(file)
         }
     };
-    let (models, benchmarks, output, limit, max_new_tokens) = match file {
-        Some(file) => (file.models, file.benchmarks, file.output, file.limit, file.max_new_tokens),
-        None => (arguments.model, arguments.benchmark, None, None, None),
+    let (models, benchmarks, output, limit, max_new_tokens, in_file) = match file {
+        Some(file) => {
+            let label = RunLabel { tag: file.tag, commit: file.commit };
+            (file.models, file.benchmarks, file.output, file.limit, file.max_new_tokens, label)
+        }
+        None => (arguments.model, arguments.benchmark, None, None, None, RunLabel::default()),
     };
     if models.is_empty() || benchmarks.is_empty() && arguments.data.metric.is_none() {
         return Err(Failure::new(Exit::NothingSelected, anyhow!("no model or no benchmark is named")));
@@ -213,6 +223,7 @@ fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
             SchedulingArgument::OneByOne => Scheduling::OneByOne,
         },
         choosing: arguments.choosing,
+        label: arguments.label.or(in_file).resolve()?,
     })
 }
 
@@ -264,6 +275,13 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
         names => names.iter().map(|name| suite.data.load(Some(name))).collect::<Result<Vec<_>, _>>()?,
     };
     benchmarks.iter().for_each(warn_of_broken_rows);
+    if let Some(benchmark) = benchmarks.iter().find(|benchmark| benchmark.spec.only_scores()) {
+        let error = anyhow!(
+            "the data of {} have no questions and no pictures: they only score answers that were made elsewhere (`score`)",
+            benchmark.spec.name
+        );
+        return Err(Failure::new(Exit::Setup, error));
+    }
     suite.choosing.apply(&mut benchmarks)?;
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
@@ -340,8 +358,8 @@ fn run_one(
     let header = RunHeader {
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
-        tag: None,
-        commit: None,
+        tag: suite.label.tag.clone(),
+        commit: suite.label.commit.clone(),
         model: model::identity(&model.package),
         benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {
@@ -358,6 +376,7 @@ fn run_one(
     let directory = suite.output.join(&header.model.name).join(&header.benchmark.name);
     let label = format!("{} · {}", header.model.name, header.benchmark.name);
     let (mut writer, recovered) = RunWriter::open_or_resume(&directory, &header)?;
+    suite.label.warn_if_kept(writer.header(), &directory);
     let conductor = Conductor {
         benchmark,
         plan: &plan,

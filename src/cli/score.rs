@@ -1,7 +1,7 @@
 //! `score`: predictions made elsewhere, scored by the official rules; no model needed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
@@ -11,11 +11,12 @@ use super::data::{DataArguments, warn_of_broken_rows};
 use super::exit::{Exit, Failure};
 use super::judge::{self, JudgeArguments};
 use super::run::StopSignal;
+use super::score_output::{PredictionRun, RunNames};
 use super::{Globals, VerbResult, terminal};
 use crate::benchmark::{Benchmark, predictions};
 use crate::compare::{MetricSummary, ScoredSample, summarise_scored};
-use crate::judge::{ReplyLog, Subject};
-use crate::score::Answered;
+use crate::judge::{JUDGE_FILE, ReplyLog, Subject};
+use crate::score::{Answered, SampleScore};
 use crate::store::JudgeIdentity;
 
 /// Arguments of `score`.
@@ -29,6 +30,15 @@ pub struct ScoreArguments {
     predictions: PathBuf,
     #[command(flatten)]
     data: DataArguments,
+    /// Also write a run directory, DIR/NAME/BENCHMARK, which compare, gate, report and rescore read like any other
+    #[arg(short, long, value_name = "DIR", requires = "name")]
+    output: Option<PathBuf>,
+    /// Name of what answered, for --output
+    #[arg(long, value_name = "NAME", requires = "output")]
+    name: Option<String>,
+    /// A name under which to find the run again, for --output
+    #[arg(long, value_name = "TAG", requires = "output")]
+    tag: Option<String>,
     /// Score although rows of the data are broken: their questions are left out
     #[arg(long)]
     allow_broken: bool,
@@ -66,6 +76,9 @@ struct Scores {
     #[serde(skip_serializing_if = "Option::is_none")]
     judge: Option<JudgeIdentity>,
     metrics: BTreeMap<String, MetricValue>,
+    /// The run directory that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<Vec<SampleLine>>,
 }
@@ -116,11 +129,22 @@ pub fn run(arguments: ScoreArguments, globals: &Globals) -> VerbResult {
             }
         })
         .collect();
+    let names = arguments.output.as_deref().zip(arguments.name.as_deref());
+    let kept = match names {
+        Some((folder, name)) => {
+            let names = RunNames { folder, name, tag: arguments.tag.as_deref() };
+            Some(PredictionRun::write(&names, &benchmark, &predictions, &answers)?)
+        }
+        None => None,
+    };
     crate::score::complete(scorer, &mut answers);
     let mut judge = None;
     if scorer.rule.needs_judge() {
         let stop = StopSignal::install()?;
-        match judge_answers(&arguments, &benchmark, &mut answers, &stop, globals)? {
+        // A run keeps the replies of its judge, which scoring it again reads.
+        let beside = kept.as_ref().map(|run| run.directory.join(JUDGE_FILE));
+        let log = arguments.judge_log.as_deref().or(beside.as_deref());
+        match judge_answers(&arguments, log, &benchmark, &mut answers, &stop, globals)? {
             Asked::Judged(identity) => judge = Some(identity),
             Asked::Nobody => eprintln!(
                 "{} has no score before a judge has read the answers: add --judge-url URL --judge-model NAME",
@@ -129,6 +153,15 @@ pub fn run(arguments: ScoreArguments, globals: &Globals) -> VerbResult {
             Asked::Interrupted => return Ok(stop.exit().unwrap_or(Exit::Interrupted)),
         }
     }
+    let run = match kept {
+        Some(kept) => {
+            let scores: Vec<SampleScore> = answers.iter().map(|answer| answer.score.clone()).collect();
+            let run = kept.finish(&scores, judge.as_ref())?;
+            eprintln!("{}: run of {} answers", run.directory.display(), run.records.len());
+            Some(run.directory)
+        }
+        None => None,
+    };
     let mut lines = Vec::with_capacity(benchmark.samples.len());
     let mut contributions = Vec::with_capacity(benchmark.samples.len());
     for (sample, answer) in benchmark.samples.iter().zip(answers) {
@@ -166,6 +199,7 @@ pub fn run(arguments: ScoreArguments, globals: &Globals) -> VerbResult {
             unscored: Some(unscored).filter(|count| *count > 0 || scorer.rule.needs_judge()),
             judge,
             metrics: metrics.into_iter().map(|metric| (metric.name.clone(), value(&metric))).collect(),
+            run,
             samples: arguments.samples.then_some(lines),
         };
         terminal::print_json(&scores)?;
@@ -186,6 +220,7 @@ enum Asked {
 /// Has the answers read by the judge that is named, and puts its scores in the place of none.
 fn judge_answers(
     arguments: &ScoreArguments,
+    log: Option<&Path>,
     benchmark: &Benchmark,
     answers: &mut [Answered<'_>],
     stop: &StopSignal,
@@ -204,7 +239,7 @@ fn judge_answers(
             answer: answer.text,
         })
         .collect();
-    let log = arguments.judge_log.as_deref().map(ReplyLog::open).transpose()?;
+    let log = log.map(ReplyLog::open).transpose()?;
     let label = format!("{} · {}", arguments.predictions.display(), benchmark.spec.name);
     let judged = judge::ask(&judge, &benchmark.spec.scorer, &subjects, log, &label, stop, globals)?;
     let Some(judged) = judged else { return Ok(Asked::Interrupted) };

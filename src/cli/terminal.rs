@@ -2,16 +2,40 @@
 
 use std::io::{IsTerminal, Write};
 
-/// Whether standard output may carry colour: a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
-pub fn stdout_colour() -> bool {
-    let asked_off = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-    std::io::stdout().is_terminal() && !asked_off && !dumb
+/// Whether an environment variable is set to anything but nothing.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Whether a live progress bar may be drawn: both streams are terminals.
+/// Whether standard output may carry colour: `NO_COLOR` says no, `CLICOLOR_FORCE` (but 0) says yes, and otherwise it must be a
+/// terminal that is not dumb.
+pub fn stdout_colour() -> bool {
+    if is_set("NO_COLOR") {
+        return false;
+    }
+    if is_set("CLICOLOR_FORCE") && std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
+        return true;
+    }
+    std::io::stdout().is_terminal() && !dumb()
+}
+
+fn dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|value| value == "dumb")
+}
+
+/// Whether a live progress bar may be drawn: both streams are terminals that can move the cursor, and nobody's log (`CI`).
 pub fn interactive() -> bool {
-    std::io::stderr().is_terminal() && std::io::stdout().is_terminal()
+    let in_ci = is_set("CI") && std::env::var_os("CI").is_some_and(|value| value != "false" && value != "0");
+    std::io::stderr().is_terminal() && std::io::stdout().is_terminal() && !dumb() && !in_ci
+}
+
+/// Whether the locale's encoding is UTF-8, so that block characters can be shown; where it says nothing, they can.
+pub fn unicode() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
+    locale.is_none_or(|locale| {
+        let locale = locale.to_string_lossy().to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 /// Width of standard output in columns: the terminal's, or 100 where it is none.

@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
+use super::PromptDifference;
+
 /// Something that must be equal in two runs and is not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RunDifference {
     /// Benchmark name.
     pub benchmark: String,
@@ -17,11 +21,14 @@ pub struct RunDifference {
     pub base_value: String,
     /// Its value in the later run.
     pub new_value: String,
+    /// Both prompts, where it is these that differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PromptDifference>,
 }
 
 impl fmt::Display for RunDifference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { benchmark, base, new, field, base_value, new_value } = self;
+        let Self { benchmark, base, new, field, base_value, new_value, prompts: _ } = self;
         write!(formatter, "{benchmark}: {field} is {base_value} in {base} and {new_value} in {new}")
     }
 }

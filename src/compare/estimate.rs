@@ -22,6 +22,7 @@ pub struct ScoredSample<'a> {
 }
 
 /// One metric's contributions of the samples that take part in it.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Column {
     numerators: Vec<f64>,
     denominators: Vec<f64>,
@@ -44,6 +45,28 @@ impl Column {
         } else {
             Linearised::ratio_of_sums(&self.numerators, &self.denominators)
         }
+    }
+
+    /// Whether the ratio is a plain mean of the numerators.
+    pub fn is_mean(&self) -> bool {
+        self.denominators.iter().all(|denominator| *denominator == 1.0)
+    }
+
+    /// Whether every numerator is 0 or 1.
+    pub fn is_binary(&self) -> bool {
+        self.numerators.iter().all(|numerator| *numerator == 0.0 || *numerator == 1.0)
+    }
+
+    /// How many numerators are larger, and how many smaller, in `new`.
+    pub fn rises_and_falls(&self, new: &Self) -> (u64, u64) {
+        let differences = self.differences(new);
+        let count = |sign: f64| differences.iter().filter(|difference| **difference * sign > 0.0).count() as u64;
+        (count(1.0), count(-1.0))
+    }
+
+    /// The numerators of `new` minus these.
+    pub fn differences(&self, new: &Self) -> Vec<f64> {
+        new.numerators.iter().zip(&self.numerators).map(|(new, base)| new - base).collect()
     }
 
     /// Whether the metric is a share: no sample gives more to the numerator than to the denominator, nor less than 0.

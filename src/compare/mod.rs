@@ -5,11 +5,21 @@
 
 mod attribution;
 mod attribution_values;
+mod bootstrap;
 mod error;
 mod estimate;
+pub mod gate;
+mod history;
+mod history_points;
 mod latency;
+mod live;
+mod matrix;
+mod metric;
+mod noise;
 mod notes;
 mod pair;
+mod prompt_diff;
+mod refusal;
 mod summary;
 mod types;
 
@@ -20,10 +30,16 @@ pub use attribution::{
 pub use attribution_values::{AttributionError, MixRun, attribute_benchmark};
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
-pub use pair::{DEFAULT_MARGIN, compare};
+pub use history::{
+    History, HistoryChange, HistoryOptions, HistoryOrder, HistoryPoint, HistoryRun, HistorySeries, HistoryUnit, change_direction,
+    history,
+};
+pub use live::{LIVE_STAGES, LiveRun};
+pub use pair::{CompareOptions, DEFAULT_MARGIN, compare, compare_with};
+pub use prompt_diff::{WordChange, word_changes};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
     BenchmarkMatrix, CategorySummary, Comparison, Estimate, Flip, FlipSide, LatencyComparison, LatencySummary, LatencyVerdict,
-    MatrixCell, MetricSummary, PairComparison, PairedCategory, PairedMetric, PromptDifference, Quantiles, RankedRun, RunSummary,
-    Verdict,
+    MatrixCell, MetricSummary, PairComparison, PairedCategory, PairedMetric, PairedTest, PromptDifference, Quantiles, RankedRun,
+    RunSummary, Verdict,
 };

@@ -2,13 +2,13 @@
 
 use super::pair::Pair;
 use super::summary::is_answered;
-use super::{PairedMetric, Verdict};
+use super::{PairComparison, PairedMetric, Verdict};
 use crate::benchmark::MetricSpec;
 use crate::stats::zero_events_upper_bound;
-use crate::store::{JudgeIdentity, Run, RunSettings};
+use crate::store::{JudgeIdentity, Run};
 
 /// Below this many clusters a t interval is a rough guide.
-const FEW_CLUSTERS: usize = 20;
+pub(super) const FEW_CLUSTERS: usize = 20;
 
 /// A change of the mean answer length that makes times hard to compare.
 const LENGTH_DRIFT: f64 = 0.10;
@@ -24,10 +24,31 @@ pub(super) fn of_pair(base: &Run, new: &Run, pairs: &[Pair<'_>], specs: &[&Metri
     let mut notes = Vec::new();
     samples(&mut notes, base, new, pairs);
     scores(&mut notes, specs, metrics);
+    if predictions(&mut notes, base, new) {
+        same_package(&mut notes, base, new);
+        return notes;
+    }
     models(&mut notes, base, new, pairs);
     conditions(&mut notes, base, new);
     lengths(&mut notes, pairs);
     notes
+}
+
+/// Says where correction for the other primary metrics took a verdict back: what one metric shows by itself is neither hidden
+/// nor taken for proven.
+pub(super) fn of_correction(pair: &mut PairComparison, tests: usize) {
+    for metric in &pair.metrics {
+        let (Some(own), Some(p_value), Some(adjusted)) = (metric.uncorrected_verdict, metric.p_value, metric.adjusted_p_value)
+        else {
+            continue;
+        };
+        let word = if own == Verdict::Regressed { "worse" } else { "better" };
+        pair.notes.push(format!(
+            "{} alone would be {word} (p = {p_value:.3}), but of {tests} primary metrics one may look so by chance: corrected by \
+             Holm's method p is {adjusted:.3}",
+            metric.name
+        ));
+    }
 }
 
 fn samples(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
@@ -82,7 +103,7 @@ fn differing<T: PartialEq + ToString>(notes: &mut Vec<String>, what: &str, base:
     }
 }
 
-fn models(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
+fn same_package(notes: &mut Vec<String>, base: &Run, new: &Run) {
     let (left, right) = (&base.header.model, &new.header.model);
     let short = |identity: &str| identity.get(..12).unwrap_or(identity).to_owned();
     if left.identity == right.identity {
@@ -90,9 +111,18 @@ fn models(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
     } else if left.name == right.name {
         differing(notes, &format!("two packages are named {}", left.name), &short(&left.identity), &short(&right.identity));
     }
+}
+
+fn models(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
+    same_package(notes, base, new);
+    let (left, right) = (&base.header.model, &new.header.model);
     differing(notes, "precision", &left.precision, &right.precision);
     differing(notes, "prompt template", &left.template, &right.template);
     differing(notes, "image recipe", &left.image_recipe, &right.image_recipe);
+    if base.judge.is_some() != new.judge.is_some() {
+        let word = |run: &Run| if run.judge.is_some() { "judged" } else { "not judged" }.to_owned();
+        differing(notes, "the answers are", &word(base), &word(new));
+    }
     if let (Some(left), Some(right)) = (&base.judge, &new.judge) {
         let reported = |judge: &JudgeIdentity| judge.reported_models.join(", ");
         differing(notes, "the judge's model as it reports itself", &reported(left), &reported(right));
@@ -103,12 +133,24 @@ fn models(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
     }
 }
 
+/// Notes a run whose answers were made elsewhere; gives whether there is one.
+fn predictions(notes: &mut Vec<String>, base: &Run, new: &Run) -> bool {
+    let of_predictions = [base, new].map(|run| run.header.is_of_predictions());
+    let which = match of_predictions {
+        [false, false] => return false,
+        [true, true] => "both runs",
+        [true, false] => "the first run",
+        [false, true] => "the second run",
+    };
+    notes.push(format!(
+        "the answers of {which} were made elsewhere: how they were asked for, and how fast they came, is not known"
+    ));
+    true
+}
+
 fn conditions(notes: &mut Vec<String>, base: &Run, new: &Run) {
     let (left, right) = (&base.header.settings, &new.header.settings);
-    let generated = "generated".to_owned();
-    let answering = |settings: &RunSettings| settings.answering.as_ref().unwrap_or(&generated).clone();
-    differing(notes, "how answers are had", &answering(left), &answering(right));
-    differing(notes, "longest answer in tokens", &left.max_new_tokens, &right.max_new_tokens);
+    differing(notes, "longest answer in tokens, which no answer met", &left.max_new_tokens, &right.max_new_tokens);
     differing(notes, "execution provider", &left.provider, &right.provider);
     differing(notes, "threads", &left.intra_op_threads, &right.intra_op_threads);
     differing(notes, "scheduling of questions", &left.scheduling, &right.scheduling);

@@ -114,9 +114,9 @@ pub struct RunSummary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// The whole interval is on the worse side of zero.
+    /// The whole interval is on the worse side of zero, and the p-value is at most 5 %.
     Regressed,
-    /// The whole interval is on the better side of zero.
+    /// The whole interval is on the better side of zero, and the p-value is at most 5 %.
     Improved,
     /// The interval reaches no further than the margin on the worse side.
     NoWorse,
@@ -126,6 +126,20 @@ pub enum Verdict {
     Identical,
     /// The metric has no direction.
     Descriptive,
+}
+
+/// The test that a p-value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairedTest {
+    /// Student's t of the difference over its clustered standard error, clusters − 1 degrees of freedom.
+    PairedT,
+    /// McNemar's mid-p test: scores of 0 and 1, each sample a cluster of its own.
+    McnemarMidP,
+    /// The signs of the clusters' differences flipped: few clusters.
+    SignFlip,
+    /// The sign test over clusters: every cluster differs by the same amount.
+    Sign,
 }
 
 /// One metric of a pair of runs.
@@ -143,9 +157,11 @@ pub struct PairedMetric {
     pub new: Estimate,
     /// New minus base, paired and clustered.
     pub difference: Estimate,
-    /// Two-sided p-value of the paired clustered t-test; of the sign test over clusters where all differences are equal;
-    /// `None` without a standard error.
+    /// Two-sided p-value of `test`; `None` without a standard error.
     pub p_value: Option<f64>,
+    /// Which test the p-value comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<PairedTest>,
     /// The difference that this many samples could see with 80 % power at 5 %, in the metric's units.
     pub minimum_detectable_effect: Option<f64>,
     /// The p-value adjusted by Holm's method for all primary metrics of all pairs of the comparison; `None` for other metrics.
@@ -158,8 +174,19 @@ pub struct PairedMetric {
     /// inconclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples_to_settle: Option<usize>,
-    /// What may be said.
+    /// What may be said. For a primary metric "regressed" and "improved" hold after correction for all primary metrics of all
+    /// pairs of the comparison: the adjusted p-value is at most 5 %.
     pub verdict: Verdict,
+    /// What this difference alone would have said, where correction for the others changed the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncorrected_verdict: Option<Verdict>,
+}
+
+impl PairedMetric {
+    /// The verdict of this difference alone, as if nothing else had been looked at.
+    pub fn own_verdict(&self) -> Verdict {
+        self.uncorrected_verdict.unwrap_or(self.verdict)
+    }
 }
 
 /// The primary metric within one category of two runs.
@@ -183,9 +210,9 @@ pub struct PairedCategory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LatencyVerdict {
-    /// Slower beyond the noise band, and not by chance.
+    /// Slower beyond the noise band, and not by chance (p ≤ 1 %).
     Slower,
-    /// Faster beyond the noise band, and not by chance.
+    /// Faster beyond the noise band, and not by chance (p ≤ 1 %).
     Faster,
     /// No difference that is both beyond the noise band and not by chance.
     WithinNoise,
@@ -193,13 +220,18 @@ pub enum LatencyVerdict {
     TooFew,
 }
 
-/// The speed of two runs on one machine, paired by images.
+/// The speed of two runs on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyComparison {
-    /// Geometric mean over images of the ratio new/base of engine time.
+    /// Ratio new/base of engine time: paired by images, the geometric mean over images without the fifth at either end;
+    /// unpaired, the ratio that best lines up the two distributions of time per question (Hodges and Lehmann), without an
+    /// interval.
     pub ratio: Estimate,
-    /// Two-sided p-value of the logarithms of the ratios.
+    /// Two-sided p-value: of the trimmed t-test of the logarithms of the ratios; unpaired, of the test of Mann and Whitney.
     pub p_value: Option<f64>,
+    /// Whether the runs have too few images in common for pairs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unpaired: bool,
     /// Half width of the band of ratios that two runs of one package show here, 0.03 for 3 %.
     pub noise_band: f64,
     /// Pairs of runs of one package on this machine from which the band comes; with none it is the default.
@@ -284,7 +316,7 @@ impl PairComparison {
         self.metrics.iter().find(|metric| metric.primary)
     }
 
-    /// The verdict on the primary metric; `Inconclusive` where it has no value, because silence is no proof of health.
+    /// The verdict on the primary metric, corrected; `Inconclusive` where it has no value, because silence is no proof of health.
     pub fn verdict(&self) -> Verdict {
         self.primary().map_or(Verdict::Inconclusive, |metric| metric.verdict)
     }
@@ -343,6 +375,10 @@ pub struct Comparison {
     pub runs: Vec<RunSummary>,
     /// Each later run of a benchmark against its first.
     pub pairs: Vec<PairComparison>,
+    /// Tests that the correction of the verdicts counts: the primary metrics, as far as they have a direction and a p-value, of
+    /// all pairs.
+    #[serde(default)]
+    pub corrected_tests: usize,
     /// All pairs of the runs of a benchmark, for benchmarks of three runs and more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matrices: Vec<BenchmarkMatrix>,

@@ -1,13 +1,15 @@
 //! Exchanging stages between two packages: each stage is loaded once, and changing one for the other costs nothing.
 
+use ndarray::Array3;
+
 use super::decoder::LanguageModel;
 use super::embedding::EmbeddingTable;
 use super::options::EngineOptions;
 use super::ort_engine::OrtEngine;
 use super::runtime::{self, RuntimeOptions};
 use super::session::Graph;
-use super::types::EngineError;
-use super::vision::{LoadedProjector, LoadedVision};
+use super::types::{EngineError, ImageTiles, StageTimings};
+use super::vision::{LoadedProjector, LoadedVision, join_tiles};
 use crate::package::{LanguageModelStage, Manifest, Package, StageName};
 
 /// A stage of a package, loaded by itself.
@@ -43,6 +45,15 @@ impl LoadedStage {
             Kind::Llm(_) => StageName::Llm,
         }
     }
+}
+
+/// What the first two stages gave for some tiles.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageStages {
+    /// Vision features, `[tiles, tokens_per_image, hidden_size]`.
+    pub features: Array3<f32>,
+    /// Projected rows before they are merged, `[tiles, tokens_per_image, output_size]`.
+    pub image_embeds: Array3<f32>,
 }
 
 /// The language model and its token embedding, checked against the manifest.
@@ -85,6 +96,17 @@ impl OrtEngine {
                 Ok(())
             }
         }
+    }
+
+    /// What the first two stages make of some images, all tiles of all of them in order.
+    pub fn image_stages(&mut self, images: &[ImageTiles]) -> Result<ImageStages, EngineError> {
+        let layouts = self.layouts(images);
+        if let Some(Err(message)) = layouts.iter().find(|layout| layout.is_err()) {
+            return Err(EngineError::Request { index: 0, message: message.clone() });
+        }
+        let encoded = self.encode(images, &layouts, (0..images.len()).collect(), true, &mut StageTimings::default())?;
+        let (features, image_embeds) = join_tiles(encoded.iter().flatten())?;
+        Ok(ImageStages { features, image_embeds })
     }
 
     /// The manifest sections by which images are encoded now.

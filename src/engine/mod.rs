@@ -29,7 +29,7 @@ mod types;
 mod vision;
 
 pub use clip::{ClipEncoder, normalise};
-pub use exchange::LoadedStage;
+pub use exchange::{ImageStages, LoadedStage};
 pub use layers::LayerProbe;
 pub use loaded::LoadedEngine;
 pub use mock::{MockAnswer, MockEngine, MockReply};

@@ -6,8 +6,10 @@
 
 pub mod attribution;
 mod charts;
+pub mod ci;
 mod csv;
 mod format;
+pub mod history;
 mod html;
 mod json;
 mod markdown;

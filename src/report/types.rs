@@ -1,5 +1,6 @@
 //! What goes into a report and what comes out.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::compare::Comparison;
@@ -46,7 +47,7 @@ pub struct ReportInput<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportFile {
     /// File name without a folder.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Content.
     pub bytes: Vec<u8>,
 }

@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::samples::SampleList;
+use super::samples::{SampleList, file_name};
 use super::types::{ReportError, ReportFile, ReportInput};
 use super::view::View;
 use super::{csv, html, json, markdown};
 
-/// Makes `index.html`, `report.md`, `results.json` and `results.csv`. Reads the images of the samples it shows, writes
+/// Makes `index.html`, `report.md`, `results.json` and `results.csv`, and `samples-2.html`, … where the samples do not fit into
+/// one page. Reads the images of the samples it shows, writes
 /// nothing.
 ///
 /// An image that cannot be read or decoded is no error: the report shows the sample without it and says so.
@@ -23,12 +24,19 @@ pub fn build(input: &ReportInput<'_>) -> Result<Vec<ReportFile>, ReportError> {
     }
     let view = View::new(input.comparison);
     let samples = SampleList::collect(&view, input.samples, &input.images);
-    Ok(vec![
-        ReportFile { name: "index.html", bytes: html::page(input, &view, &samples)?.into_bytes() },
-        ReportFile { name: "report.md", bytes: markdown::document(input, &view).into_bytes() },
-        ReportFile { name: "results.json", bytes: json::document(input.comparison)? },
-        ReportFile { name: "results.csv", bytes: csv::table(&view)? },
-    ])
+    let mut files = vec![
+        ReportFile { name: "index.html".into(), bytes: html::page(input, &view, &samples)?.into_bytes() },
+        ReportFile { name: "report.md".into(), bytes: markdown::document(input, &view).into_bytes() },
+        ReportFile { name: "results.json".into(), bytes: json::document(input.comparison)? },
+        ReportFile { name: "results.csv".into(), bytes: csv::table(&view)? },
+    ];
+    files.extend(
+        (1..samples.pages.len()).map(|page| ReportFile {
+            name: file_name(page),
+            bytes: html::sample_page(input, &view, &samples, page).into_bytes(),
+        }),
+    );
+    Ok(files)
 }
 
 /// Writes the files into `folder`, which is made if need be. Each file appears whole or not at all: it is written beside
@@ -37,7 +45,7 @@ pub fn write_to(folder: &Path, files: &[ReportFile]) -> Result<Vec<PathBuf>, Rep
     fs::create_dir_all(folder).map_err(|source| ReportError::Write { path: folder.to_path_buf(), source })?;
     let mut paths = Vec::with_capacity(files.len());
     for file in files {
-        let path = folder.join(file.name);
+        let path = folder.join(file.name.as_ref());
         let partial = folder.join(format!(".{}.{}.partial", file.name, std::process::id()));
         let written = write_whole(&partial, &path, &file.bytes);
         if let Err(source) = written {

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::memory::peak_memory_bytes;
 use crate::benchmark::{Benchmark, Normalisation, Reference, Sample, ScorerRule, option_letter};
 use crate::engine::{Generation, Likelihoods, StageTimings};
 use crate::prompt::Prompter;
@@ -43,7 +44,7 @@ impl GroupFacts {
                 decode_ms: stages.decode_ms,
                 prefill_tokens: stages.prefill_tokens,
                 decode_steps: stages.decode_steps,
-                peak_memory_bytes: None,
+                peak_memory_bytes: peak_memory_bytes(),
             },
         }
     }

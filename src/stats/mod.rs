@@ -3,6 +3,7 @@
 //!
 //! Everything that is random takes a seed and gives the same answer for it on every platform.
 
+mod change_points;
 mod clustered;
 mod divergence;
 mod multiplicity;
@@ -11,8 +12,10 @@ mod proportion;
 mod quantile;
 mod random;
 mod resample;
+mod running;
 mod student;
 
+pub use change_points::{CHANGE_POINT_P_VALUE, CHANGE_POINT_WINDOW, ChangePoint, ChangePoints, change_points};
 pub use clustered::{ClusteredError, Linearised, cluster_sums, clustered_standard_error, dense_clusters, naive_standard_error};
 pub use divergence::{RowDivergence, divergence_of_logits};
 pub use multiplicity::{benjamini_hochberg, holm};
@@ -21,4 +24,5 @@ pub use proportion::{mcnemar_exact, mcnemar_mid_p, wilson_interval, zero_events_
 pub use quantile::{mean, quantile_of_sorted, smallest_sample_for_quantile, sorted, supported_quantile};
 pub use random::Generator;
 pub use resample::{BootstrapInterval, DEFAULT_PERMUTATIONS, cluster_bootstrap, sign_flip_p_value};
+pub use running::RunningRatio;
 pub use student::{normal_cdf, normal_quantile, t_interval, t_quantile, t_two_sided_p_value};

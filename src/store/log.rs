@@ -99,7 +99,7 @@ fn non_finite_field(record: &SampleRecord) -> Option<String> {
     }
 }
 
-fn decode(line: &[u8]) -> Result<SampleRecord, String> {
+pub(super) fn decode(line: &[u8]) -> Result<SampleRecord, String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
     let line: Line<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let checksum = format!("{:08x}", crc32fast::hash(line.record.get().as_bytes()));

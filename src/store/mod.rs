@@ -12,8 +12,10 @@
 //!
 //! It must not know engines or scorers: it keeps what it is given, and gives back every acknowledged record.
 
+mod baseline;
 mod disk;
 mod error;
+mod follow;
 mod log;
 mod reader;
 mod scores;
@@ -23,13 +25,18 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use baseline::{
+    BASELINE_FILE, Baseline, BaselineError, BaselineRun, KeptFile, Saving, baseline_folder, list_baselines, remove_baseline,
+    save_baseline,
+};
 pub use error::{HeaderDifference, StoreError};
+pub use follow::{Followed, RunFollower};
 pub use log::{LogNote, canonical_without_timings};
 pub use reader::{Run, discover, read_header};
 pub use scores::{JudgeIdentity, Scores, StoredScore};
 pub use types::{
-    BenchmarkIdentity, DataFacts, Environment, Failure, GroupTimings, ModelIdentity, RunHeader, RunSettings, SampleRecord,
-    SampleTimings,
+    BenchmarkIdentity, DataFacts, Environment, Failure, GroupTimings, ModelIdentity, PREDICTIONS_PROVIDER, RunHeader,
+    RunSettings, SampleRecord, SampleTimings,
 };
 pub use writer::{RunWriter, write_summary};
 

@@ -313,3 +313,49 @@ fn records_that_json_cannot_hold_are_refused_before_anything_is_written() {
     writer.append(&[]).unwrap();
     assert_eq!(Run::open(directory.path()).unwrap().records, [record(0)]);
 }
+
+/// A finished run of two samples in `folder`, told from others by its start.
+fn finished_run(folder: &Path, started: &str) -> Run {
+    let mut header = header();
+    header.started = started.to_owned();
+    (header.benchmark.samples, header.benchmark.samples_available) = (2, 2);
+    let (mut writer, _) = RunWriter::open_or_resume(folder, &header).unwrap();
+    writer.append(&records(0..2)).unwrap();
+    writer.finish(b"{}").unwrap();
+    Run::open(folder).unwrap()
+}
+
+/// Whatever operation fails, once or for ever, a baseline is the old one, the new one, or named as half-written; and saving
+/// again makes it whole.
+#[test]
+fn an_interrupted_save_leaves_the_old_baseline_or_the_new_one() {
+    use super::baseline::save_with;
+    let folder = tempfile::tempdir().unwrap();
+    let old = finished_run(&folder.path().join("old"), "2026-01-01T00:00:00Z");
+    let new = finished_run(&folder.path().join("new"), "2026-02-02T00:00:00Z");
+    let saving = Saving { name: "main", saved: "2026-03-03T00:00:00Z", allow_limited: false, replace: true };
+    for (with_old, persistent) in [(false, false), (false, true), (true, false), (true, true)] {
+        for failing in 0.. {
+            let baselines = folder.path().join(format!("baselines-{with_old}-{persistent}-{failing}"));
+            let before = with_old.then(|| save_baseline(&baselines, saving, std::slice::from_ref(&old)).unwrap());
+            let mut disk = FaultyDisk { calls: Arc::default(), failing, persistent };
+            let saved = save_with(&mut disk, &baselines, saving, std::slice::from_ref(&new));
+            let own = baselines.join("main");
+            match (Baseline::open(&own), &before) {
+                (Ok(found), _) if found.runs[0].started == new.header.started => {}
+                (Ok(found), Some(before)) => {
+                    assert_eq!(found, *before);
+                    assert!(saved.is_err());
+                }
+                (Err(BaselineError::Half { .. }), None) => assert!(saved.is_err()),
+                (found, _) => panic!("operation {failing}: {found:?}"),
+            }
+            if saved.is_ok() {
+                assert!(failing > 5, "every operation was made to fail");
+                break;
+            }
+            save_baseline(&baselines, saving, std::slice::from_ref(&new)).unwrap();
+            assert_eq!(Baseline::open(&own).unwrap().runs[0].started, new.header.started);
+        }
+    }
+}

@@ -134,6 +134,16 @@ pub struct RunHeader {
     pub environment: Environment,
 }
 
+/// The provider of a run whose answers were made elsewhere.
+pub const PREDICTIONS_PROVIDER: &str = "predictions";
+
+impl RunHeader {
+    /// Whether the answers were made elsewhere and read from a file: then prompts, settings and machine are not known.
+    pub fn is_of_predictions(&self) -> bool {
+        self.settings.provider == PREDICTIONS_PROVIDER
+    }
+}
+
 /// Why a sample has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

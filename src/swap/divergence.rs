@@ -1,10 +1,14 @@
 //! Both versions of each stage on the same input: the base package's.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ndarray::{Array3, Axis};
+
 use super::pair::{Mix, PackagePair};
 use super::{SwapEngine, SwapError};
 use crate::benchmark::{Benchmark, ImageStore, Sample};
 use crate::compare::{Side, StageDivergence, TensorDivergence, TokenDivergence};
-use crate::engine::{EngineError, ImageTiles, Request, StopReason, StopRule, Trace};
+use crate::engine::{EngineError, ImageStages, ImageTiles, Request, StopReason, StopRule, Trace};
 use crate::run::{Plan, PlannedGroup, PreparedImages, sample_segments};
 use crate::stats::{RowDivergence, divergence_of_logits};
 
@@ -94,12 +98,13 @@ pub(super) fn tensor_divergence(sum: &RowDivergence) -> Option<TensorDivergence>
 }
 
 /// Compares the stages on the first images of each benchmark; what there is to say about it beside. `None` where there is nothing
-/// to compare: no image could be read, or some stage gives no finite numbers.
+/// to compare: no image could be read, or some stage gives no finite numbers. It ends early once `stop` is set.
 pub fn diverge(
     pair: &PackagePair,
     engine: &mut SwapEngine,
     looks: &[Look<'_>],
     settings: DivergenceSettings,
+    stop: &AtomicBool,
 ) -> Result<(Option<StageDivergence>, Vec<String>), SwapError> {
     let (mut sums, mut notes) = (Sums::default(), Vec::new());
     for (index, look) in looks.iter().enumerate() {
@@ -107,7 +112,7 @@ pub fn diverge(
         let share = settings.images.saturating_sub(sums.images).div_ceil(looks.len() - index);
         let until = sums.images + share;
         for group in &look.plan.groups {
-            if sums.images >= until {
+            if sums.images >= until || stop.load(Ordering::Relaxed) {
                 break;
             }
             if !group.images.is_empty() {
@@ -162,46 +167,67 @@ fn add_group(
 ) -> Result<(), SwapError> {
     let Some([base_images, new_images]) = prepared(pair, group) else { return Ok(()) };
     let samples: Vec<&Sample> = group.samples.iter().filter_map(|index| benchmark.samples.get(*index)).collect();
-    for (place, sample) in samples.into_iter().take(settings.prompts_per_image).enumerate() {
-        let mut traced = |mix, images| trace(pair, engine, sample, mix, images);
-        let (Some(base), Some(new)) = (traced(BASE, &base_images)?, traced(NEW, &new_images)?) else { continue };
-        let Some(llm) = traced([Side::Base, Side::Base, Side::New], &base_images)? else { continue };
-        if place == 0 {
-            let vision = traced([Side::New, Side::Base, Side::Base], &new_images)?;
-            let projector = traced([Side::Base, Side::New, Side::Base], &base_images)?;
-            let (Some(vision), Some(projector)) = (vision, projector) else { continue };
-            let width = base.features.shape().last().copied().unwrap_or(0);
-            sums.not_finite |= !add_rows(&mut sums.vision, &base.features, &vision.features, width);
-            let width = base.image_embeds.shape().last().copied().unwrap_or(0);
-            sums.not_finite |= !add_rows(&mut sums.projector, &base.image_embeds, &projector.image_embeds, width);
-            sums.images += group.images.len();
-        }
-        sums.not_finite |= !sums.llm.add(&base, &llm);
-        sums.not_finite |= !sums.whole.add(&base, &new);
+    let samples = samples.get(..settings.prompts_per_image).unwrap_or(&samples);
+    // One mix after another, as each change of the vision encoder or the projector lets go of what is kept of the image.
+    let Some(base) = image_stages(engine, BASE, &base_images)? else { return Ok(()) };
+    let base_tokens = first_tokens(pair, engine, samples, BASE, &base_images)?;
+    let llm_tokens = first_tokens(pair, engine, samples, [Side::Base, Side::Base, Side::New], &base_images)?;
+    let Some(projector) = image_stages(engine, [Side::Base, Side::New, Side::Base], &base_images)? else { return Ok(()) };
+    let Some(vision) = image_stages(engine, [Side::New, Side::Base, Side::Base], &new_images)? else { return Ok(()) };
+    let new_tokens = first_tokens(pair, engine, samples, NEW, &new_images)?;
+
+    let finite = [
+        add_rows(&mut sums.vision, &base.features, &vision.features),
+        add_rows(&mut sums.projector, &base.image_embeds, &projector.image_embeds),
+    ];
+    sums.not_finite |= finite.contains(&false);
+    sums.images += group.images.len();
+    for ((base, llm), new) in base_tokens.iter().zip(&llm_tokens).zip(&new_tokens) {
+        let (Some(base), Some(llm), Some(new)) = (base, llm, new) else { continue };
+        sums.not_finite |= !sums.llm.add(base, llm);
+        sums.not_finite |= !sums.whole.add(base, new);
     }
     Ok(())
 }
 
-fn add_rows(sum: &mut RowDivergence, base: &ndarray::Array3<f32>, new: &ndarray::Array3<f32>, width: usize) -> bool {
-    match (base.as_slice(), new.as_slice()) {
-        (Some(base), Some(new)) => sum.add(base, new, width),
-        _ => false,
+/// What the first two stages of a mix make of some images; `None` if they cannot take one.
+fn image_stages(engine: &mut SwapEngine, mix: Mix, images: &[ImageTiles]) -> Result<Option<ImageStages>, SwapError> {
+    match engine.with(mix)?.image_stages(images) {
+        Ok(stages) => Ok(Some(stages)),
+        Err(EngineError::Request { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// One prompt through a mix, up to its first token; `None` if this prompt or this image cannot be taken.
-fn trace(
+/// Each prompt through a mix, up to its first token; `None` for a prompt that cannot be asked.
+fn first_tokens(
     pair: &PackagePair,
     engine: &mut SwapEngine,
-    sample: &Sample,
+    samples: &[&Sample],
     mix: Mix,
     images: &[ImageTiles],
-) -> Result<Option<Trace>, SwapError> {
-    let Ok(segments) = sample_segments(pair.prompter(mix), sample) else { return Ok(None) };
-    let request = Request { segments, max_new_tokens: 1, stop: &FirstToken };
-    match engine.with(mix)?.trace_single(images, &request, None) {
-        Ok(trace) => Ok(Some(trace)),
-        Err(EngineError::Request { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+) -> Result<Vec<Option<Trace>>, SwapError> {
+    let loaded = engine.with(mix)?;
+    let mut traces = Vec::with_capacity(samples.len());
+    for sample in samples {
+        let Ok(segments) = sample_segments(pair.prompter(mix), sample) else {
+            traces.push(None);
+            continue;
+        };
+        let request = Request { segments, max_new_tokens: 1, stop: &FirstToken };
+        traces.push(match loaded.trace_single(images, &request, None) {
+            Ok(trace) => Some(trace),
+            Err(EngineError::Request { .. }) => None,
+            Err(error) => return Err(error.into()),
+        });
+    }
+    Ok(traces)
+}
+
+/// Adds the rows of all tiles; false if they have no finite numbers.
+fn add_rows(sum: &mut RowDivergence, base: &Array3<f32>, new: &Array3<f32>) -> bool {
+    match (base.as_slice(), new.as_slice()) {
+        (Some(base_values), Some(new_values)) => sum.add(base_values, new_values, base.len_of(Axis(2))),
+        _ => false,
     }
 }

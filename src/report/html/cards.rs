@@ -1,27 +1,32 @@
-//! The samples: image with boxes, question, reference, and every package's answer side by side.
+//! The samples: the frame that the page's script fills (filters, list, dialogs, data), and the first cards ready-made, so that
+//! there is something to read without it: image with boxes, question, reference, and every package's answer side by side.
 
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
 use crate::guard::escape;
 
 use super::super::format::{self, MISSING};
 use super::super::radar;
-use super::super::samples::{Answer, Card, Corners, Mark, SampleGroup, SampleList};
+use super::super::samples::{Answer, Card, Corners, Mark, SampleList, SamplePage, file_name};
 use super::super::view::View;
 use super::{said, scroll};
 
-/// Cards of a benchmark that stand open; the others are folded away.
-const OPEN_CARDS: usize = 6;
+/// What the section needs of a page: its rules of style and its script.
+pub(super) const STYLE: &str = include_str!("samples.css");
+pub(super) const SCRIPT: &str = include_str!("script.js");
 
-/// The images, once each; the cards refer to them by number.
-pub(super) fn sprite(samples: &SampleList) -> Markup {
+/// The images of a page, once each; the cards refer to them by number.
+pub(super) fn sprite(samples: &SampleList, page: usize) -> Markup {
+    let pictures = samples.pages.get(page).map_or(&[][..], |page| page.pictures.as_slice());
     html! {
-        @if !samples.gallery.thumbnails.is_empty() {
+        @if !pictures.is_empty() {
             svg.sprite aria-hidden="true" focusable="false" {
                 defs {
-                    @for (index, picture) in samples.gallery.thumbnails.iter().enumerate() {
-                        image id={"image-" (index)} width=(picture.width) height=(picture.height) preserveAspectRatio="none"
-                            href=(picture.data_uri) {}
+                    @for (index, picture) in pictures.iter().enumerate() {
+                        @if let Some(picture) = samples.gallery.thumbnails.get(*picture) {
+                            image id={"image-" (index)} width=(picture.width) height=(picture.height) preserveAspectRatio="none"
+                                href=(picture.data_uri) {}
+                        }
                     }
                 }
             }
@@ -29,108 +34,135 @@ pub(super) fn sprite(samples: &SampleList) -> Markup {
     }
 }
 
-/// The section with all cards.
+/// The section of `index.html`.
 pub(super) fn section(view: &View<'_>, samples: &SampleList) -> Markup {
-    if samples.shown() == 0 {
-        return html! {};
-    }
-    let differing: usize = samples.groups.iter().map(|group| group.differing).sum();
-    let differing_shown = samples.groups.iter().flat_map(|group| &group.cards).filter(|card| card.differs()).count();
+    browser(view, samples, 0)
+}
+
+/// The section of one page. `#samples` is its id on all of them, so that links to samples look alike.
+pub(super) fn browser(view: &View<'_>, samples: &SampleList, page: usize) -> Markup {
+    let Some(shown) = samples.pages.get(page) else { return html! {} };
     html! {
         section #samples {
             h2 { "Samples" }
-            p.note {
-                (format::count(samples.shown())) " of " (format::counted(samples.total(), "sample", "samples")) " are shown"
-                @if differing > 0 {
-                    ", among them " (format::count(differing_shown)) " of the " (format::count(differing))
-                    " whose score differs between packages"
-                }
-                ". They are chosen, not drawn at random: broken ones first, then fixed, failed and wrong ones, and a few right ones."
-                @if samples.gallery.unreadable > 0 {
-                    " " (format::counted(samples.gallery.unreadable, "image", "images")) " could not be read."
-                }
+            p.note { (introduction(samples, shown)) }
+            (filters())
+            p #sample-count.note role="status" aria-live="polite" {}
+            noscript {
+                p.note { "Searching, filtering and the samples beyond the first " (shown.ready.len()) " need scripts, which are off." }
             }
-            div.filters #filters hidden {
-                label { "Benchmark"
-                    select #filter-benchmark {
-                        option value="" { "all" }
-                        @for group in &samples.groups {
-                            option value=(group.benchmark) { (escape::visible(&escape::shorten(title(view, group), 60))) }
-                        }
-                    }
-                }
-                label { "Samples"
-                    select #filter-kind {
-                        option value="" { "all" }
-                        option value="differs" { "only differences" }
-                        option value="broken" { "only broken" }
-                        option value="fixed" { "only fixed" }
-                        option value="wrong" { "only with a wrong answer" }
-                        option value="failed" { "only failed" }
-                        option value="right" { "only all right" }
-                    }
-                }
-                output #filter-count for="filter-benchmark filter-kind" {}
+            div #sample-cards {
+                @for (card, pictures) in &shown.ready { (one(view, samples, shown, card, pictures)) }
             }
-            div.cards {
-                @for group in &samples.groups {
-                    @if !group.cards.is_empty() {
-                        div.bench {
-                            h3 { (said(title(view, group))) }
-                            p.by { (format::count(group.cards.len())) " of " (format::counted(group.total, "sample", "samples")) }
-                            @let (first, rest) = group.cards.split_at(group.cards.len().min(OPEN_CARDS));
-                            @for card in first { (one(view, samples, group, card)) }
-                            @if !rest.is_empty() {
-                                details.rest {
-                                    summary { (rest.len()) " more of " (said(title(view, group))) }
-                                    @for card in rest { (one(view, samples, group, card)) }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
+            nav #sample-pager.pager aria-label="Further samples" hidden {}
+            (other_pages(samples, page))
+            (dialogs())
+            script #sample-data type="application/json" { (PreEscaped(&shown.data)) }
         }
     }
 }
 
-fn title<'a>(view: &View<'a>, group: &SampleGroup) -> &'a str {
-    view.benchmarks.get(group.benchmark).map_or("", |benchmark| benchmark.title)
-}
-
-fn kinds(card: &Card) -> String {
-    let mut kinds = Vec::new();
-    for (name, holds) in [
-        ("differs", card.differs()),
-        ("broken", card.broken),
-        ("fixed", card.fixed),
-        ("failed", card.failed()),
-        ("wrong", card.wrong()),
-        ("right", !card.wrong()),
-    ] {
-        if holds {
-            kinds.push(name);
-        }
-    }
-    kinds.join(" ")
-}
-
-fn one(view: &View<'_>, samples: &SampleList, group: &SampleGroup, card: &Card) -> Markup {
-    let figure = figure(view, samples, card);
+fn introduction(samples: &SampleList, page: &SamplePage) -> Markup {
+    let (known, differing) = (samples.total(), samples.differing());
+    let all = samples.shown() == known;
     html! {
-        article.card.bare[figure.is_none()] data-benchmark=(group.benchmark) data-kinds=(kinds(card)) {
+        @if all { (format::counted(known, "sample", "samples")) }
+        @else { (format::count(samples.shown())) " of " (format::counted(known, "sample", "samples")) }
+        @if samples.pages.len() > 1 {
+            ", " (format::count(page.samples)) " of them on this page"
+        }
+        @if differing > 0 {
+            "; the score of " (format::count(differing)) " differs between packages"
+        }
+        ". Broken ones come first, then fixed, failed and wrong ones. In an answer, words that the first package's answer lacks are \
+         underlined; words left out are struck."
+        @if samples.gallery.unreadable > 0 {
+            " " (format::counted(samples.gallery.unreadable, "image", "images")) " could not be read."
+        }
+    }
+}
+
+/// The script fills the lists and shows it.
+fn filters() -> Markup {
+    html! {
+        div #sample-filters.filters role="search" aria-label="Samples" hidden {
+            label.find { "Search" input #filter-search type="search" autocomplete="off" spellcheck="false" placeholder="question, answer, reference or key" {} }
+            label { "Outcome" select #filter-outcome {} }
+            label { "Benchmark" select #filter-benchmark {} }
+            label { "Category" select #filter-category {} }
+            label { "Packages" select #filter-pair {} }
+            div.buttons {
+                button #filter-clear type="button" { "Clear" }
+                button #keys-open type="button" aria-haspopup="dialog" { "Keys " kbd { "?" } }
+            }
+        }
+    }
+}
+
+fn other_pages(samples: &SampleList, page: usize) -> Markup {
+    html! {
+        @if samples.pages.len() > 1 {
+            nav.pager aria-label="Pages of samples" {
+                span { "Page" }
+                @for (index, other) in samples.pages.iter().enumerate() {
+                    @let label = format!("Page {} of {}, {}", index + 1, samples.pages.len(), format::counted(other.samples, "sample", "samples"));
+                    @if index == page { span aria-current="page" title=(label) { (index + 1) } }
+                    @else { a.other-page href={(file_name(index)) "#samples"} aria-label=(label) title=(label) { (index + 1) } }
+                }
+            }
+        }
+    }
+}
+
+fn dialogs() -> Markup {
+    let keys = [
+        ("/", "search"),
+        ("j or ↓", "next sample"),
+        ("k or ↑", "previous sample"),
+        ("Enter", "open the sample, and close it again"),
+        ("z", "enlarge its image"),
+        ("n, p", "next, previous page of the list"),
+        ("Esc", "close, or leave the search"),
+        ("?", "this list"),
+    ];
+    html! {
+        dialog #zoom-dialog aria-labelledby="zoom-title" {
+            form method="dialog" { button type="submit" aria-label="Close" { "✕" } }
+            p #zoom-title {}
+            div #zoom-body {}
+        }
+        dialog #keys-dialog aria-labelledby="keys-title" {
+            form method="dialog" { button type="submit" aria-label="Close" { "✕" } }
+            h3 #keys-title { "Keys" }
+            dl {
+                @for (key, meaning) in keys { div { dt { kbd { (key) } } dd { (meaning) } } }
+            }
+            p.note { "The arrow keys work once a sample has the focus. Everything can be reached with Tab as well." }
+        }
+    }
+}
+
+fn title<'a>(view: &View<'a>, card: &Card) -> &'a str {
+    view.benchmarks.get(card.benchmark).map_or("", |benchmark| benchmark.title)
+}
+
+/// A card without what the script adds: the marking of words, prompts and timings.
+fn one(view: &View<'_>, samples: &SampleList, page: &SamplePage, card: &Card, pictures: &[usize]) -> Markup {
+    let figure = figure(view, samples, page, card, pictures);
+    html! {
+        article.sample.bare[figure.is_none()] {
             @if let Some(figure) = &figure { (figure) }
-            div {
-                h4 { (said(&card.question)) }
+            div.told {
                 p.by {
                     @if card.broken { span."tag bad" { "▼ broken" } }
                     @if card.fixed { span."tag good" { "▲ fixed" } }
-                    span.key { (said(&escape::shorten(&card.key, 120))) }
-                    @if let Some(category) = &card.category { ", " (said(&escape::shorten(category, 120))) }
+                    (said(title(view, card)))
+                    @if let Some(category) = &card.category { " · " (said(&escape::shorten(category, 120))) }
+                    " · " span.key { (said(&escape::shorten(&card.key, 120))) }
                 }
-                (scroll("Answers", &answers(view, card)))
+                h3 { (said(&card.question)) }
                 @if let Some(reference) = &card.reference { p.truth { span.quiet { "Reference: " } (said(reference)) } }
-                (more(view, card))
+                (scroll("Answers", &answers(view, card)))
             }
         }
     }
@@ -145,7 +177,7 @@ fn answers(view: &View<'_>, card: &Card) -> Markup {
                         th scope="row" { (said(view.package(answer.package))) }
                         td class={"mark " (answer.mark.class())} {
                             (answer.mark.symbol()) " " (answer.mark.word())
-                            @if answer.mark == Mark::Partly { " " (score(answer.score)) }
+                            @if answer.mark == Mark::Partly { " " (answer.score.map_or_else(|| MISSING.to_owned(), |score| format::number(score, 2))) }
                         }
                         td.said { (said_by(answer)) }
                     }
@@ -168,84 +200,53 @@ fn said_by(answer: &Answer) -> Markup {
     }
 }
 
-fn score(value: Option<f64>) -> String {
-    value.map_or_else(|| MISSING.to_owned(), |value| format::number(value, 2))
-}
-
-fn more(view: &View<'_>, card: &Card) -> Markup {
-    let told: Vec<&Answer> = card.answers.iter().filter(|answer| !answer.prompt.is_empty() || !answer.facts.is_empty()).collect();
-    if told.is_empty() {
-        return html! {};
-    }
-    // Packages of one template have the same prompt, which is then shown once.
-    let mut prompts: Vec<(&str, Vec<&str>)> = Vec::new();
-    for answer in &told {
-        match prompts.iter_mut().find(|(prompt, _)| *prompt == answer.prompt) {
-            Some((_, packages)) => packages.push(view.package(answer.package)),
-            None => prompts.push((&answer.prompt, vec![view.package(answer.package)])),
-        }
-    }
-    html! {
-        details {
-            summary { "Prompt and generation" }
-            dl {
-                @for (prompt, packages) in &prompts {
-                    div {
-                        dt { "Prompt" @if prompts.len() > 1 { " of " (said(&packages.join(", "))) } }
-                        dd { code { (said(prompt)) } }
-                    }
-                }
-                @for answer in &told {
-                    div {
-                        dt { (said(view.package(answer.package))) }
-                        dd { (said(&answer.facts)) @if answer.score.is_some() { ", score " (score(answer.score)) } }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The image with the boxes on it; `None` where there is neither.
-fn figure(view: &View<'_>, samples: &SampleList, card: &Card) -> Option<Markup> {
-    let picture = card.thumbnail.and_then(|index| Some((index, samples.gallery.thumbnails.get(index)?)));
-    let has_boxes = card.region.is_some() || card.answers.iter().any(|answer| answer.predicted.is_some());
-    let (width, height) = match (picture, card.size) {
-        (Some((_, picture)), _) => (picture.width, picture.height),
-        (None, Some((width, height))) if has_boxes && width > 0 && height > 0 => (width, height),
-        _ => return None,
+/// The images, the first with the boxes on it; `None` where there is neither.
+fn figure(view: &View<'_>, samples: &SampleList, page: &SamplePage, card: &Card, pictures: &[usize]) -> Option<Markup> {
+    let of = |place: &usize| samples.gallery.thumbnails.get(*page.pictures.get(*place)?);
+    let known: Vec<(usize, u32, u32)> =
+        pictures.iter().filter_map(|place| of(place).map(|picture| (*place, picture.width, picture.height))).collect();
+    let drawn: Vec<(Option<usize>, u32, u32)> = match (known.as_slice(), card.size) {
+        ([], Some((width, height))) if card.has_boxes() && width > 0 && height > 0 => vec![(None, width, height)],
+        ([], _) => return None,
+        (some, _) => some.iter().map(|(place, width, height)| (Some(*place), *width, *height)).collect(),
     };
-    let name = card.image.as_deref().unwrap_or("");
-    let label = match picture {
-        Some(_) => format!("Image {name} for the question: {}", card.question),
-        None => format!("Boxes on image {name}, which is not shown"),
-    };
+    let name = card.images.first().map_or("", String::as_str);
+    let label = if known.is_empty() { format!("Boxes on image {name}, which is not shown") } else { format!("Image {name}") };
     Some(html! {
         figure {
-            svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(escape::visible(&label)) {
-                @if let Some((index, _)) = picture { use href={"#image-" (index)} {} }
-                @if let Some(region) = card.region { (outline(region, "truth-line", "none", (width, height))) }
-                @for answer in &card.answers {
-                    @if let Some(predicted) = answer.predicted {
-                        (outline(predicted, &format!("k{}", answer.package % 6), dashes(answer.package), (width, height)))
-                    }
+            @for (index, (place, width, height)) in drawn.iter().enumerate() {
+                svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(escape::visible(&label)) {
+                    @if let Some(place) = place { use href={"#image-" (place)} {} }
+                    @if index == 0 { (boxes(card, (*width, *height))) }
                 }
             }
-            @if has_boxes {
+            @if card.has_boxes() {
                 ul.legend aria-label="Boxes" {
-                    @if card.region.is_some() { li { (line("truth-line", "none")) "reference" } }
+                    @if card.region.is_some() { li { (line("truth-line", "none")) "R: reference" } }
                     @for answer in card.answers.iter().filter(|answer| answer.predicted.is_some()) {
-                        li { (line(&format!("k{}", answer.package % 6), dashes(answer.package))) (said(view.package(answer.package))) }
+                        li {
+                            (line(&format!("k{}", answer.package % 6), dashes(answer.package)))
+                            (letter(answer.package)) ": " (said(view.package(answer.package)))
+                        }
                     }
                 }
             }
             figcaption {
                 (said(&escape::shorten_middle(name, 80)))
-                @if card.further_images > 0 { " and " (card.further_images) " more" }
-                @if picture.is_none() { " (not shown)" }
+                @let further = card.further_images + card.images.len().saturating_sub(drawn.len());
+                @if further > 0 { " and " (further) " more" }
+                @if known.is_empty() { " (not shown)" }
             }
         }
     })
+}
+
+/// A, B, …, as the boxes are lettered.
+fn letter(package: usize) -> String {
+    u8::try_from(package)
+        .ok()
+        .filter(|package| *package < 26)
+        .map_or_else(|| format!("{}", package + 1), |package| char::from(b'A' + package).to_string())
 }
 
 /// Line patterns of predicted boxes; the reference alone is solid.
@@ -260,6 +261,17 @@ fn line(class: &str, dashes: &str) -> Markup {
     html! {
         svg width="22" height="8" viewBox="0 0 22 8" aria-hidden="true" {
             line class=(class) x1="0" y1="4" x2="22" y2="4" stroke-width="2.5" stroke-dasharray=(dashes) {}
+        }
+    }
+}
+
+fn boxes(card: &Card, size: (u32, u32)) -> Markup {
+    html! {
+        @if let Some(region) = card.region { (outline(region, "truth-line", "none", size)) }
+        @for answer in &card.answers {
+            @if let Some(predicted) = answer.predicted {
+                (outline(predicted, &format!("k{}", answer.package % 6), dashes(answer.package), size))
+            }
         }
     }
 }

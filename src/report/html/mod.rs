@@ -3,9 +3,11 @@
 
 mod cards;
 mod page;
+mod sample_page;
 mod tables;
 
 pub(super) use page::page;
+pub(super) use sample_page::sample_page;
 
 use maud::{Markup, html};
 

@@ -14,7 +14,6 @@ use super::super::view::View;
 use super::{cards, prose, said, tables, tag};
 
 const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("script.js");
 
 /// The whole page.
 pub(in super::super) fn page(input: &ReportInput<'_>, view: &View<'_>, samples: &SampleList) -> Result<String, ReportError> {
@@ -27,14 +26,7 @@ pub(in super::super) fn page(input: &ReportInput<'_>, view: &View<'_>, samples: 
         (DOCTYPE)
         html lang="en" {
             head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(policy());
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="referrer" content="no-referrer";
-                meta name="color-scheme" content="light dark";
-                title { (escape::visible(input.title)) }
-                link rel="icon" href="data:,";
-                style { (PreEscaped(STYLE)) }
+                (head(input.title))
             }
             body {
                 header {
@@ -95,17 +87,32 @@ pub(in super::super) fn page(input: &ReportInput<'_>, view: &View<'_>, samples: 
                     p { "Made by llava-gauge. This page makes no request to anywhere; it can be kept, sent and printed as it is. \
                         The same numbers stand in results.json, results.csv and report.md beside it." }
                 }
-                (cards::sprite(samples))
-                script { (PreEscaped(SCRIPT)) }
+                (cards::sprite(samples, 0))
+                script { (PreEscaped(cards::SCRIPT)) }
             }
         }
     };
     Ok(page.into_string())
 }
 
+/// The head of a page of the report.
+pub(super) fn head(title: &str) -> Markup {
+    html! {
+        meta charset="utf-8";
+        meta http-equiv="Content-Security-Policy" content=(policy());
+        meta name="viewport" content="width=device-width, initial-scale=1";
+        meta name="referrer" content="no-referrer";
+        meta name="color-scheme" content="light dark";
+        title { (escape::visible(title)) }
+        link rel="icon" href="data:,";
+        style { (PreEscaped(STYLE)) }
+        style { (PreEscaped(cards::STYLE)) }
+    }
+}
+
 /// Nothing may be loaded, and only the page's own script, known by its hash, may run.
 fn policy() -> String {
-    let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(SCRIPT.as_bytes()));
+    let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(cards::SCRIPT.as_bytes()));
     format!(
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'"
     )

@@ -169,6 +169,9 @@ impl Cells<'_> {
 
     fn options(&self, rule: &ChoiceOptions) -> Result<Vec<String>, BenchmarkError> {
         match rule {
+            ChoiceOptions::Letters(count) => {
+                Ok((b'A'..=b'Z').take(*count).map(|letter| char::from(letter).to_string()).collect())
+            }
             ChoiceOptions::List(path) => {
                 let wrong = |found: String| self.place.error(path.text(), "a list of options", found);
                 let each = |values: Vec<&Value>| -> Result<Vec<String>, BenchmarkError> {

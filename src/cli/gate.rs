@@ -1,0 +1,150 @@
+//! `gate`: whether runs may pass, for CI.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+
+use super::baseline::{self, Resolved};
+use super::exit::{Exit, Failure};
+use super::{VerbResult, clock, run, terminal};
+use crate::compare::gate::{self, GateReport, GateResult, Policy};
+use crate::report::ci::{self, EXPORT_FORMATS, ExportFormat, ExportInput};
+use crate::store::{LogNote, Run};
+
+/// Arguments of `gate`.
+#[derive(Debug, Args)]
+pub struct GateArguments {
+    /// Run directories, or folders that contain them
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// What to measure by: the name of a saved baseline, its folder, run directories, or the tag of a baseline's runs
+    #[arg(long, value_name = "NAME|PATH|TAG", required_unless_present = "no_baseline")]
+    baseline: Option<String>,
+    /// Judge by the limits of the policy alone, without a baseline
+    #[arg(long, conflicts_with = "baseline")]
+    no_baseline: bool,
+    /// Folder of saved baselines
+    #[arg(long, value_name = "DIR", default_value = baseline::DEFAULT_FOLDER)]
+    baselines: PathBuf,
+    /// Name of the package of the baseline to measure by, where it has several
+    #[arg(long, value_name = "NAME", conflicts_with = "no_baseline")]
+    base: Option<String>,
+    /// Policy file [default: no primary metric regressed, at most 1 % of samples without an answer]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Fail on inconclusive metrics and missing runs too, whatever the policy says
+    #[arg(long)]
+    strict: bool,
+    /// Write the result in another form too, - for standard output: junit, github, github-comment, benchmark-bigger,
+    /// benchmark-smaller, bmf, lm-eval, csv, markdown, json; may be given several times
+    #[arg(long, value_name = "FORMAT=PATH", value_parser = parse_export)]
+    export: Vec<Export>,
+    /// Title of summaries and comments
+    #[arg(long, default_value = "llava-gauge")]
+    title: String,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One `FORMAT=PATH`.
+#[derive(Clone, Debug)]
+pub struct Export {
+    format: ExportFormat,
+    /// `None` for standard output.
+    path: Option<PathBuf>,
+}
+
+/// Reads `FORMAT=PATH`.
+pub fn parse_export(text: &str) -> Result<Export, String> {
+    let names = || EXPORT_FORMATS.map(|(name, _)| name).join(", ");
+    let (format, path) =
+        text.split_once('=').ok_or_else(|| format!("expected FORMAT=PATH with a format of {}, found {text:?}", names()))?;
+    let format = ExportFormat::from_name(format).ok_or_else(|| format!("expected a format of {}, found {format:?}", names()))?;
+    match path {
+        "" => Err("expected a path after FORMAT=, or - for standard output, found nothing".to_owned()),
+        "-" => Ok(Export { format, path: None }),
+        path => Ok(Export { format, path: Some(PathBuf::from(path)) }),
+    }
+}
+
+/// Largest policy file read, in bytes.
+const POLICY_LIMIT_BYTES: u64 = 1 << 20;
+
+/// Runs the verb.
+pub fn run(arguments: GateArguments) -> VerbResult {
+    let to_stdout = arguments.export.iter().filter(|export| export.path.is_none()).count();
+    if to_stdout > 1 || to_stdout == 1 && arguments.json {
+        let error = anyhow!("only one thing can go to standard output: one --export FORMAT=-, or --json");
+        return Err(Failure::new(Exit::Setup, error));
+    }
+    let mut policy = match &arguments.policy {
+        Some(path) => read_policy(path)?,
+        None => Policy::default(),
+    };
+    policy.strict |= arguments.strict;
+    let new = run::open_runs(&arguments.runs)?;
+    let baseline = arguments.baseline.as_deref().map(|given| baseline::resolve(given, &arguments.baselines)).transpose()?;
+    let Resolved { label, runs: base } = baseline.unwrap_or(Resolved { label: String::new(), runs: Vec::new() });
+    refuse_damaged(new.iter().chain(&base))?;
+    let margin = policy.defaults.margin.unwrap_or(crate::compare::DEFAULT_MARGIN);
+    let contest = gate::against_baseline(&base, &new, arguments.base.as_deref(), margin)?;
+    let report = gate::gate(&contest, &policy, arguments.baseline.as_ref().map(|_| label.as_str()))?;
+
+    let tracked: Vec<usize> = contest.contenders.iter().map(|contender| contender.new).collect();
+    let generated_at = clock::now_rfc3339();
+    let input = ExportInput {
+        comparison: &contest.comparison,
+        runs: &tracked,
+        gates: Some(&report),
+        title: &arguments.title,
+        generated_at: &generated_at,
+    };
+    for export in &arguments.export {
+        let bytes = ci::export(export.format, &input)?;
+        match &export.path {
+            Some(path) => ci::write_export(path, &bytes, is_step_summary(path))?,
+            None => terminal::print(&String::from_utf8_lossy(&bytes))?,
+        }
+    }
+    if arguments.json {
+        terminal::print_json(&report)?;
+    } else if to_stdout == 0 {
+        terminal::print(&ci::table(&report, terminal::stdout_colour()))?;
+    } else {
+        eprint!("{}", ci::table(&report, false));
+    }
+    Ok(exit(&report))
+}
+
+/// The exit code of a result.
+fn exit(report: &GateReport) -> Exit {
+    match report.result {
+        GateResult::Passed => Exit::Success,
+        GateResult::Incomplete => Exit::Incomplete,
+        GateResult::TooManyFailures => Exit::TooManyFailures,
+        GateResult::Failed => Exit::GateFailed,
+    }
+}
+
+fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let refuse = |message: String| Failure::new(Exit::Setup, anyhow!("{}: {message}", path.display()));
+    let text =
+        crate::guard::files::read_text_capped(path, POLICY_LIMIT_BYTES).map_err(|error| Failure::new(Exit::Setup, error))?;
+    Policy::parse(&text).map_err(|error| refuse(error.to_string()))
+}
+
+/// Whether GitHub collects this file: several steps of a script may add to it.
+fn is_step_summary(path: &Path) -> bool {
+    std::env::var_os("GITHUB_STEP_SUMMARY").is_some_and(|summary| Path::new(&summary) == path)
+}
+
+/// A damaged line is an answer that was given and is lost: what the rest says is no measurement of the run.
+fn refuse_damaged<'a>(mut runs: impl Iterator<Item = &'a Run>) -> Result<(), Failure> {
+    let damaged = |run: &'a Run| {
+        let note = run.notes.iter().find(|note| matches!(note, LogNote::DamagedLine { .. }))?;
+        Some(anyhow!("the log of {} is damaged: {note}; run it again", run.directory.display()))
+    };
+    runs.find_map(damaged).map_or(Ok(()), |error| Err(Failure::new(Exit::IncompleteRun, error)))
+}
