@@ -22,3 +22,4 @@ pub mod score;
 pub mod stats;
 pub mod store;
 pub mod submission;
+pub mod web;

@@ -23,6 +23,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("report", &["guard", "compare", "store", "stats", "benchmark"]),
         ("guard", &[]),
         ("hub", &["guard"]),
+        ("web", &[]),
         ("submission", &["benchmark", "score", "store", "guard"]),
         ("judge", &["benchmark", "score", "store", "guard"]),
     ])

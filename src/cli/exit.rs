@@ -140,6 +140,7 @@ exit_for! {
         crate::store::BaselineError::Store(crate::store::StoreError::Disk { .. }) => Exit::Output,
         _ => Exit::IncompleteRun,
     },
+    crate::web::ServerError => |_| Exit::Setup,
     crate::submission::SubmissionError => |error: &crate::submission::SubmissionError| match error {
         crate::submission::SubmissionError::Incomplete { .. } => Exit::IncompleteRun,
         crate::submission::SubmissionError::NeedsQuestions { .. } | crate::submission::SubmissionError::NoQuestions { .. } => {

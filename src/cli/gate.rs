@@ -72,6 +72,7 @@ pub fn run(arguments: GateArguments) -> VerbResult {
     let options = CompareOptions {
         margin: policy.defaults.margin.unwrap_or(crate::compare::DEFAULT_MARGIN),
         history: history.as_deref().unwrap_or_default(),
+        across_settings: false,
     };
     let contest = gate::against_baseline(&base, &new, arguments.base.as_deref(), &options)?;
     let report = gate::gate(&contest, &policy, arguments.baseline.as_ref().map(|_| label.as_str()))?;

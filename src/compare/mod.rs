@@ -17,6 +17,8 @@ mod metric;
 mod noise;
 mod notes;
 mod pair;
+mod pareto;
+mod power;
 mod prompt_diff;
 mod refusal;
 mod summary;
@@ -34,6 +36,8 @@ pub use history::{
 };
 pub use live::{LIVE_STAGES, LiveRun};
 pub use pair::{CompareOptions, DEFAULT_MARGIN, compare, compare_with};
+pub use pareto::{TradeOff, TradeOffs, pareto_front, trade_offs};
+pub use power::{BenchmarkPower, DropPower, PowerBasis, PowerPlan, PowerSettings, plan_power};
 pub use prompt_diff::{WordChange, word_changes};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
