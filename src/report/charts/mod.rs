@@ -94,8 +94,7 @@ fn ticks([low, high]: [f64; 2]) -> (Vec<f64>, usize) {
     let magnitude = 10_f64.powf(rough.log10().floor());
     // Quarters only where they need no decimals, which would make the labels run into one another.
     let factors: &[f64] = if magnitude >= 10.0 { &[1.0, 2.0, 2.5, 5.0, 10.0] } else { &[1.0, 2.0, 5.0, 10.0] };
-    let step =
-        factors.iter().map(|factor| factor * magnitude).find(|step| *step >= rough).unwrap_or(magnitude);
+    let step = factors.iter().map(|factor| factor * magnitude).find(|step| *step >= rough).unwrap_or(magnitude);
     let decimals = (-(step.log10() + 1e-9).floor()).clamp(0.0, 6.0) as usize;
     let first = (low / step).ceil();
     let ticks = (0..8).map(|index| (first + f64::from(index)) * step).take_while(|tick| *tick <= high + step * 1e-9);
