@@ -16,6 +16,7 @@ pub(super) use scatter::scatter;
 
 use super::drawing::{Anchor, Drawing, Paint, fit};
 use super::format::{self, Unit};
+use crate::guard::escape;
 
 /// Width of a panel.
 const WIDTH: f64 = 360.0;
@@ -66,10 +67,19 @@ impl Panel {
         TOP + self.row * (row as f64 + 0.5)
     }
 
-    /// A row's name on the left and its value on the right.
+    /// A package's name on the left of its row, both its ends, and its value on the right.
     fn label(&mut self, row: usize, name: &str, value: &str) {
+        self.labelled(row, fit(name, LABELS - 8.0, 12.0), value);
+    }
+
+    /// As [`Self::label`] for a title, of which the beginning says most.
+    fn title(&mut self, row: usize, name: &str, value: &str) {
+        self.labelled(row, escape::shorten(&escape::terminal(name), 18), value);
+    }
+
+    fn labelled(&mut self, row: usize, name: String, value: &str) {
         let y = self.y(row);
-        self.drawing.text([LABELS - 8.0, y], fit(name, LABELS - 8.0, 12.0), 12.0, Paint::Ink, Anchor::End);
+        self.drawing.text([LABELS - 8.0, y], name, 12.0, Paint::Ink, Anchor::End);
         self.drawing.text([WIDTH - 2.0, y], value, 12.0, Paint::Ink, Anchor::End);
     }
 
@@ -94,8 +104,7 @@ fn ticks([low, high]: [f64; 2]) -> (Vec<f64>, usize) {
     let magnitude = 10_f64.powf(rough.log10().floor());
     // Quarters only where they need no decimals, which would make the labels run into one another.
     let factors: &[f64] = if magnitude >= 10.0 { &[1.0, 2.0, 2.5, 5.0, 10.0] } else { &[1.0, 2.0, 5.0, 10.0] };
-    let step =
-        factors.iter().map(|factor| factor * magnitude).find(|step| *step >= rough).unwrap_or(magnitude);
+    let step = factors.iter().map(|factor| factor * magnitude).find(|step| *step >= rough).unwrap_or(magnitude);
     let decimals = (-(step.log10() + 1e-9).floor()).clamp(0.0, 6.0) as usize;
     let first = (low / step).ceil();
     let ticks = (0..8).map(|index| (first + f64::from(index)) * step).take_while(|tick| *tick <= high + step * 1e-9);
