@@ -24,15 +24,7 @@ fn run_samples(records: &[Vec<SampleRecord>]) -> Vec<RunSamples<'_>> {
 fn build(demo: &Demo, images: ImageSource) -> Vec<ReportFile> {
     let samples = run_samples(&demo.records);
     let title = "pico-a against its step 4000 and its fp16 export";
-    report::build(&ReportInput {
-        comparison: &demo.comparison,
-        samples: &samples,
-        attributions: &[],
-        images,
-        title,
-        generated_at: MADE,
-    })
-    .unwrap()
+    report::build(&ReportInput { comparison: &demo.comparison, samples: &samples, images, title, generated_at: MADE }).unwrap()
 }
 
 fn text<'a>(files: &'a [ReportFile], name: &str) -> &'a str {
@@ -200,7 +192,7 @@ fn wrong_input_is_named() {
     let mut demo = small();
     let samples = [RunSamples { run: 9, records: &[] }];
     fn input<'a>(comparison: &'a Comparison, samples: &'a [RunSamples<'a>]) -> ReportInput<'a> {
-        ReportInput { comparison, samples, attributions: &[], images: ImageSource::Omit, title: "t", generated_at: MADE }
+        ReportInput { comparison, samples, images: ImageSource::Omit, title: "t", generated_at: MADE }
     }
     let unknown = report::build(&input(&demo.comparison, &samples)).unwrap_err();
     assert_eq!(unknown.to_string(), "samples were given for run 9, but the comparison has 4 runs (counted from 0)");
@@ -310,7 +302,6 @@ fn build_hostile(demo: &Demo, title: &str) -> Vec<ReportFile> {
     let input = ReportInput {
         comparison: &demo.comparison,
         samples: &samples,
-        attributions: &[],
         images: ImageSource::DataRoot,
         title,
         generated_at: title,

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails should stop where it failed")]
 
+mod stats_support;
+
 use llava_gauge::stats::{
-    Generator, Linearised, cluster_bootstrap, cluster_sums, clustered_standard_error, dense_clusters, mcnemar_exact,
-    mcnemar_mid_p, minimum_detectable_effect, naive_standard_error, normal_quantile, quantile_of_sorted, sign_flip_p_value,
-    smallest_sample_for_quantile, sorted, supported_quantile, t_interval, t_quantile, t_two_sided_p_value, wilson_interval,
-    zero_events_upper_bound,
+    ClusteredSums, Generator, IntraclassCorrelation, Linearised, MeasuredError, benjamini_hochberg, bootstrap_of_sums,
+    cluster_bootstrap, clustered_standard_error, dense_clusters, design_effect, detection_probability, holm,
+    intraclass_correlation, mann_whitney, mcnemar_exact, mcnemar_mid_p, median_absolute_deviation, minimum_detectable_effect,
+    naive_standard_error, normal_quantile, quantile_interval, quantile_of_sorted, samples_for_discordance, samples_for_effect,
+    sign_flip_p_value, signed_rank, smallest_sample_for_quantile, sorted, supported_quantile, t_interval, t_quantile,
+    t_two_sided_p_value, wilson_interval, zero_events_upper_bound,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -193,95 +197,189 @@ fn detectable_effects_are_those_of_the_specification() {
     }
 }
 
-/// Scores 0 or 1 with the given mean and intraclass correlation: within a cluster each score copies a shared draw with
-/// probability sqrt(correlation) and is its own draw otherwise.
-fn simulate(generator: &mut Generator, clusters: &[usize], mean: f64, correlation: f64) -> Vec<f64> {
-    let shared: Vec<bool> = (0..=clusters.iter().copied().max().unwrap()).map(|_| generator.uniform() < mean).collect();
-    clusters
-        .iter()
-        .map(|cluster| {
-            let own = generator.uniform() < mean;
-            f64::from(u8::from(if generator.uniform() < correlation.sqrt() { shared[*cluster] } else { own }))
-        })
-        .collect()
-}
-
-const TRIALS: usize = 2_000;
-
 #[test]
-fn intervals_cover_the_truth() {
-    let mut generator = Generator::new(20_251_123);
-    for (correlation, mean) in [(0.0, 0.7), (0.3, 0.5), (0.3, 0.7)] {
-        let clusters: Vec<usize> = (0..100).flat_map(|cluster| vec![cluster; 4 + cluster % 5]).collect();
-        let mut covered = 0;
-        for _ in 0..TRIALS {
-            let scores = simulate(&mut generator, &clusters, mean, correlation);
-            let estimate = Linearised::ratio_of_sums(&scores, &vec![1.0; scores.len()]).unwrap();
-            let error = clustered_standard_error(&estimate.influence, &clusters).unwrap();
-            let [low, high] = t_interval(estimate.value, error.standard_error, error.degrees_of_freedom, 0.95).unwrap();
-            covered += usize::from(low <= mean && mean <= high);
+fn a_bootstrap_of_sums_agrees_with_one_of_samples() {
+    for case in goldens()["bootstrap_of_sums"].as_array().unwrap() {
+        let (clusters, categories) = (indices(&case["clusters"]), indices(&case["categories"]));
+        let side = |name: &str| {
+            let (numerators, denominators) = (numbers(&case[name][0]), numbers(&case[name][1]));
+            ClusteredSums::new(&numerators, &denominators, Some(&categories), &clusters).unwrap()
+        };
+        let (new, base) = (side("new"), side("base"));
+        close(new.value().unwrap(), case["value"].as_f64().unwrap(), "mean over categories");
+        let (resamples, seed) = (case["resamples"].as_u64().unwrap() as usize, case["seed"].as_u64().unwrap());
+        for (base, expected) in [(None, &case["single"]), (Some(&base), &case["difference"])] {
+            let found = bootstrap_of_sums(&new, base, resamples, seed, 0.95).unwrap();
+            for end in 0..2 {
+                close(found.percentile[end], numbers(&expected[0])[end], "percentile bootstrap of sums");
+                close(found.bias_corrected.unwrap()[end], numbers(&expected[1])[end], "BCa bootstrap of sums");
+            }
         }
-        let share = covered as f64 / TRIALS as f64;
-        println!("correlation {correlation}, mean {mean}: coverage {share}");
-        assert!((0.935..=0.965).contains(&share), "correlation {correlation}, mean {mean}: coverage {share}");
     }
 }
 
 #[test]
-fn intervals_of_f1_cover_the_truth() {
-    let mut generator = Generator::new(5);
-    let clusters: Vec<usize> = (0..150).flat_map(|cluster| [cluster; 6]).collect();
-    // Labels are positive half of the time; a guess is right with probability 0.8, both correlated within images.
-    // TP = 0.4, FP = FN = 0.1 of all: F1 = 0.8.
-    let mut covered = 0;
-    for _ in 0..TRIALS {
-        let labels = simulate(&mut generator, &clusters, 0.5, 0.3);
-        let right = simulate(&mut generator, &clusters, 0.8, 0.3);
-        let (mut numerators, mut denominators) = (Vec::new(), Vec::new());
-        for (label, right) in labels.iter().zip(&right) {
-            let guess = if *right == 1.0 { *label } else { 1.0 - label };
-            numerators.push(2.0 * label * guess);
-            denominators.push(label + guess);
-        }
-        let estimate = Linearised::ratio_of_sums(&numerators, &denominators).unwrap();
-        let error = clustered_standard_error(&estimate.influence, &clusters).unwrap();
-        let [low, high] = t_interval(estimate.value, error.standard_error, error.degrees_of_freedom, 0.95).unwrap();
-        covered += usize::from(low <= 0.8 && 0.8 <= high);
+fn beyond_500_clusters_the_acceleration_comes_from_groups() {
+    let mut generator = Generator::new(8);
+    let values: Vec<f64> = (0..1_200).map(|_| generator.uniform().powi(6)).collect();
+    let ones = vec![1.0; values.len()];
+    let own: Vec<usize> = (0..values.len()).collect();
+    let calls = std::cell::Cell::new(0);
+    let mean = |rows: &[usize]| {
+        calls.set(calls.get() + 1);
+        Some(rows.iter().map(|row| values[*row]).sum::<f64>() / rows.len() as f64)
+    };
+    let general = cluster_bootstrap(values.len(), 200, 5, 0.95, mean).unwrap();
+    assert_eq!(calls.get(), 1 + 200 + 500, "the observed value, the resamples and the groups");
+    let sums = ClusteredSums::new(&values, &ones, None, &own).unwrap();
+    let of_sums = bootstrap_of_sums(&sums, None, 200, 5, 0.95).unwrap();
+    let (grouped, full) = (general.bias_corrected.unwrap(), of_sums.bias_corrected.unwrap());
+    for end in 0..2 {
+        close(general.percentile[end], of_sums.percentile[end], "the same resamples");
+        // The accelerations differ by the error of a skewness from 500 groups, which moves an end by a small part of the width.
+        assert!((grouped[end] - full[end]).abs() < 0.05 * (full[1] - full[0]), "{grouped:?} {full:?}");
     }
-    let share = covered as f64 / TRIALS as f64;
-    println!("F1 coverage {share}");
-    assert!((0.935..=0.965).contains(&share), "coverage {share}");
+    assert_ne!(grouped, general.percentile, "there is something to correct");
 }
 
 #[test]
-fn the_clustered_test_keeps_its_level_and_the_naive_one_does_not() {
-    let mut generator = Generator::new(77);
-    let clusters: Vec<usize> = (0..100).flat_map(|cluster| [cluster; 6]).collect();
-    let (mut clustered, mut naive, mut flipped) = (0, 0, 0);
-    for trial in 0..TRIALS {
-        // Two models of the same accuracy: any difference is chance.
-        let base = simulate(&mut generator, &clusters, 0.6, 0.3);
-        let new = simulate(&mut generator, &clusters, 0.6, 0.3);
-        let ones = vec![1.0; base.len()];
-        let difference =
-            Linearised::ratio_of_sums(&new, &ones).unwrap().minus(&Linearised::ratio_of_sums(&base, &ones).unwrap()).unwrap();
-        let error = clustered_standard_error(&difference.influence, &clusters).unwrap();
-        let p = t_two_sided_p_value(difference.value / error.standard_error, error.degrees_of_freedom).unwrap();
-        clustered += usize::from(p < 0.05);
-        let naive_error = naive_standard_error(&difference.influence).unwrap();
-        naive += usize::from(t_two_sided_p_value(difference.value / naive_error, 599.0).unwrap() < 0.05);
-        if trial % 10 == 0 {
-            let gaps: Vec<f64> = new.iter().zip(&base).map(|(new, base)| new - base).collect();
-            flipped += usize::from(sign_flip_p_value(&cluster_sums(&gaps, &clusters), 399, trial as u64).unwrap() < 0.05);
+fn adjusted_p_values_agree_with_statsmodels() {
+    for case in goldens()["multiplicity"].as_array().unwrap() {
+        let p_values = numbers(&case["p_values"]);
+        for (found, expected) in holm(&p_values).into_iter().zip(numbers(&case["holm"])) {
+            close(found, expected, "Holm");
+        }
+        for (found, expected) in benjamini_hochberg(&p_values).into_iter().zip(numbers(&case["benjamini_hochberg"])) {
+            close(found, expected, "Benjamini and Hochberg");
         }
     }
-    let share = |count: usize| count as f64 / TRIALS as f64;
-    println!("false alarms: clustered {}, naive {}, sign flips {}", share(clustered), share(naive), share(flipped) * 10.0);
-    // 5 % and two standard deviations of 2,000 trials.
-    assert!(share(clustered) <= 0.06, "clustered test: {}", share(clustered));
-    assert!(share(naive) > 0.10, "naive test: {}", share(naive));
-    // 200 trials: 5 % and three standard deviations.
-    assert!(share(flipped) * 10.0 <= 0.097, "sign flips: {}", share(flipped) * 10.0);
+    let adjusted = holm(&[0.02, f64::NAN, 0.01]);
+    assert!(adjusted[1].is_nan(), "a test that was not made stays so");
+    assert_eq!((adjusted[0], adjusted[2]), (0.02, 0.02), "and does not count");
+    assert_eq!((holm(&[]), benjamini_hochberg(&[])), (vec![], vec![]));
+}
+
+#[test]
+fn tests_by_ranks_agree_with_scipy() {
+    let goldens = goldens();
+    for case in goldens["mann_whitney"].as_array().unwrap() {
+        let (first, second) = (numbers(&case["first"]), numbers(&case["second"]));
+        let found = mann_whitney(&first, &second).unwrap();
+        close(found.u, case["u"].as_f64().unwrap(), "U");
+        close(found.p_value, case["p_value"].as_f64().unwrap(), "Mann-Whitney p-value");
+        let mirrored = mann_whitney(&second, &first).unwrap();
+        close(mirrored.p_value, found.p_value, "the p-value of the samples exchanged");
+        close(mirrored.u + found.u, (first.len() * second.len()) as f64, "both U");
+    }
+    for case in goldens["signed_rank"].as_array().unwrap() {
+        let found = signed_rank(&numbers(&case["values"]), 0.95).unwrap();
+        close(found.p_value, case["p_value"].as_f64().unwrap(), "signed-rank p-value");
+        close(found.location, case["location"].as_f64().unwrap(), "Hodges-Lehmann estimate");
+        match found.interval {
+            Some(ends) => {
+                for (found, expected) in ends.into_iter().zip(numbers(&case["interval"])) {
+                    close(found, expected, "signed-rank interval");
+                }
+            }
+            None => assert!(case["interval"].is_null()),
+        }
+    }
+    for case in goldens["median_absolute_deviation"].as_array().unwrap() {
+        let found = median_absolute_deviation(&numbers(&case["values"])).unwrap();
+        close(found, case["expected"].as_f64().unwrap(), "median absolute deviation");
+    }
+}
+
+#[test]
+fn the_exact_rank_test_needs_no_more_than_its_counts() {
+    // 8 values against 200,000: more orders than 128 bits count, so the normal approximation answers.
+    let first: Vec<f64> = (0..8).map(|index| f64::from(index) + 0.5).collect();
+    let second: Vec<f64> = (0..200_000).map(f64::from).collect();
+    assert!(!mann_whitney(&first, &second).unwrap().exact);
+    assert!(mann_whitney(&first, &second[..1_000]).unwrap().exact);
+    // One of two orders of two values has U at each end; every order of equal values is alike.
+    assert_eq!(mann_whitney(&[1.0], &[2.0]).unwrap().p_value, 1.0);
+    assert_eq!(mann_whitney(&[1.0; 9], &[1.0; 9]).unwrap().p_value, 1.0);
+    assert_eq!(mann_whitney(&[], &[1.0]), None);
+    assert_eq!(mann_whitney(&[f64::NAN], &[1.0]), None);
+    // With 4 values a side no order has a two-sided p below 2/70; with 3 none is below 0.05.
+    let apart = |n: usize| -> f64 {
+        let low: Vec<f64> = (0..n).map(|index| index as f64).collect();
+        let high: Vec<f64> = low.iter().map(|value| value + 100.0).collect();
+        mann_whitney(&low, &high).unwrap().p_value
+    };
+    close(apart(4), 2.0 / 70.0, "4 a side");
+    close(apart(3), 0.1, "3 a side");
+    close(apart(7), 2.0 / 3432.0, "7 a side");
+}
+
+#[test]
+fn quantile_intervals_agree_with_scipy() {
+    for case in goldens()["quantile_interval"].as_array().unwrap() {
+        let values = numbers(&case["values"]);
+        let found = quantile_interval(&values, case["probability"].as_f64().unwrap(), 0.95);
+        let expected: Vec<Option<f64>> = case["interval"].as_array().unwrap().iter().map(Value::as_f64).collect();
+        match (found, expected.as_slice()) {
+            (Some([low, high]), [Some(expected_low), Some(expected_high)]) => {
+                assert_eq!((low, high), (*expected_low, *expected_high), "order statistics are values of the sample");
+            }
+            (None, expected) => assert!(expected.contains(&None), "{expected:?}"),
+            (found, expected) => panic!("expected {expected:?}, found {found:?}"),
+        }
+    }
+    assert_eq!(quantile_interval(&[], 0.5, 0.95), None);
+    assert_eq!(quantile_interval(&[1.0; 9], 1.0, 0.95), None);
+    assert_eq!(quantile_interval(&[1.0; 9], 0.5, 1.0), None);
+}
+
+#[test]
+fn cluster_effects_agree_with_an_analysis_of_variance() {
+    for case in goldens()["intraclass_correlation"].as_array().unwrap() {
+        let found = intraclass_correlation(&numbers(&case["values"]), &indices(&case["clusters"])).unwrap();
+        close(found.correlation, case["correlation"].as_f64().unwrap(), "intraclass correlation");
+        close(found.cluster_size, case["cluster_size"].as_f64().unwrap(), "cluster size");
+        close(design_effect(found), case["design_effect"].as_f64().unwrap().max(0.0), "design effect");
+    }
+    assert_eq!(intraclass_correlation(&[1.0, 0.0], &[0, 1]), None, "singletons tell nothing");
+    assert_eq!(intraclass_correlation(&[1.0, 0.0], &[0, 0]), None, "nor does one cluster");
+    assert_eq!(intraclass_correlation(&[1.0; 4], &[0, 0, 1, 1]), None, "nor equal values");
+    // The table of the specification: 6 questions an image and a correlation of 0.1 widen intervals by 1.22, and so on.
+    for (cluster_size, correlation, expected) in [(6.0, 0.1, 1.22), (18.0, 0.1, 1.64), (31.6, 0.1, 2.0), (31.6, 0.3, 3.2)] {
+        let widened = design_effect(IntraclassCorrelation { correlation, cluster_size }).sqrt();
+        assert!((widened - expected).abs() < 0.05, "{cluster_size} {correlation}: {widened}");
+    }
+}
+
+#[test]
+fn sample_sizes_agree_with_counting_up() {
+    let goldens = goldens();
+    for row in goldens["sample_size"]["measured"].as_array().unwrap() {
+        let row = numbers(row);
+        let measured = MeasuredError { standard_error: row[0], samples: row[1] as u64, clusters: row[2] as u64 };
+        let found = samples_for_effect(measured, row[3], row[4], row[5]).unwrap();
+        assert_eq!((found.clusters, found.samples), (row[6] as u64, row[7] as u64), "{row:?}");
+        assert_eq!(samples_for_effect(measured, -row[3], row[4], row[5]), Some(found), "a drop needs what a rise does");
+    }
+    for row in goldens["sample_size"]["discordant"].as_array().unwrap() {
+        let row = numbers(row);
+        assert_eq!(samples_for_discordance(row[0], row[1], row[2], row[3], row[4]), Some(row[5] as u64), "{row:?}");
+    }
+    for row in goldens["sample_size"]["chances"].as_array().unwrap() {
+        let row = numbers(row);
+        close(detection_probability(row[0], row[1], row[2], row[3]).unwrap(), row[4], "chance of detection");
+        // What is detectable with a chance is detected with that chance.
+        let effect = minimum_detectable_effect(row[0], Some(row[1]), 0.05, 0.8).unwrap();
+        close(detection_probability(row[0], row[1], 0.05, effect).unwrap(), 0.8, "the inverse");
+    }
+    let measured = MeasuredError { standard_error: 0.01, samples: 100, clusters: 50 };
+    assert_eq!(samples_for_effect(measured, 0.0, 0.05, 0.8), None);
+    assert_eq!(samples_for_effect(MeasuredError { standard_error: 0.0, ..measured }, 0.1, 0.05, 0.8), None);
+    assert_eq!(samples_for_effect(MeasuredError { clusters: 0, ..measured }, 0.1, 0.05, 0.8), None);
+    assert_eq!(samples_for_effect(measured, 1e-12, 0.05, 0.8), None, "more clusters than anybody has");
+    assert_eq!(samples_for_effect(measured, 0.1, 0.0, 0.8), None);
+    assert_eq!(samples_for_effect(measured, 0.1, 0.05, 1.0), None);
+    assert_eq!(samples_for_discordance(0.0, 1.0, 0.01, 0.05, 0.8), None);
+    assert_eq!(samples_for_discordance(0.1, 1.0, 0.0, 0.05, 0.8), None);
 }
 
 proptest! {
@@ -317,5 +415,22 @@ proptest! {
         let _ = t_two_sided_p_value(number, degrees);
         let _ = t_interval(number, degrees, 3.0, 0.95);
         let _ = minimum_detectable_effect(number, Some(degrees), 0.05, 0.8);
+        let _ = quantile_interval(&sorted(&numerators), number, degrees);
+        let _ = mann_whitney(&numerators, &denominators);
+        let _ = signed_rank(&numerators, number);
+        let finite = sorted(&numerators);
+        let _ = mann_whitney(&finite, &sorted(&denominators));
+        let _ = signed_rank(&finite, number);
+        let _ = signed_rank(&finite, 0.95);
+        let _ = median_absolute_deviation(&numerators);
+        let _ = intraclass_correlation(&numerators, &clusters);
+        let _ = (holm(&numerators), benjamini_hochberg(&numerators));
+        let _ = detection_probability(number, degrees, 0.05, number);
+        let _ = samples_for_discordance(number, degrees, number, 0.05, 0.8);
+        let measured = MeasuredError { standard_error: number, samples: numerators.len() as u64, clusters: clusters.len() as u64 };
+        let _ = samples_for_effect(measured, degrees, 0.05, 0.8);
+        if let Some(sums) = ClusteredSums::new(&numerators, &denominators, Some(&clusters), &clusters) {
+            let _ = bootstrap_of_sums(&sums, Some(&sums), 20, 1, number);
+        }
     }
 }

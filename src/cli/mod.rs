@@ -5,6 +5,7 @@
 //! comes from another room.
 
 mod ask;
+mod attribute;
 mod baseline;
 mod benchmarks;
 mod choosing;
@@ -27,6 +28,7 @@ mod local_judge;
 mod model;
 mod models;
 mod package;
+mod power;
 mod progress;
 mod report;
 mod rescore;
@@ -34,10 +36,12 @@ mod run;
 mod run_label;
 mod score;
 mod score_output;
+mod serve;
 mod shipped;
 mod submit;
 mod supported;
 mod terminal;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -83,6 +87,8 @@ enum Verb {
     Run(run::RunArguments),
     /// Compare runs, paired by sample
     Compare(compare::CompareArguments),
+    /// Swap the stages of two packages of one family and say which stage makes the difference
+    Attribute(attribute::AttributeArguments),
     /// Fail where runs are worse than a baseline, or beyond the limits of a policy; for CI
     Gate(gate::GateArguments),
     /// Keep runs as a baseline for gates
@@ -92,6 +98,8 @@ enum Verb {
     Report(report::ReportArguments),
     /// Show runs over time: trends and where their level changed
     History(history::HistoryArguments),
+    /// Show the progress of runs in the browser while they are made
+    Serve(serve::ServeArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
@@ -104,6 +112,8 @@ enum Verb {
     Rescore(rescore::RescoreArguments),
     /// Write the answers of a run in the format of the benchmark's server
     Submit(submit::SubmitArguments),
+    /// Say how many samples a benchmark needs to show a given drop, from what past runs measured
+    Power(power::PowerArguments),
     /// Have the answers of runs read by a judge, an endpoint or a package of this machine; no other model needed
     Judge(judge::JudgeVerbArguments),
     /// Inspect or verify a package
@@ -131,10 +141,12 @@ pub fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(arguments, &globals),
         Verb::Run(arguments) => run::run(arguments, &globals),
         Verb::Compare(arguments) => compare::run(arguments),
+        Verb::Attribute(arguments) => attribute::run(arguments, &globals),
         Verb::Gate(arguments) => gate::run(arguments),
         Verb::Baseline(verb) => baseline::run(verb),
         Verb::Report(arguments) => report::run(arguments),
         Verb::History(arguments) => history::run(arguments),
+        Verb::Serve(arguments) => serve::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),
@@ -142,6 +154,7 @@ pub fn main() -> ExitCode {
         Verb::Rescore(arguments) => rescore::run(arguments, &globals),
         Verb::Judge(arguments) => judge::run(arguments, &globals),
         Verb::Submit(arguments) => submit::run(arguments),
+        Verb::Power(arguments) => power::run(arguments),
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),
         Verb::Models(arguments) => supported::run(&arguments),

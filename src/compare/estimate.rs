@@ -47,6 +47,11 @@ impl Column {
         }
     }
 
+    /// Numerators and denominators.
+    pub fn parts(&self) -> (&[f64], &[f64]) {
+        (&self.numerators, &self.denominators)
+    }
+
     /// Whether the ratio is a plain mean of the numerators.
     pub fn is_mean(&self) -> bool {
         self.denominators.iter().all(|denominator| *denominator == 1.0)

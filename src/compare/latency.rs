@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::estimate::LEVEL;
 use super::noise::Bands;
 use super::{Estimate, LatencyComparison, LatencySummary, LatencyVerdict, Quantiles};
-use crate::stats::{mean, quantile_of_sorted, sorted, supported_quantile, t_interval, t_two_sided_p_value};
+use crate::stats::{SignedRank, mann_whitney, mean, quantile_of_sorted, signed_rank, sorted, supported_quantile};
 use crate::store::{GroupTimings, Run, SampleRecord};
-
-/// A spread of logarithms below this is rounding.
-const ROUNDING: f64 = 1e-12;
 
 /// The distinct image groups of a run: every question of a group carries the group's timings, which count once. An
 /// interrupted run can have two groups of the same images; both were really run.
@@ -75,20 +73,19 @@ fn by_images(records: &[SampleRecord]) -> BTreeMap<&[String], (f64, usize)> {
     sums
 }
 
-/// Fewest pairs for a verdict: with 4 no exact two-sided test can be below 0.05 (reliability of small samples).
-const FEWEST_PAIRS: usize = 5;
+/// Fewest pairs of images for a verdict: with 8 the signs of all pointing one way are told from chance at 1 %.
+const FEWEST_PAIRS: usize = 8;
+
+/// Fewest groups on either side for a verdict without pairs: the exact test of 5 against 5 can reach 1 %.
+const FEWEST_UNPAIRED: usize = 5;
 
 /// Level of a verdict on speed. Below the 5 % of scores, so that of 100 runs compared with their like no more than one alarms
 /// by chance, whatever the band.
 const ALPHA: f64 = 0.01;
 
-/// Share of the ratios that is cut off at either end before they are averaged: a spike of the machine says nothing of the
-/// package.
-const TRIMMED: f64 = 0.2;
-
 /// Logarithms of the ratios new/base of engine time, one for each group of images on which both runs answered equally many
 /// questions.
-pub(super) fn log_ratios(base: &[SampleRecord], new: &[SampleRecord]) -> Vec<f64> {
+fn log_ratios(base: &[SampleRecord], new: &[SampleRecord]) -> Vec<f64> {
     let (base, new) = (by_images(base), by_images(new));
     base.iter()
         .filter_map(|(images, (base_ms, base_questions))| {
@@ -99,65 +96,88 @@ pub(super) fn log_ratios(base: &[SampleRecord], new: &[SampleRecord]) -> Vec<f64
         .collect()
 }
 
-/// A trimmed mean with its error.
-pub(super) struct Trimmed {
-    pub mean: f64,
-    /// Standard error and degrees of freedom; `None` where too few values are left.
-    error: Option<(f64, f64)>,
+/// The centre of the logarithms of two runs' ratios; `None` where they have no images in common.
+pub(super) fn log_ratio(base: &Run, new: &Run) -> Option<f64> {
+    signed_rank(&log_ratios(&base.records, &new.records), LEVEL).map(|found| found.location)
 }
 
-/// The mean without the fifth at either end, and its standard error from the winsorised variance, `sqrt((n − 1)·s_w² / (h·(h −
-/// 1)))` with h values left and h − 1 degrees of freedom (Tukey and McLaughlin 1963; Yuen 1974). `None` of nothing.
-pub(super) fn trimmed(values: &[f64]) -> Option<Trimmed> {
-    let ascending = sorted(values);
-    let cut = (TRIMMED * ascending.len() as f64).floor() as usize;
-    let kept = ascending.get(cut..ascending.len() - cut)?;
-    let trimmed_mean = mean(kept)?;
-    let (lowest, highest) = (*kept.first()?, *kept.last()?);
-    let winsorised: Vec<f64> = ascending.iter().map(|value| value.clamp(lowest, highest)).collect();
-    let centre = mean(&winsorised)?;
-    let squares: f64 = winsorised.iter().map(|value| (value - centre).powi(2)).sum();
-    let left = kept.len() as f64;
-    let error = (kept.len() >= 2).then(|| ((squares / (left * (left - 1.0))).sqrt(), left - 1.0));
-    Some(Trimmed { mean: trimmed_mean, error })
-}
-
-/// Compares the speed of two runs on one machine, by the images that both answered equally many questions about; `None` where
-/// either has no times.
+/// Compares the speed of two runs on one machine, by the images that both answered equally many questions about: the signed
+/// ranks of the logarithms of the ratios, which a spike of the machine moves no further than any other large value. Where too
+/// few images are in common, the times per question of all groups are compared without pairs. `None` where either run has no
+/// times.
 pub(super) fn compare(base: &Run, new: &Run, bands: &Bands<'_>) -> Option<LatencyComparison> {
-    let logarithms = log_ratios(&base.records, &new.records);
-    let Trimmed { mean: centre, error } = trimmed(&logarithms)?;
-    let n = logarithms.len();
-    let interval = error
-        .and_then(|(standard_error, degrees)| t_interval(centre, standard_error, degrees, super::estimate::LEVEL))
-        .map(|ends| ends.map(f64::exp));
-    let p_value = error.and_then(|(standard_error, degrees)| match standard_error > ROUNDING {
-        true => t_two_sided_p_value(centre / standard_error, degrees),
-        // All alike: what is left is that they all point one way.
-        false if centre.abs() <= ROUNDING => Some(1.0),
-        false => Some(0.5_f64.powi(n.min(1_000) as i32 - 1)),
-    });
     let (noise_band, noise_pairs) = bands.of(base, new);
-    let ratio = Estimate {
-        value: centre.exp(),
-        // Delta method: the error of exp(x) is exp(x) times that of x.
-        standard_error: error.map(|(standard_error, _)| centre.exp() * standard_error),
-        interval,
+    let logarithms = log_ratios(&base.records, &new.records);
+    if logarithms.len() < FEWEST_PAIRS
+        && let Some((estimate, p_value)) = unpaired(base, new)
+    {
+        let verdict = verdict(estimate.value, p_value, noise_band);
+        return Some(LatencyComparison {
+            ratio: estimate,
+            p_value: Some(p_value),
+            unpaired: true,
+            noise_band,
+            noise_pairs,
+            verdict,
+        });
+    }
+    let SignedRank { location, interval, p_value, n } = signed_rank(&logarithms, LEVEL)?;
+    let ratio = ratio(location, interval, n);
+    let verdict = if n < FEWEST_PAIRS { LatencyVerdict::TooFew } else { verdict(ratio.value, p_value, noise_band) };
+    Some(LatencyComparison { ratio, p_value: Some(p_value), unpaired: false, noise_band, noise_pairs, verdict })
+}
+
+/// The ratio of a logarithm. Its standard error is not estimated: the interval comes without one.
+fn ratio(logarithm: f64, interval: Option<[f64; 2]>, n: usize) -> Estimate {
+    Estimate {
+        value: logarithm.exp(),
+        standard_error: None,
+        interval: interval.map(|ends| ends.map(f64::exp)),
         n,
         clusters: n,
         design_effect: None,
-    };
-    let verdict = if n < FEWEST_PAIRS { LatencyVerdict::TooFew } else { verdict(ratio.value, p_value, noise_band) };
-    Some(LatencyComparison { ratio, p_value, unpaired: false, noise_band, noise_pairs, verdict })
+    }
 }
 
+/// Logarithms of the engine time per question of all groups.
+fn per_question(run: &Run) -> Vec<f64> {
+    let groups = groups(&run.records);
+    let logarithms = groups.iter().map(|(_, group)| (engine_ms(group) / group.questions as f64).ln());
+    logarithms.filter(|logarithm| logarithm.is_finite()).collect()
+}
+
+/// The ratio that best lines up the times of two runs (Hodges and Lehmann: the median of all ratios of one to the other), and
+/// the p-value of Mann and Whitney's test; `None` with too few groups on either side.
+fn unpaired(base: &Run, new: &Run) -> Option<(Estimate, f64)> {
+    let (left, right) = (per_question(base), per_question(new));
+    if left.len().min(right.len()) < FEWEST_UNPAIRED {
+        return None;
+    }
+    let p_value = mann_whitney(&left, &right)?.p_value;
+    // Groups beyond so many add nothing to a median of all ratios but time.
+    let thinned = |values: &[f64]| {
+        let ascending = sorted(values);
+        let step = ascending.len().div_ceil(MOST_UNPAIRED);
+        ascending.into_iter().step_by(step.max(1)).collect::<Vec<f64>>()
+    };
+    let (few_left, few_right) = (thinned(&left), thinned(&right));
+    let all: Vec<f64> = few_right.iter().flat_map(|new| few_left.iter().map(move |base| new - base)).collect();
+    let centre = quantile_of_sorted(&sorted(&all), 0.5)?;
+    Some((ratio(centre, None, left.len().min(right.len())), p_value))
+}
+
+/// Groups of a run that take part in the ratio without pairs, evenly over the ordered ones.
+const MOST_UNPAIRED: usize = 1_000;
+
 /// A ratio is told from 1 by being outside the band of ratios that mean nothing, and not by chance.
-fn verdict(ratio: f64, p_value: Option<f64>, noise_band: f64) -> LatencyVerdict {
-    match p_value {
-        None => LatencyVerdict::TooFew,
-        Some(p_value) if p_value > ALPHA => LatencyVerdict::WithinNoise,
-        Some(_) if ratio > 1.0 + noise_band => LatencyVerdict::Slower,
-        Some(_) if ratio < 1.0 / (1.0 + noise_band) => LatencyVerdict::Faster,
-        Some(_) => LatencyVerdict::WithinNoise,
+fn verdict(ratio: f64, p_value: f64, noise_band: f64) -> LatencyVerdict {
+    if p_value > ALPHA {
+        LatencyVerdict::WithinNoise
+    } else if ratio > 1.0 + noise_band {
+        LatencyVerdict::Slower
+    } else if ratio < 1.0 / (1.0 + noise_band) {
+        LatencyVerdict::Faster
+    } else {
+        LatencyVerdict::WithinNoise
     }
 }

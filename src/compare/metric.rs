@@ -1,13 +1,15 @@
 //! One metric of two runs: the paired difference, its test, and what may be said.
 
+use std::collections::BTreeMap;
+
 use super::estimate::{Column, LEVEL, bounded, estimated};
 use super::notes::FEW_CLUSTERS;
 use super::pair::Pair;
 use super::{Estimate, PairedCategory, PairedMetric, PairedTest, Verdict};
 use crate::benchmark::{Contribution, MetricSpec};
 use crate::stats::{
-    DEFAULT_PERMUTATIONS, benjamini_hochberg, cluster_sums, dense_clusters, mcnemar_mid_p, minimum_detectable_effect,
-    normal_quantile, sign_flip_p_value, t_quantile, t_two_sided_p_value,
+    DEFAULT_PERMUTATIONS, MeasuredError, benjamini_hochberg, cluster_sums, dense_clusters, mcnemar_mid_p,
+    minimum_detectable_effect, samples_for_effect, sign_flip_p_value, t_two_sided_p_value,
 };
 
 /// The power at which the minimum detectable effect is given.
@@ -97,7 +99,9 @@ fn test(metric: &MetricSpec, rows: &Rows, difference: &mut Estimate, identical: 
         let p_value = if equal { 1.0 } else { 0.5_f64.powi(difference.clusters.min(1_000) as i32 - 1) };
         return Some((p_value, PairedTest::Sign));
     }
+    // Over one category a mean over categories is a mean.
     let by_category = metric.mean_over_categories || metric.sum_over_categories;
+    let by_category = by_category && rows.categories.iter().any(|category| *category > 0);
     if !by_category && rows.base.is_mean() && rows.new.is_mean() {
         if difference.clusters == difference.n && rows.base.is_binary() && rows.new.is_binary() {
             let (fixed, broken) = rows.base.rises_and_falls(&rows.new);
@@ -162,7 +166,7 @@ pub(super) fn corrected(own: Verdict, difference: &Estimate, adjusted: f64) -> V
 }
 
 /// Samples of this kind, in images with as many questions, from which a true difference of `margin` points is told with 80 %
-/// power at 5 %: the standard error falls with the root of their number. `None` where the verdict leaves nothing to settle, δ
+/// power at 5 %. `None` where the verdict leaves nothing to settle, δ
 /// is 0, or this many samples were enough already and had bad luck.
 pub(super) fn settling(metric: &MetricSpec, difference: &Estimate, margin: f64, verdict: Verdict) -> Option<usize> {
     let margin = margin_in_units(metric, margin);
@@ -170,26 +174,21 @@ pub(super) fn settling(metric: &MetricSpec, difference: &Estimate, margin: f64, 
         return None;
     }
     let error = difference.standard_error.filter(|error| *error > 0.0)?;
-    let (n, clusters) = (difference.n as f64, difference.clusters as f64);
-    let quantiles = normal_quantile(1.0 - ALPHA / 2.0)? + normal_quantile(POWER)?;
-    let mut needed = n * (quantiles * error / margin).powi(2);
-    // Student's quantiles depend on the number that is looked for; three rounds settle it.
-    for _ in 0..3 {
-        let degrees = (clusters * needed / n - 1.0).max(1.0);
-        let quantiles = t_quantile(1.0 - ALPHA / 2.0, degrees)? + t_quantile(POWER, degrees)?;
-        needed = n * (quantiles * error / margin).powi(2);
-    }
-    (needed.is_finite() && needed > n && needed < 1e15).then(|| needed.ceil() as usize)
+    let measured = MeasuredError { standard_error: error, samples: difference.n as u64, clusters: difference.clusters as u64 };
+    let needed = usize::try_from(samples_for_effect(measured, margin, ALPHA, POWER)?.samples).ok()?;
+    Some(needed).filter(|needed| *needed > difference.n)
 }
 
 /// The primary metric by category, its p-values adjusted for the categories of this pair.
 pub(super) fn categories(metric: &MetricSpec, pairs: &[Pair<'_>], margin: f64) -> Vec<PairedCategory> {
-    let mut names: Vec<&str> = pairs.iter().filter_map(|(base, _)| base.category.as_deref()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut found: Vec<PairedCategory> = Vec::with_capacity(names.len());
-    for name in names {
-        let members: Vec<Pair<'_>> = pairs.iter().filter(|(base, _)| base.category.as_deref() == Some(name)).copied().collect();
+    let mut by_category: BTreeMap<&str, Vec<Pair<'_>>> = BTreeMap::new();
+    for pair in pairs {
+        if let Some(category) = pair.0.category.as_deref() {
+            by_category.entry(category).or_default().push(*pair);
+        }
+    }
+    let mut found: Vec<PairedCategory> = Vec::with_capacity(by_category.len());
+    for (name, members) in by_category {
         let Some(paired) = compare_metric(metric, &members, margin) else { continue };
         let PairedMetric { base, new, difference, p_value, .. } = paired;
         found.push(PairedCategory { category: name.to_owned(), base, new, difference, p_value, adjusted_p_value: None });

@@ -43,9 +43,8 @@ impl<'a> Bands<'a> {
         for (place, later) in all.iter().enumerate() {
             let before = all.get(..place).unwrap_or_default();
             let Some(earlier) = before.iter().rev().find(|earlier| differs_in_nothing(earlier, later)) else { continue };
-            let logarithms = latency::log_ratios(&earlier.records, &later.records);
-            if let Some(trimmed) = latency::trimmed(&logarithms) {
-                pairs.push(SamePair { earlier, later, log_ratio: trimmed.mean });
+            if let Some(log_ratio) = latency::log_ratio(earlier, later) {
+                pairs.push(SamePair { earlier, later, log_ratio });
             }
         }
         Self { pairs }

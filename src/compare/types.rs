@@ -142,6 +142,18 @@ pub enum PairedTest {
     Sign,
 }
 
+impl PairedTest {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PairedT => "paired-t",
+            Self::McnemarMidP => "mcnemar-mid-p",
+            Self::SignFlip => "sign-flip",
+            Self::Sign => "sign",
+        }
+    }
+}
+
 /// One metric of a pair of runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairedMetric {
@@ -220,14 +232,26 @@ pub enum LatencyVerdict {
     TooFew,
 }
 
+impl LatencyVerdict {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slower => "slower",
+            Self::Faster => "faster",
+            Self::WithinNoise => "within-noise",
+            Self::TooFew => "too-few",
+        }
+    }
+}
+
 /// The speed of two runs on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyComparison {
-    /// Ratio new/base of engine time: paired by images, the geometric mean over images without the fifth at either end;
-    /// unpaired, the ratio that best lines up the two distributions of time per question (Hodges and Lehmann), without an
-    /// interval.
+    /// Ratio new/base of engine time. Paired by images: the median over all pairs of images of the geometric mean of their two
+    /// ratios (Hodges and Lehmann), with its distribution-free interval and no standard error. Unpaired: the median of all ratios
+    /// of a time per question in one run to one in the other, without an interval.
     pub ratio: Estimate,
-    /// Two-sided p-value: of the trimmed t-test of the logarithms of the ratios; unpaired, of the test of Mann and Whitney.
+    /// Two-sided p-value: of Wilcoxon's signed ranks of the logarithms of the ratios; unpaired, of the test of Mann and Whitney.
     pub p_value: Option<f64>,
     /// Whether the runs have too few images in common for pairs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -7,7 +7,7 @@ use super::format;
 use super::types::ReportError;
 use super::view::{BenchmarkView, RunView, View};
 
-const COLUMNS: [&str; 44] = [
+const COLUMNS: [&str; 56] = [
     "benchmark",
     "package",
     "package_identity",
@@ -52,6 +52,18 @@ const COLUMNS: [&str; 44] = [
     "started",
     "unscored",
     "judge",
+    "test",
+    "adjusted_p_value",
+    "uncorrected_verdict",
+    "samples_to_settle",
+    "bootstrap_low",
+    "bootstrap_high",
+    "latency_low",
+    "latency_high",
+    "latency_p_value",
+    "latency_band",
+    "latency_verdict",
+    "peak_memory_bytes",
 ];
 
 /// The table as CSV (RFC 4180, UTF-8, header row). Missing values are empty. Text that a spreadsheet would take for a
@@ -78,6 +90,8 @@ fn row(view: &View<'_>, benchmark: &BenchmarkView<'_>, run: &RunView<'_>, metric
     let pair = benchmark.pairs.iter().find(|pair| pair.new == run.package);
     let paired = pair.and_then(|pair| pair.pair.metrics.iter().find(|paired| paired.name == metric));
     let difference = paired.map(|paired| &paired.difference);
+    let bootstrap = paired.and_then(|paired| paired.bootstrap_interval);
+    let speed = pair.and_then(|pair| pair.pair.latency.as_ref());
     let header = &run.run.header;
     let latency = &run.run.latency;
     let text = |text: &str| escape::csv(text);
@@ -126,6 +140,18 @@ fn row(view: &View<'_>, benchmark: &BenchmarkView<'_>, run: &RunView<'_>, metric
         text(&header.started),
         run.run.unscored.to_string(),
         run.run.judge.as_ref().map_or_else(String::new, |judge| text(&judge.model)),
+        paired.and_then(|paired| paired.test).map_or_else(String::new, |test| test.as_str().to_owned()),
+        number(paired.and_then(|paired| paired.adjusted_p_value)),
+        paired.and_then(|paired| paired.uncorrected_verdict).map_or_else(String::new, |own| format::verdict_word(own).to_owned()),
+        paired.and_then(|paired| paired.samples_to_settle).map_or_else(String::new, |samples| samples.to_string()),
+        number(bootstrap.and_then(|interval| interval.first().copied())),
+        number(bootstrap.and_then(|interval| interval.get(1).copied())),
+        number(bound(speed.map(|latency| &latency.ratio), 0)),
+        number(bound(speed.map(|latency| &latency.ratio), 1)),
+        number(speed.and_then(|latency| latency.p_value)),
+        number(speed.map(|latency| latency.noise_band)),
+        speed.map_or_else(String::new, |latency| latency.verdict.as_str().to_owned()),
+        run.run.peak_memory_bytes.map_or_else(String::new, |bytes| bytes.to_string()),
     ]
 }
 

@@ -28,14 +28,23 @@ use super::types::ReportError;
 ///   benchmark, base, new      names
 ///   paired, fixed, broken, same
 ///   metrics[]                 name, primary, higher_is_better, base, new, difference (estimates), p_value,
+///                             test: paired-t | mcnemar-mid-p | sign-flip | sign,
 ///                             minimum_detectable_effect,
-///                             verdict: regressed | improved | no-worse | inconclusive | identical | descriptive
+///                             adjusted_p_value (Holm, over the primary metrics of all pairs; of primary metrics only),
+///                             bootstrap_interval: [low, high] (metrics that are no plain mean), samples_to_settle,
+///                             verdict: regressed | improved | no-worse | inconclusive | identical | descriptive,
+///                             uncorrected_verdict (where correction changed it); fields in this list without a value are
+///                             absent, p_value and minimum_detectable_effect null
 ///   flips[]                   key, question, base, new: {text, parsed, score}
 ///   categories[]              category, base, new, difference (estimates), p_value, adjusted_p_value
-///   latency                   null or {ratio (estimate), p_value, noise_band, noise_pairs, verdict}; verdict: slower | faster |
-///                             within-noise | too-few
+///   latency                   null or {ratio (estimate), p_value, unpaired (absent or true), noise_band, noise_pairs, verdict};
+///                             verdict: slower | faster | within-noise | too-few
 ///   prompt_difference         absent, or {key, samples, base, new}
 ///   notes[]                   texts
+/// corrected_tests             how many verdicts are corrected for each other
+/// matrices[]                  absent, or for each benchmark of three runs and more: benchmark, metric, packages[],
+///                             cells[]: {base, new (places in packages), difference (estimate), adjusted_p_value, verdict},
+///                             ranking[]: {run, rank, worst_rank}, best first
 /// estimate                    {value, standard_error, interval: [low, high], n, clusters, design_effect}
 /// ```
 pub(super) fn document(comparison: &Comparison) -> Result<Vec<u8>, ReportError> {

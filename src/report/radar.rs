@@ -1,10 +1,11 @@
 //! A radar chart over the benchmarks. It shows shape only; the numbers stand in the tables.
 
-use super::drawing::{Anchor, Dash, Drawing, Paint, Shape, fit};
+use super::drawing::{Anchor, Dash, Drawing, Paint, Shape};
 use super::format;
 use super::view::{BenchmarkView, View};
+use crate::guard::escape;
 
-const WIDTH: f64 = 480.0;
+const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 330.0;
 const RADIUS: f64 = 118.0;
 
@@ -20,7 +21,10 @@ struct Axis<'a> {
 /// The chart and the sentence that says how to read it; `None` with fewer than three axes, for which a radar has no
 /// shape.
 pub(super) fn chart(view: &View<'_>) -> Option<(Drawing, String)> {
-    let axes: Vec<Axis<'_>> = view.benchmarks.iter().filter_map(|benchmark| axis(view, benchmark)).collect();
+    // Benchmarks that only a minority ran would leave every shape open.
+    let most = view.benchmarks.iter().map(|benchmark| benchmark.runs.len()).max().unwrap_or(0);
+    let shared = view.benchmarks.iter().filter(|benchmark| 2 * benchmark.runs.len() > most);
+    let axes: Vec<Axis<'_>> = shared.filter_map(|benchmark| axis(view, benchmark)).collect();
     if axes.len() < 3 {
         return None;
     }
@@ -55,7 +59,8 @@ pub(super) fn chart(view: &View<'_>) -> Option<(Drawing, String)> {
             Anchor::End => at[0],
             Anchor::Middle => 180.0,
         };
-        drawing.text(at, fit(axis.title, room, 11.5), 11.5, Paint::Ink, anchor);
+        let characters = (room / (11.5 * 0.56)).max(4.0) as usize;
+        drawing.text(at, escape::shorten(&escape::terminal(axis.title), characters), 11.5, Paint::Ink, anchor);
     }
     for share in [50, 100] {
         let [x, y] = point(0, f64::from(share) / 100.0);
@@ -80,7 +85,7 @@ pub(super) fn chart(view: &View<'_>) -> Option<(Drawing, String)> {
         reading.push_str(" Metrics that are not per cent are shown as a share of the best package's value.");
     }
     if count < view.benchmarks.len() {
-        reading.push_str(" Benchmarks without a “higher is better” metric are left out.");
+        reading.push_str(" Benchmarks that few packages ran, or without a “higher is better” metric, are left out.");
     }
     Some((drawing, reading))
 }
@@ -121,4 +126,11 @@ pub(super) fn dashes(package: usize) -> &'static str {
         Dash::Long => "6 3",
         Dash::Short => "2 2.5",
     }
+}
+
+/// The packages with the names of their marks, for a plot that stands alone.
+pub(super) fn legend(view: &View<'_>) -> String {
+    let marks = ["●", "■", "◆", "▲", "▼", "+"];
+    let named = view.packages.iter().zip(marks.iter().cycle()).map(|(package, mark)| format!("{mark} {package}"));
+    named.collect::<Vec<_>>().join("   ")
 }

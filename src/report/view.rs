@@ -1,7 +1,7 @@
 //! A comparison arranged for reading: benchmarks × packages, and the verdict in sentences. All outputs share it, so that
 //! they say the same.
 
-use crate::compare::{Comparison, Estimate, MetricSummary, PairComparison, PairedMetric, RunSummary, Verdict};
+use crate::compare::{Comparison, Estimate, LatencyVerdict, MetricSummary, PairComparison, PairedMetric, RunSummary, Verdict};
 
 use super::format::{self, Unit};
 
@@ -224,18 +224,11 @@ impl<'a> View<'a> {
     /// A sentence about several verdicts at once; `None` when there is only one.
     pub fn multiplicity(&self) -> Option<String> {
         let tests = self.comparison.corrected_tests;
-        if tests > 1 {
-            return Some(format!(
-                "“Regressed” and “improved” hold for all {tests} tests of this comparison together: their p-values are adjusted by \
-                 Holm's method, so that the chance of any false alarm among them is at most 5 %."
-            ));
-        }
-        let verdicts: usize = self.contests().iter().map(|contest| contest.standings.len()).sum();
-        (tests == 0 && verdicts > 1).then(|| {
+        (tests > 1).then(|| {
             format!(
-                "Each verdict stands for itself at the 5 % level: with {verdicts} of them, \
-                 {} false alarms are expected by chance even if nothing had changed.",
-                format::number(verdicts as f64 * 0.05, if verdicts < 10 { 2 } else { 1 })
+                "“Regressed” and “improved” are corrected for all {} together, one primary metric for each benchmark and pair of \
+                 runs (Holm's method): the chance of even one false alarm among them is at most 5 %.",
+                format::counted(tests, "verdict", "verdicts")
             )
         })
     }
@@ -392,10 +385,11 @@ impl<'a> Contest<'a> {
             self.standings.iter().filter_map(|standing| Some(&standing.pair.latency.as_ref()?.ratio)).collect();
         let low = ratios.iter().map(|ratio| ratio.value).min_by(f64::total_cmp)?;
         let high = ratios.iter().map(|ratio| ratio.value).max_by(f64::total_cmp)?;
-        let (slower, faster) = (
-            ratios.iter().filter(|ratio| ratio.interval.is_some_and(|[low, _]| low > 1.0)).count(),
-            ratios.iter().filter(|ratio| ratio.interval.is_some_and(|[_, high]| high < 1.0)).count(),
-        );
+        let judged = |verdict| {
+            let speeds = self.standings.iter().filter_map(|standing| standing.pair.latency.as_ref());
+            speeds.filter(|latency| latency.verdict == verdict).count()
+        };
+        let (slower, faster) = (judged(LatencyVerdict::Slower), judged(LatencyVerdict::Faster));
         let word = match (slower, faster) {
             (0, 0) => "No clear difference in speed",
             (0, faster) if faster == ratios.len() => "Faster",

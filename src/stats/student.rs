@@ -68,6 +68,12 @@ pub fn t_quantile(probability: f64, degrees_of_freedom: f64) -> Option<f64> {
     Some(if probability < 0.5 { -t } else { t })
 }
 
+/// Probability that a Student t variable is at most `t`; `None` without degrees of freedom.
+pub fn t_cdf(t: f64, degrees_of_freedom: f64) -> Option<f64> {
+    let student = student(degrees_of_freedom)?;
+    (!t.is_nan()).then(|| if t > 0.0 { 1.0 - student.sf(t) } else { student.sf(-t) })
+}
+
 /// The two-sided p-value of a t statistic, from the upper tail so that small values keep their precision.
 pub fn t_two_sided_p_value(t: f64, degrees_of_freedom: f64) -> Option<f64> {
     if t.is_nan() {

@@ -34,6 +34,12 @@ pub(in super::super) fn category_rows<'a>(view: &View<'_>, benchmark: &Benchmark
     rows
 }
 
+/// The lowest and the highest value of a category.
+fn ends(row: &CategoryRow<'_>) -> [f64; 2] {
+    let values = row.estimates.iter().flatten().map(|estimate| estimate.value).filter(|value| value.is_finite());
+    values.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], value| [low.min(value), high.max(value)])
+}
+
 /// Every category's value of every package, with its 95 % interval; the packages of a category stand below one another.
 /// Also says how many categories were left out. `None` with fewer than two.
 pub(in super::super) fn by_category(view: &View<'_>, benchmark: &BenchmarkView<'_>) -> Option<(Drawing, usize)> {
@@ -42,7 +48,16 @@ pub(in super::super) fn by_category(view: &View<'_>, benchmark: &BenchmarkView<'
         return None;
     }
     let left_out = rows.len().saturating_sub(MOST);
-    let shown = rows.get(..MOST.min(rows.len()))?;
+    let mut rows = rows;
+    if left_out > 0 {
+        // Of many those that differ most between packages, then the lowest.
+        rows.sort_by(|left, right| {
+            let ([left_low, left_high], [right_low, right_high]) = (ends(left), ends(right));
+            (right_high - right_low).total_cmp(&(left_high - left_low)).then(left_low.total_cmp(&right_low))
+        });
+        rows.truncate(MOST);
+    }
+    let shown = rows.as_slice();
     let name = benchmark.primary_name();
     let unit = benchmark.unit(name);
     let packages: Vec<usize> = benchmark.runs.iter().map(|run| run.package).collect();

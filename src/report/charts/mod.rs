@@ -10,7 +10,6 @@ mod scatter;
 pub(super) use accuracy::accuracy;
 pub(super) use attribution::{layers, shapley};
 pub(super) use categories::{CategoryRow, by_category, category_rows};
-#[allow(unused_imports, reason = "plots use it")]
 pub(super) use differences::differences;
 pub(super) use latency::{STAGES, percentiles, stage_area, stages, stages_per_question};
 pub(super) use scatter::scatter;
@@ -91,10 +90,11 @@ fn tick_suffix(unit: Unit) -> &'static str {
 
 /// Three to six round numbers within a range, and how many decimals they need.
 fn ticks([low, high]: [f64; 2]) -> (Vec<f64>, usize) {
-    let rough = (high - low) / 3.5;
+    let rough = (high - low) / 4.0;
     let magnitude = 10_f64.powf(rough.log10().floor());
-    let step =
-        [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * magnitude).find(|step| *step >= rough).unwrap_or(magnitude);
+    // Quarters only where they need no decimals, which would make the labels run into one another.
+    let factors: &[f64] = if magnitude >= 10.0 { &[1.0, 2.0, 2.5, 5.0, 10.0] } else { &[1.0, 2.0, 5.0, 10.0] };
+    let step = factors.iter().map(|factor| factor * magnitude).find(|step| *step >= rough).unwrap_or(magnitude);
     let decimals = (-(step.log10() + 1e-9).floor()).clamp(0.0, 6.0) as usize;
     let first = (low / step).ceil();
     let ticks = (0..8).map(|index| (first + f64::from(index)) * step).take_while(|tick| *tick <= high + step * 1e-9);
@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_few() {
-        assert_eq!(ticks([0.0, 100.0]), (vec![0.0, 50.0, 100.0], 0));
+        assert_eq!(ticks([0.0, 100.0]), (vec![0.0, 25.0, 50.0, 75.0, 100.0], 0));
+        assert_eq!(ticks([0.0, 10.0]), (vec![0.0, 5.0, 10.0], 0));
         assert_eq!(ticks([78.2, 91.7]).0, [80.0, 85.0, 90.0]);
         for range in [[0.0, 1e-3], [99.6, 100.2], [-3.0, 5.0], [1234.0, 1567.0]] {
             let (ticks, _) = ticks(range);

@@ -126,14 +126,8 @@ pub fn export(format: ExportFormat, input: &ExportInput<'_>) -> Result<Vec<u8>, 
         ExportFormat::Json => json::document(input.comparison),
         ExportFormat::Markdown => {
             let (title, generated_at) = (input.title, input.generated_at);
-            let report = ReportInput {
-                comparison: input.comparison,
-                samples: &[],
-                images: Default::default(),
-                attributions: &[],
-                title,
-                generated_at,
-            };
+            let report =
+                ReportInput { comparison: input.comparison, samples: &[], images: Default::default(), title, generated_at };
             text(markdown::document(&report, &view()))
         }
     }

@@ -9,13 +9,19 @@ use super::super::format::{self, MISSING, Unit};
 use super::super::view::{BenchmarkView, View};
 use super::{chart, is_long, packages_legend, said, scroll};
 
+/// A list of categories that is too long to stand open.
+const LONG: usize = 12;
+
 /// Below this adjusted p-value a category's difference is marked.
 const MARKED: f64 = 0.05;
 
 /// The benchmarks with at least two categories.
 pub(super) fn with_categories<'v, 'a>(view: &'v View<'a>) -> Vec<(&'v BenchmarkView<'a>, Vec<CategoryRow<'a>>)> {
     let rows = |benchmark: &'v BenchmarkView<'a>| (benchmark, charts::category_rows(view, benchmark));
-    view.benchmarks.iter().map(rows).filter(|(_, rows)| rows.len() > 1).collect()
+    let mut found: Vec<_> = view.benchmarks.iter().map(rows).filter(|(_, rows)| rows.len() > 1).collect();
+    // What can be compared comes first, and long lists last.
+    found.sort_by_key(|(benchmark, rows)| (benchmark.pairs.is_empty(), rows.len() > LONG));
+    found
 }
 
 /// The section; nothing where no benchmark has categories.
@@ -31,7 +37,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                 are those whose difference holds after correction over the categories (Benjamini and Hochberg, 5\u{a0}%). This is for \
                 looking around; the verdicts above are on whole benchmarks." }
             @for (place, (benchmark, rows)) in benchmarks.iter().enumerate() {
-                details.block open[place == 0] {
+                details.block open[place == 0 && rows.len() <= LONG] {
                     summary { (said(benchmark.title)) " " span.quiet { (rows.len()) " categories" } }
                     (one(view, benchmark, rows))
                 }
@@ -49,16 +55,23 @@ fn one(view: &View<'_>, benchmark: &BenchmarkView<'_>, rows: &[CategoryRow<'_>])
                     (chart(&drawing))
                     (packages_legend(&packages))
                     @if left_out > 0 {
-                        figcaption { "The first " (rows.len() - left_out) " of " (rows.len()) " categories; the table has all." }
+                        figcaption { (rows.len() - left_out) " of " (rows.len()) " categories, those that differ most; the table has all." }
                     }
                 }
             }
-            (scroll("Values by category", &table(view, benchmark, rows, &packages)))
+            @if rows.len() <= LONG {
+                (scroll("Values by category", &table(benchmark, rows, &packages)))
+            } @else {
+                details {
+                    summary { "All " (rows.len()) " categories in a table" }
+                    (scroll("Values by category", &table(benchmark, rows, &packages)))
+                }
+            }
         }
     }
 }
 
-fn table(view: &View<'_>, benchmark: &BenchmarkView<'_>, rows: &[CategoryRow<'_>], packages: &[(usize, &str)]) -> Markup {
+fn table(benchmark: &BenchmarkView<'_>, rows: &[CategoryRow<'_>], packages: &[(usize, &str)]) -> Markup {
     let unit = benchmark.unit(benchmark.primary_name());
     html! {
         table.tight.glance {
@@ -75,7 +88,7 @@ fn table(view: &View<'_>, benchmark: &BenchmarkView<'_>, rows: &[CategoryRow<'_>
                         td.n { (row.estimates.iter().flatten().next().map_or_else(|| MISSING.to_owned(), |first| format::count(first.n))) }
                         @for (package, _) in packages {
                             @let estimate = row.estimates.get(*package).copied().flatten();
-                            @match paired(view, benchmark, *package, row.name) {
+                            @match paired(benchmark, *package, row.name) {
                                 Some(paired) => (paired_cell(unit, paired, benchmark)),
                                 None => td.n { (estimate.map_or_else(|| MISSING.to_owned(), |estimate| unit.value_and_half(estimate))) },
                             }
@@ -87,7 +100,7 @@ fn table(view: &View<'_>, benchmark: &BenchmarkView<'_>, rows: &[CategoryRow<'_>
     }
 }
 
-fn paired<'a>(_view: &View<'a>, benchmark: &BenchmarkView<'a>, package: usize, category: &str) -> Option<&'a PairedCategory> {
+fn paired<'a>(benchmark: &BenchmarkView<'a>, package: usize, category: &str) -> Option<&'a PairedCategory> {
     let pair = benchmark.pairs.iter().find(|pair| pair.new == package)?;
     pair.pair.categories.iter().find(|known| known.category == category)
 }

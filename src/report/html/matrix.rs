@@ -25,10 +25,11 @@ pub(super) fn section(view: &View<'_>) -> Markup {
             p.note { "A rank is 1 plus the number of packages that are better beyond doubt, at 5\u{a0}% for all pairs of the benchmark together \
                 (Holm). A range such as 1–3 means that these samples cannot say which of those ranks it is." }
             (scroll("Ranks by benchmark and package", &ranks(view, &matrices)))
-            @for (benchmark, matrix) in &matrices {
-                details.block {
-                    summary { (said(benchmark.title)) " " span.quiet { "all " (matrix.cells.len()) " pairs" } }
-                    (scroll("All pairs", &pairs(view, benchmark, matrix)))
+            details.block {
+                summary { "All pairs, benchmark by benchmark" }
+                @for (benchmark, matrix) in &matrices {
+                    h3 { (said(benchmark.title)) }
+                    (scroll(&format!("All pairs, {}", benchmark.title), &pairs(view, benchmark, matrix)))
                 }
             }
         }

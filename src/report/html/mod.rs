@@ -15,8 +15,11 @@ mod sample_page;
 mod trade_off;
 mod verdict;
 
+pub(super) use attribution::{blame, share, unit_of};
+pub(super) use matrix::rank;
 pub(super) use page::page;
 pub(super) use sample_page::sample_page;
+pub(super) use trade_off::{basis as trade_off_basis, front};
 
 use maud::{Markup, PreEscaped, html};
 

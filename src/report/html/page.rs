@@ -4,13 +4,13 @@ use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
-use crate::compare::trade_offs;
+use crate::compare::{Attribution, trade_offs};
 use crate::guard::escape;
 
 use super::super::charts;
 use super::super::radar;
 use super::super::samples::SampleList;
-use super::super::types::{ReportError, ReportInput};
+use super::super::types::ReportInput;
 use super::super::view::View;
 use super::{
     accuracy, attribution, basis, cards, categories, chart, differences, latency, matrix, packages_legend, said, trade_off,
@@ -22,7 +22,12 @@ const STYLE: &str = include_str!("style.css");
 const THEME: &str = include_str!("theme.js");
 
 /// The whole page.
-pub(in super::super) fn page(input: &ReportInput<'_>, view: &View<'_>, samples: &SampleList) -> Result<String, ReportError> {
+pub(in super::super) fn page(
+    input: &ReportInput<'_>,
+    view: &View<'_>,
+    samples: &SampleList,
+    attributions: &[Attribution],
+) -> String {
     let radar = radar::chart(view);
     let version = view.comparison.runs.first().map_or("", |run| run.header.environment.program_version.as_str());
     let paired = view.benchmarks.iter().any(|benchmark| !benchmark.pairs.is_empty());
@@ -36,7 +41,7 @@ pub(in super::super) fn page(input: &ReportInput<'_>, view: &View<'_>, samples: 
         ("ranking", "Ranking", !view.comparison.matrices.is_empty()),
         ("latency", "Latency", true),
         ("trade-off", "Trade-off", charts::scatter(view, &offs).is_some()),
-        ("attribution", "Stages", !input.attributions.is_empty()),
+        ("attribution", "Stages", !attributions.is_empty()),
         ("samples", "Samples", samples.shown() > 0),
         ("basis", "Method", true),
     ];
@@ -77,7 +82,7 @@ pub(in super::super) fn page(input: &ReportInput<'_>, view: &View<'_>, samples: 
                     (matrix::section(view))
                     (latency::section(view))
                     (trade_off::section(view, &offs))
-                    (attribution::section(view, input.attributions))
+                    (attribution::section(view, attributions))
                     (cards::section(view, samples))
                     (basis::section(view))
                 }
@@ -90,7 +95,7 @@ pub(in super::super) fn page(input: &ReportInput<'_>, view: &View<'_>, samples: 
             }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 /// The head of a page of the report.
