@@ -40,8 +40,10 @@ fn change_points_are_those_of_apache_otava() {
     assert!(cases.len() >= 30);
     for case in cases {
         let values: Vec<f64> = case["series"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
-        let found = llava_gauge::stats::change_points(&values, 30, 0.001);
-        for (list, expected) in [(&found.strong, &case["strong"]), (&found.weak, &case["weak"])] {
+        let found = llava_gauge::stats::change_points(&values, 30, 0.001, 0.0);
+        // Only changes by more than 6 % of the level.
+        let large = llava_gauge::stats::change_points(&values, 30, 0.001, 0.06).strong;
+        for (list, expected) in [(&found.strong, &case["strong"]), (&found.weak, &case["weak"]), (&large, &case["large"])] {
             let expected = expected.as_array().unwrap();
             let name = &case["name"];
             let places: Vec<u64> = expected.iter().map(|point| point["index"].as_u64().unwrap()).collect();

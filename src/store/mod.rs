@@ -22,6 +22,8 @@ mod types;
 mod writer;
 
 #[cfg(test)]
+mod follow_tests;
+#[cfg(test)]
 mod tests;
 
 pub use error::{HeaderDifference, StoreError};
