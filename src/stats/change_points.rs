@@ -10,9 +10,9 @@
 //!    `p < p_max`; then the smallest change goes, likewise, until all are larger than the smallest that is wanted. These are
 //!    the strong ones.
 //!
-//! Where a point goes, both neighbours are tested anew; Otava 0.8 forgets the one before. As there, standard deviations are those of the population (divided by n), and one side may be a single value. The point is
-//! chosen before it is tested, so false alarms are a few per cent of series of noise rather than `p_max`: the points are
-//! annotations, not verdicts.
+//! Where a point goes, both neighbours are tested anew; Otava 0.8 forgets the one before. As there, standard deviations are
+//! those of the population (divided by n), and one side may be a single value. The point is chosen before it is tested, so
+//! false alarms are a few per cent of series of noise rather than `p_max`: the points are annotations, not verdicts.
 
 use super::student::t_two_sided_p_value;
 
