@@ -390,6 +390,17 @@ proptest! {
             prop_assert_eq!(one.verdict == Verdict::Regressed, other.verdict == Verdict::Improved);
             prop_assert_eq!(one.verdict == Verdict::Identical, other.verdict == Verdict::Identical);
             prop_assert!((one.new.value - one.base.value - one.difference.value).abs() < 1e-9);
+            prop_assert_eq!(one.test, other.test);
+            prop_assert_eq!(one.p_value.is_some(), other.p_value.is_some());
+            if let (Some(one), Some(other)) = (one.p_value, other.p_value) {
+                prop_assert!((one - other).abs() < 1e-9 && (0.0..=1.0).contains(&one));
+            }
+            if let (Some([low, high]), Some([other_low, other_high])) = (one.difference.interval, other.difference.interval) {
+                prop_assert!((low + other_high).abs() < 1e-9 && (high + other_low).abs() < 1e-9);
+                prop_assert!(-100.0 <= low && low <= high && high <= 100.0);
+            }
+            // A single comparison is its own family.
+            prop_assert_eq!(one.uncorrected_verdict, None);
         }
     }
 }

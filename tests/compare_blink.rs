@@ -205,3 +205,27 @@ fn a_missing_prediction_is_an_empty_answer_in_the_run_too() {
     assert_eq!((line["record"]["text"].as_str(), line["record"]["stop_reason"].as_str()), (Some(""), Some("missing")));
     assert_eq!(line["record"]["score"], 0.0);
 }
+
+#[test]
+fn runs_of_other_references_are_refused_and_say_which() {
+    let folder = TempDir::new().unwrap();
+    let benchmark = fixture("small.toml");
+    let runs = folder.path().join("runs");
+    score(text(&benchmark), &fixture("small"), &fixture("small/base.json"), &runs, "base");
+    let other = folder.path().join("small");
+    std::fs::create_dir(&other).unwrap();
+    let answers = std::fs::read_to_string(fixture("small/val_answers.json")).unwrap();
+    let line = answers.lines().find(|line| line.contains("\"val_Shape_3\"")).unwrap();
+    let changed = if line.contains("(A)") { line.replace("(A)", "(B)") } else { "\"val_Shape_3\": \"(A)\",".to_owned() };
+    std::fs::write(other.join("val_answers.json"), answers.replace(line, &changed)).unwrap();
+    score(text(&benchmark), &other, &fixture("small/new.json"), &runs, "new");
+    let refusal = gauge_fails(&["compare", text(&runs)], 104);
+    for part in ["the hash of the sample set is ", "sample \"val_Shape_3\" is ", "runs/base/small", "runs/new/small"] {
+        assert!(refusal.contains(part), "{part}: {refusal}");
+    }
+    let output = gauge(&["compare", text(&runs), "--json"]).assert().code(104).get_output().stdout.clone();
+    let said: Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(said["format"], 1);
+    let fields: Vec<&str> = said["not_comparable"].as_array().unwrap().iter().map(|one| one["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["the hash of the sample set", "sample \"val_Shape_3\""]);
+}

@@ -6,14 +6,14 @@ mod gate_support;
 
 use common::{gauge, gauge_fails, gauge_json, text};
 use gate_support::{bad, good, grid, run, write};
-use llava_gauge::compare::Verdict;
 use llava_gauge::compare::gate::{
     Contest, Gate, GateCheck, GateError, GateOutcome, GateReport, GateResult, Policy, against_baseline, gate,
 };
+use llava_gauge::compare::{CompareOptions, Verdict};
 use llava_gauge::store::Run;
 
 fn contest(base: &[Run], new: &[Run]) -> Contest {
-    against_baseline(base, new, None, 1.0).unwrap()
+    against_baseline(base, new, None, &CompareOptions::default()).unwrap()
 }
 
 #[track_caller]
@@ -267,11 +267,11 @@ fn runs_are_measured_by_the_package_of_their_name() {
     };
     assert_eq!((verdict("small"), verdict("large")), (Some(Verdict::Identical), Some(Verdict::Improved)));
     let other = [good("other", "pope")];
-    assert!(matches!(against_baseline(&base, &other, None, 1.0), Err(GateError::Ambiguous { .. })));
-    let named = against_baseline(&base, &other, Some("large"), 1.0).unwrap();
+    assert!(matches!(against_baseline(&base, &other, None, &CompareOptions::default()), Err(GateError::Ambiguous { .. })));
+    let named = against_baseline(&base, &other, Some("large"), &CompareOptions::default()).unwrap();
     let report = gate(&named, &Policy::default(), None).unwrap();
     assert_eq!(only(&report, GateCheck::Metric).verdict, Some(Verdict::Improved));
-    let error = against_baseline(&base, &other, Some("huge"), 1.0).unwrap_err();
+    let error = against_baseline(&base, &other, Some("huge"), &CompareOptions::default()).unwrap_err();
     assert_eq!(error.to_string(), "the baseline has no run of a package named \"huge\"; found large, small");
 }
 

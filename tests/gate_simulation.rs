@@ -5,6 +5,7 @@
 mod gate_support;
 
 use gate_support::{Scored, run};
+use llava_gauge::compare::CompareOptions;
 use llava_gauge::compare::gate::{GateCheck, GateOutcome, Policy, against_baseline, gate};
 use llava_gauge::stats::Generator;
 use llava_gauge::store::Run;
@@ -48,7 +49,8 @@ fn naive_regressed(base: &Run, new: &Run) -> bool {
 ///
 /// With 300 trials the Monte-Carlo standard error of a rate of 5 % is 1.3 points. "Regressed" is one side of a two-sided test
 /// at 5 %, so that about 2.5 % are expected (standard error 0.9) and 5 % is a bound that chance alone breaks in 0.3 % of
-/// generators; the seed is fixed. The naive rule is expected near 40 %, far above.
+/// generators; the seed is fixed. The naive rule, which counts six questions of an image as six images, is wrong in more than
+/// half of the trials.
 #[test]
 fn false_alarms_stay_within_five_per_cent_where_the_naive_rule_does_not() {
     let mut generator = Generator::new(20_261_125);
@@ -56,7 +58,7 @@ fn false_alarms_stay_within_five_per_cent_where_the_naive_rule_does_not() {
     let uncorrected = Policy::parse("correction = \"none\"").unwrap();
     for _ in 0..TRIALS {
         let (base, new): (Vec<Run>, Vec<Run>) = BENCHMARKS.iter().map(|name| pair(&mut generator, name)).unzip();
-        let contest = against_baseline(&base, &new, None, 1.0).unwrap();
+        let contest = against_baseline(&base, &new, None, &CompareOptions::default()).unwrap();
         let fails = |policy: &Policy| {
             let report = gate(&contest, policy, None).unwrap();
             report.gates.iter().any(|gate| gate.check == GateCheck::Metric && gate.outcome == GateOutcome::Failed)
@@ -70,5 +72,5 @@ fn false_alarms_stay_within_five_per_cent_where_the_naive_rule_does_not() {
     assert!(rate(alarms) <= 0.05, "{}", rate(alarms));
     // Without the correction for five benchmarks, about 1 − 0.975⁵ = 12 % are expected.
     assert!(rate(uncorrected_alarms) > 0.05, "{}", rate(uncorrected_alarms));
-    assert!(rate(naive_alarms) > 0.20, "{}", rate(naive_alarms));
+    assert!(rate(naive_alarms) > 0.30, "{}", rate(naive_alarms));
 }

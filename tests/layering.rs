@@ -23,7 +23,9 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("report", &["guard", "compare", "store", "stats", "benchmark"]),
         ("guard", &[]),
         ("hub", &["guard"]),
+        ("web", &[]),
         ("submission", &["benchmark", "score", "store", "guard"]),
+        ("swap", &["benchmark", "engine", "run", "prompt", "package", "compare", "stats", "guard"]),
         ("judge", &["benchmark", "score", "store", "guard"]),
     ])
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::exit::{Exit, Failure};
 use super::{VerbResult, clock, run, terminal};
-use crate::compare::CompareError;
 use crate::compare::gate::{self, Contest, GateError};
+use crate::compare::{CompareError, CompareOptions};
 use crate::guard::escape;
 use crate::store::{self, BASELINE_FILE, Baseline, BaselineError, Run, Saving};
 
@@ -324,7 +324,7 @@ fn update(arguments: &UpdateArguments) -> VerbResult {
 
 /// The new runs against the old ones, or why they do not compare: that is something to be blessed too.
 fn changes(old: &[Run], new: &[Run]) -> Result<(Option<Contest>, Option<String>), Failure> {
-    match gate::against_baseline(old, new, None, crate::compare::DEFAULT_MARGIN) {
+    match gate::against_baseline(old, new, None, &CompareOptions::default()) {
         Ok(contest) => Ok((Some(contest), None)),
         Err(error @ (GateError::Compare(CompareError::NotComparable { .. }) | GateError::Ambiguous { .. })) => {
             Ok((None, Some(error.to_string())))

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::anyhow;
 
 use super::exit::{Exit, Failure};
-use super::progress::RunProgress;
+use super::progress::{Overall, RunProgress};
 use super::run::{StopSignal, Suite, benchmark_identity, environment, finish};
 use super::{Globals, clock, model, shipped};
 use crate::benchmark::Benchmark;
@@ -97,6 +97,7 @@ pub fn run_one(
     model: &mut ClipModel,
     benchmark: &Benchmark,
     stop: &StopSignal,
+    overall: &mut Overall,
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
     let header = RunHeader {
@@ -128,7 +129,7 @@ pub fn run_one(
         image_recipe: &model.package.manifest.image,
         stop: stop.flag(),
     };
-    let mut progress = RunProgress::new(label, globals.no_progress);
+    let mut progress = RunProgress::new(label, &header.benchmark, globals.no_progress, overall);
     let outcome = conductor.run(&mut model.encoder, &mut writer, &recovered, &mut progress)?;
     finish(benchmark, &directory, writer, outcome)
 }

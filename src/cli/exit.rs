@@ -43,7 +43,7 @@ pub const HELP: &str = "Exit codes:
     4  nothing was selected to run
     5  gates passed, but a required run or samples are outstanding
    92  environment refused: ONNX Runtime missing or unusable, a hub or a judge not reached
-   96  wrong setup: unknown benchmark, bad suite or policy file, unknown baseline, checkpoint not in the cache
+   96  wrong setup: unknown benchmark or baseline, bad suite or policy file, checkpoint not cached
   100  a gate failed: worse than the baseline, or beyond a limit of the policy
   101  too many samples failed or were not judged, or a verification failed
   102  package, checkpoint or data rejected
@@ -111,6 +111,12 @@ exit_for! {
         _ => Exit::Rejected,
     },
     crate::compare::CompareError => |_| Exit::NotComparable,
+    crate::compare::AttributionError => |_| Exit::NotComparable,
+    crate::swap::SwapError => |error: &crate::swap::SwapError| match error {
+        crate::swap::SwapError::Engine(error) => engine_exit(error),
+        crate::swap::SwapError::Package(_) | crate::swap::SwapError::Prompt(_) => Exit::Rejected,
+        _ => Exit::NotComparable,
+    },
     crate::compare::gate::GateError => |error: &crate::compare::gate::GateError| match error {
         crate::compare::gate::GateError::Compare(_) => Exit::NotComparable,
         _ => Exit::Setup,
@@ -140,6 +146,7 @@ exit_for! {
         crate::store::BaselineError::Store(crate::store::StoreError::Disk { .. }) => Exit::Output,
         _ => Exit::IncompleteRun,
     },
+    crate::web::ServerError => |_| Exit::Setup,
     crate::submission::SubmissionError => |error: &crate::submission::SubmissionError| match error {
         crate::submission::SubmissionError::Incomplete { .. } => Exit::IncompleteRun,
         crate::submission::SubmissionError::NeedsQuestions { .. } | crate::submission::SubmissionError::NoQuestions { .. } => {

@@ -8,6 +8,7 @@ use clap::Args;
 use super::baseline::{self, Resolved};
 use super::exit::{Exit, Failure};
 use super::{VerbResult, clock, run, terminal};
+use crate::compare::CompareOptions;
 use crate::compare::gate::{self, GateReport, GateResult, Policy};
 use crate::report::ci::{self, EXPORT_FORMATS, ExportFormat, ExportInput};
 use crate::store::{LogNote, Run};
@@ -30,6 +31,9 @@ pub struct GateArguments {
     /// Name of the package of the baseline to measure by, where it has several
     #[arg(long, value_name = "NAME", conflicts_with = "no_baseline")]
     base: Option<String>,
+    /// Folder of earlier runs: those of one package on this machine tell how far its times scatter by themselves
+    #[arg(long, value_name = "DIR")]
+    aa_history: Option<PathBuf>,
     /// Policy file [default: no primary metric regressed, at most 1 % of samples without an answer]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -88,8 +92,13 @@ pub fn run(arguments: GateArguments) -> VerbResult {
     let baseline = arguments.baseline.as_deref().map(|given| baseline::resolve(given, &arguments.baselines)).transpose()?;
     let Resolved { label, runs: base } = baseline.unwrap_or(Resolved { label: String::new(), runs: Vec::new() });
     refuse_damaged(new.iter().chain(&base))?;
-    let margin = policy.defaults.margin.unwrap_or(crate::compare::DEFAULT_MARGIN);
-    let contest = gate::against_baseline(&base, &new, arguments.base.as_deref(), margin)?;
+    let history = arguments.aa_history.as_ref().map(|path| run::open_runs(std::slice::from_ref(path))).transpose()?;
+    let options = CompareOptions {
+        margin: policy.defaults.margin.unwrap_or(crate::compare::DEFAULT_MARGIN),
+        history: history.as_deref().unwrap_or_default(),
+        across_settings: false,
+    };
+    let contest = gate::against_baseline(&base, &new, arguments.base.as_deref(), &options)?;
     let report = gate::gate(&contest, &policy, arguments.baseline.as_ref().map(|_| label.as_str()))?;
 
     let tracked: Vec<usize> = contest.contenders.iter().map(|contender| contender.new).collect();

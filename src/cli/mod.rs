@@ -5,6 +5,7 @@
 //! comes from another room.
 
 mod ask;
+mod attribute;
 mod baseline;
 mod benchmarks;
 mod choosing;
@@ -35,10 +36,12 @@ mod run;
 mod run_label;
 mod score;
 mod score_output;
+mod serve;
 mod shipped;
 mod submit;
 mod supported;
 mod terminal;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -84,6 +87,8 @@ enum Verb {
     Run(run::RunArguments),
     /// Compare runs, paired by sample
     Compare(compare::CompareArguments),
+    /// Swap the stages of two packages of one family and say which stage makes the difference
+    Attribute(attribute::AttributeArguments),
     /// Fail where runs are worse than a baseline, or beyond the limits of a policy; for CI
     Gate(gate::GateArguments),
     /// Keep runs as a baseline for gates
@@ -93,6 +98,8 @@ enum Verb {
     Report(report::ReportArguments),
     /// Show runs over time: trends and where their level changed
     History(history::HistoryArguments),
+    /// Show the progress of runs in the browser while they are made
+    Serve(serve::ServeArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
@@ -134,10 +141,12 @@ pub fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(arguments, &globals),
         Verb::Run(arguments) => run::run(arguments, &globals),
         Verb::Compare(arguments) => compare::run(arguments),
+        Verb::Attribute(arguments) => attribute::run(arguments, &globals),
         Verb::Gate(arguments) => gate::run(arguments),
         Verb::Baseline(verb) => baseline::run(verb),
         Verb::Report(arguments) => report::run(arguments),
         Verb::History(arguments) => history::run(arguments),
+        Verb::Serve(arguments) => serve::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),

@@ -12,7 +12,7 @@ use super::choosing::Choosing;
 use super::data::{DataArguments, warn_of_broken_rows};
 use super::exit::{Exit, Failure};
 use super::judge::{JudgeArguments, check_failed, judge_run, scorer_of};
-use super::progress::RunProgress;
+use super::progress::{Overall, RunProgress};
 use super::run_label::RunLabel;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec, samples_sha256};
@@ -285,6 +285,8 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
     suite.choosing.apply(&mut benchmarks)?;
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
+    let questions = benchmarks.iter().map(|benchmark| Plan::new(&benchmark.samples, suite.limit).samples());
+    let mut overall = Overall::new(packages.len(), questions.collect());
     for package in packages {
         let package = match package {
             Opened::Llava(package) => *package,
@@ -294,7 +296,7 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
                     if stop.exit().is_some() {
                         return Ok(runs);
                     }
-                    runs.push(clip::run_one(suite, globals, &mut model, benchmark, stop)?);
+                    runs.push(clip::run_one(suite, globals, &mut model, benchmark, stop, &mut overall)?);
                 }
                 continue;
             }
@@ -304,7 +306,7 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
             if stop.exit().is_some() {
                 return Ok(runs);
             }
-            runs.push(run_one(suite, globals, &mut model, benchmark, stop)?);
+            runs.push(run_one(suite, globals, &mut model, benchmark, stop, &mut overall)?);
         }
     }
     Ok(runs)
@@ -350,6 +352,7 @@ fn run_one(
     model: &mut model::Model,
     benchmark: &Benchmark,
     stop: &StopSignal,
+    overall: &mut Overall,
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
     let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
@@ -386,7 +389,7 @@ fn run_one(
         answering,
         stop: &stop.stop,
     };
-    let mut progress = RunProgress::new(label, globals.no_progress);
+    let mut progress = RunProgress::new(label, &header.benchmark, globals.no_progress, overall);
     let outcome = conductor.run(&mut model.engine, &mut writer, &recovered, &mut progress)?;
     finish(benchmark, &directory, writer, outcome)
 }

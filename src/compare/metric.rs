@@ -1,5 +1,7 @@
 //! One metric of two runs: the paired difference, its test, and what may be said.
 
+use std::collections::BTreeMap;
+
 use super::estimate::{Column, LEVEL, bounded, estimated};
 use super::notes::FEW_CLUSTERS;
 use super::pair::Pair;
@@ -179,12 +181,14 @@ pub(super) fn settling(metric: &MetricSpec, difference: &Estimate, margin: f64, 
 
 /// The primary metric by category, its p-values adjusted for the categories of this pair.
 pub(super) fn categories(metric: &MetricSpec, pairs: &[Pair<'_>], margin: f64) -> Vec<PairedCategory> {
-    let mut names: Vec<&str> = pairs.iter().filter_map(|(base, _)| base.category.as_deref()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut found: Vec<PairedCategory> = Vec::with_capacity(names.len());
-    for name in names {
-        let members: Vec<Pair<'_>> = pairs.iter().filter(|(base, _)| base.category.as_deref() == Some(name)).copied().collect();
+    let mut by_category: BTreeMap<&str, Vec<Pair<'_>>> = BTreeMap::new();
+    for pair in pairs {
+        if let Some(category) = pair.0.category.as_deref() {
+            by_category.entry(category).or_default().push(*pair);
+        }
+    }
+    let mut found: Vec<PairedCategory> = Vec::with_capacity(by_category.len());
+    for (name, members) in by_category {
         let Some(paired) = compare_metric(metric, &members, margin) else { continue };
         let PairedMetric { base, new, difference, p_value, .. } = paired;
         found.push(PairedCategory { category: name.to_owned(), base, new, difference, p_value, adjusted_p_value: None });

@@ -4,6 +4,7 @@
 //! believed.
 
 mod attribution;
+mod attribution_values;
 mod bootstrap;
 mod error;
 mod estimate;
@@ -17,6 +18,7 @@ mod metric;
 mod noise;
 mod notes;
 mod pair;
+mod pareto;
 mod power;
 mod prompt_diff;
 mod refusal;
@@ -27,6 +29,7 @@ pub use attribution::{
     Attribution, BenchmarkAttribution, DivergenceStart, LayerDivergence, MixedScore, Side, Stage, StageContribution,
     StageDivergence, TensorDivergence, TokenDivergence,
 };
+pub use attribution_values::{AttributionError, MixRun, attribute_benchmark};
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
 pub use history::{
@@ -35,6 +38,7 @@ pub use history::{
 };
 pub use live::{LIVE_STAGES, LiveRun};
 pub use pair::{CompareOptions, DEFAULT_MARGIN, compare, compare_with};
+pub use pareto::{TradeOff, TradeOffs, pareto_front, trade_offs};
 pub use power::{BenchmarkPower, DropPower, PowerBasis, PowerPlan, PowerSettings, plan_power};
 pub use prompt_diff::{WordChange, word_changes};
 pub use summary::{summarise, summarise_scored};

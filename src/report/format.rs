@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::compare::{Estimate, Quantiles, Verdict};
+use crate::compare::{Estimate, LatencyVerdict, Quantiles, Verdict};
 
 /// Shown where there is no number.
 pub(super) const MISSING: &str = "–";
@@ -70,6 +70,14 @@ impl Unit {
         signed(estimate.value, self.decimals(estimate))
     }
 
+    /// `−4.2 ± 1.9`, without an interval `−4.2`.
+    pub fn difference_and_half(self, estimate: &Estimate) -> String {
+        match half_width(estimate) {
+            Some(half) => format!("{} ± {}", self.difference(estimate), number(half, self.decimals(estimate))),
+            None => self.difference(estimate),
+        }
+    }
+
     /// `−6.1 to −2.3`.
     pub fn difference_interval(self, estimate: &Estimate) -> String {
         match estimate.interval {
@@ -78,6 +86,12 @@ impl Unit {
             }
             None => MISSING.to_owned(),
         }
+    }
+
+    /// Two ends of an interval, with the decimals of an estimate.
+    pub fn ends(self, low: f64, high: f64, estimate: &Estimate) -> String {
+        let decimals = self.decimals(estimate);
+        format!("{} to {}", signed(low, decimals), signed(high, decimals))
     }
 
     /// A bare size such as the minimum detectable effect or the margin.
@@ -173,6 +187,16 @@ pub(super) fn gibibytes(bytes: u64) -> String {
     format!("{} GiB", significant(bytes as f64 / (1_u64 << 30) as f64))
 }
 
+/// Bytes in a unit that leaves three digits.
+pub(super) fn bytes(bytes: u64) -> String {
+    let value = bytes as f64;
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.iter().find(|(_, power)| value >= 0.9995 * f64::from(1_u32 << power)) {
+        Some((unit, power)) => format!("{} {unit}", significant(value / f64::from(1_u32 << power))),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// First twelve digits of a hash.
 pub(super) fn short_hash(hash: &str) -> String {
     if hash.is_empty() { MISSING.to_owned() } else { hash.chars().take(12).collect() }
@@ -199,6 +223,26 @@ pub(super) fn verdict_symbol(verdict: Verdict) -> &'static str {
         Verdict::Inconclusive => "?",
         Verdict::Identical => "=",
         Verdict::Descriptive => "·",
+    }
+}
+
+/// The words for a verdict on speed.
+pub(super) fn latency_word(verdict: LatencyVerdict) -> &'static str {
+    match verdict {
+        LatencyVerdict::Slower => "slower",
+        LatencyVerdict::Faster => "faster",
+        LatencyVerdict::WithinNoise => "within noise",
+        LatencyVerdict::TooFew => "too few",
+    }
+}
+
+/// A symbol that stands beside the words.
+pub(super) fn latency_symbol(verdict: LatencyVerdict) -> &'static str {
+    match verdict {
+        LatencyVerdict::Slower => "▼",
+        LatencyVerdict::Faster => "▲",
+        LatencyVerdict::WithinNoise => "≈",
+        LatencyVerdict::TooFew => "?",
     }
 }
 
@@ -273,6 +317,12 @@ mod tests {
         assert_eq!(shown, ["0", "0.0123", "0.100", "1.23", "10.0", "12.3", "100", "123", "1230"]);
         assert_eq!(milliseconds(None), "–");
         assert_eq!(significant(f64::INFINITY), "–");
+    }
+
+    #[test]
+    fn bytes_have_three_digits() {
+        let shown = [512, 1_048_000, 3_407_872, 14_000_000_000].map(bytes);
+        assert_eq!(shown, ["512 bytes", "1.00 MiB", "3.25 MiB", "13.0 GiB"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `report.md`: the comparison in GitHub-flavoured Markdown. The first lines are the verdict.
 
+mod more;
+
 use std::fmt::Write as _;
 
 use crate::guard::escape::markdown as escape;
@@ -7,15 +9,26 @@ use crate::guard::escape::markdown as escape;
 use super::format::{self, MISSING};
 use super::types::ReportInput;
 use super::view::View;
+use crate::compare::Attribution;
 
 /// The whole document. All text from outside is escaped; there is no link and no image.
 pub(super) fn document(input: &ReportInput<'_>, view: &View<'_>) -> String {
+    document_with(input, view, &[])
+}
+
+/// As [`document`], with what `attribute` found.
+pub(super) fn document_with(input: &ReportInput<'_>, view: &View<'_>, attributions: &[Attribution]) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "# {}\n", escape(input.title));
     verdict(&mut out, view);
     accuracy(&mut out, view);
     differences(&mut out, view);
+    more::categories(&mut out, view);
+    more::ranking(&mut out, view);
     latency(&mut out, view);
+    more::speed(&mut out, view);
+    more::trade_off(&mut out, view);
+    more::stages(&mut out, view, attributions);
     basis(&mut out, view);
     let version = view.comparison.runs.first().map_or("", |run| run.header.environment.program_version.as_str());
     let _ = writeln!(out, "_Made by llava-gauge {} at {}._", escape(version), escape(input.generated_at));
@@ -38,11 +51,11 @@ fn verdict(out: &mut String, view: &View<'_>) {
     if contests.is_empty() {
         let _ = writeln!(out, "**Nothing to compare: no benchmark was run by two packages.**\n");
     }
-    let cautions = view.cautions();
-    if !cautions.is_empty() {
-        let _ = writeln!(out, "Caveats:\n");
-        for caution in cautions {
-            let _ = writeln!(out, "- {}", escape(&caution));
+    let groups = view.caution_groups();
+    if !groups.is_empty() {
+        let _ = writeln!(out, "Before you believe it:\n");
+        for group in &groups {
+            let _ = writeln!(out, "- {} – {} {}", escape(&group.statement), escape(&group.who), escape(&group.place));
         }
         out.push('\n');
     }
@@ -93,6 +106,7 @@ fn differences(out: &mut String, view: &View<'_>) {
         "Difference",
         "95 % interval",
         "p",
+        "p corrected",
         "MDE",
         "Fixed",
         "Broken",
@@ -116,6 +130,7 @@ fn differences(out: &mut String, view: &View<'_>) {
                     unit.difference(&metric.difference),
                     unit.difference_interval(&metric.difference),
                     format::p_value(metric.p_value).replace('<', "&lt;"),
+                    format::p_value(metric.adjusted_p_value).replace('<', "&lt;"),
                     metric.minimum_detectable_effect.map_or_else(|| MISSING.to_owned(), |effect| unit.size(effect)),
                     flips(pair.pair.fixed),
                     flips(pair.pair.broken),
@@ -125,11 +140,12 @@ fn differences(out: &mut String, view: &View<'_>) {
             }
         }
     }
-    table(out, &header, "llllrrrrrrrrrl", &rows);
+    table(out, &header, "llllrrrrrrrrrrl", &rows);
     let _ = writeln!(
         out,
         "MDE: the smallest difference that this many samples detect with 80 % power at the 5 % level. \
-         Fixed and broken count samples whose score rose and fell.\n"
+         Fixed and broken count samples whose score rose and fell. The corrected p-value (Holm) counts all primary metrics of \
+         all pairs.\n"
     );
 }
 

@@ -1,16 +1,13 @@
-//! A radar chart over the benchmarks, drawn as SVG by hand. It shows shape only; the numbers stand in the tables.
+//! A radar chart over the benchmarks. It shows shape only; the numbers stand in the tables.
 
-use maud::{Markup, html};
-
+use super::drawing::{Anchor, Dash, Drawing, Paint, Shape};
+use super::format;
+use super::view::{BenchmarkView, View};
 use crate::guard::escape;
 
-use super::charts;
-use super::format;
-use super::view::View;
-
-const SIZE: f64 = 460.0;
-const HEIGHT: f64 = 310.0;
-const RADIUS: f64 = 116.0;
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 330.0;
+const RADIUS: f64 = 118.0;
 
 /// One axis: a benchmark whose primary metric has a direction “higher is better”.
 struct Axis<'a> {
@@ -23,72 +20,77 @@ struct Axis<'a> {
 
 /// The chart and the sentence that says how to read it; `None` with fewer than three axes, for which a radar has no
 /// shape.
-pub(super) fn chart(view: &View<'_>) -> Option<(Markup, String)> {
-    let axes: Vec<Axis<'_>> = view.benchmarks.iter().filter_map(|benchmark| axis(view, benchmark)).collect();
+pub(super) fn chart(view: &View<'_>) -> Option<(Drawing, String)> {
+    // Benchmarks that only a minority ran would leave every shape open.
+    let most = view.benchmarks.iter().map(|benchmark| benchmark.runs.len()).max().unwrap_or(0);
+    let shared = view.benchmarks.iter().filter(|benchmark| 2 * benchmark.runs.len() > most);
+    let axes: Vec<Axis<'_>> = shared.filter_map(|benchmark| axis(view, benchmark)).collect();
     if axes.len() < 3 {
         return None;
     }
     let count = axes.len();
     let direction = |index: usize| {
         let angle = std::f64::consts::TAU * index as f64 / count as f64 - std::f64::consts::FRAC_PI_2;
-        (angle.cos(), angle.sin())
+        [angle.cos(), angle.sin()]
     };
-    let (center_x, center_y) = (SIZE / 2.0, HEIGHT / 2.0);
     let point = |index: usize, share: f64| {
-        let (x, y) = direction(index);
-        (center_x + x * RADIUS * share, center_y + y * RADIUS * share)
+        let [x, y] = direction(index);
+        [WIDTH / 2.0 + x * RADIUS * share, HEIGHT / 2.0 + y * RADIUS * share]
     };
-    let ring = |share: f64| path((0..count).map(|index| point(index, share)));
+    let ring = |share: f64| (0..=count).map(|index| point(index % count, share)).collect::<Vec<_>>();
     let described: Vec<String> = axes.iter().map(|axis| describe(view, axis)).collect();
-    let label = escape::visible(&format!("Radar chart. {}", described.join("; ")));
-
-    let markup = html! {
-        svg.chart.radar role="img" aria-label=(label) viewBox=(format!("0 0 {SIZE} {HEIGHT}")) width=(SIZE) height=(HEIGHT) {
-            @for share in [0.25, 0.5, 0.75, 1.0] { path.grid d=(ring(share)) {} }
-            @for (index, axis) in axes.iter().enumerate() {
-                @let (x, y) = point(index, 1.0);
-                @let (label_x, label_y) = point(index, 1.13);
-                @let (cosine, _) = direction(index);
-                line.grid x1=(px(center_x)) y1=(px(center_y)) x2=(px(x)) y2=(px(y)) {}
-                text x=(px(label_x)) y=(px(label_y)) dy="0.35em" text-anchor=(anchor(cosine)) {
-                    (escape::shorten(&escape::terminal(axis.title), 16))
-                }
-            }
-            @for share in [50, 100] {
-                @let (x, y) = point(0, f64::from(share) / 100.0);
-                text.tick x=(px(x + 4.0)) y=(px(y + 11.0)) { (share) }
-            }
-            @for (package, _) in view.packages.iter().enumerate() {
-                // A package that did not run every benchmark has points but no closed shape.
-                @let color = charts::hex(charts::series(package));
-                @let known: Vec<(f64, f64)> = axes.iter().enumerate()
-                    .filter_map(|(index, axis)| share(axis, package).map(|share| point(index, share)))
-                    .collect();
-                @if known.len() == count {
-                    path.shape d=(path(known.iter().copied())) fill=(color) stroke=(color) stroke-dasharray=(dashes(package)) {}
-                }
-                @for (x, y) in known {
-                    @match package % 3 {
-                        0 => circle cx=(px(x)) cy=(px(y)) r="4" fill=(color) {},
-                        1 => rect x=(px(x - 3.5)) y=(px(y - 3.5)) width="7" height="7" fill=(color) {},
-                        _ => path d=(path([(x, y - 5.0), (x + 5.0, y), (x, y + 5.0), (x - 5.0, y)].into_iter())) fill=(color) {},
-                    }
-                }
-            }
+    let mut drawing = Drawing::new(WIDTH, HEIGHT, format!("Radar chart. {}", described.join("; ")));
+    for share in [0.25, 0.5, 0.75, 1.0] {
+        drawing.line(&ring(share), Paint::Grid, 1.0);
+    }
+    for (index, axis) in axes.iter().enumerate() {
+        drawing.line(&[[WIDTH / 2.0, HEIGHT / 2.0], point(index, 1.0)], Paint::Grid, 1.0);
+        let [cosine, _] = direction(index);
+        let anchor = if cosine > 0.2 {
+            Anchor::Start
+        } else if cosine < -0.2 {
+            Anchor::End
+        } else {
+            Anchor::Middle
+        };
+        let at = point(index, 1.11);
+        let room = match anchor {
+            Anchor::Start => WIDTH - at[0],
+            Anchor::End => at[0],
+            Anchor::Middle => 180.0,
+        };
+        let characters = (room / (11.5 * 0.56)).max(4.0) as usize;
+        drawing.text(at, escape::shorten(&escape::terminal(axis.title), characters), 11.5, Paint::Ink, anchor);
+    }
+    for share in [50, 100] {
+        let [x, y] = point(0, f64::from(share) / 100.0);
+        drawing.text([x + 4.0, y + 8.0], share.to_string(), 10.0, Paint::Muted, Anchor::Start);
+    }
+    for package in 0..view.packages.len() {
+        let known: Vec<[f64; 2]> =
+            axes.iter().enumerate().filter_map(|(index, axis)| share(axis, package).map(|share| point(index, share))).collect();
+        let paint = Paint::Series(package);
+        // A package that did not run every benchmark has points but no closed shape.
+        if known.len() == count {
+            drawing.shapes.push(Shape::Area { points: known.clone(), paint, opacity: 0.07 });
+            let closed: Vec<[f64; 2]> = known.iter().chain(known.first()).copied().collect();
+            drawing.dashed(&closed, paint, 2.0, Dash::of_package(package));
         }
-    };
-    let relative = axes.iter().any(|axis| axis.full != 100.0);
+        for at in known {
+            drawing.mark(package, at, 4.0, paint, 1.0);
+        }
+    }
     let mut reading = "Centre 0, outer ring 100 %.".to_owned();
-    if relative {
+    if axes.iter().any(|axis| axis.full != 100.0) {
         reading.push_str(" Metrics that are not per cent are shown as a share of the best package's value.");
     }
     if count < view.benchmarks.len() {
-        reading.push_str(" Benchmarks without a “higher is better” metric are left out.");
+        reading.push_str(" Benchmarks that few packages ran, or without a “higher is better” metric, are left out.");
     }
-    Some((markup, reading))
+    Some((drawing, reading))
 }
 
-fn axis<'a>(view: &View<'_>, benchmark: &super::view::BenchmarkView<'a>) -> Option<Axis<'a>> {
+fn axis<'a>(view: &View<'_>, benchmark: &BenchmarkView<'a>) -> Option<Axis<'a>> {
     let name = benchmark.primary_name();
     let first = benchmark.runs.iter().find_map(|run| run.metric(name))?;
     if first.higher_is_better != Some(true) {
@@ -117,30 +119,18 @@ fn describe(view: &View<'_>, axis: &Axis<'_>) -> String {
     format!("{}: {}", axis.title, values.join(", "))
 }
 
-/// Line patterns of the packages.
+/// The line pattern of a package as the `stroke-dasharray` of its boxes and lines.
 pub(super) fn dashes(package: usize) -> &'static str {
-    match package % 3 {
-        0 => "none",
-        1 => "6 3",
-        _ => "2 2.5",
+    match Dash::of_package(package) {
+        Dash::Solid => "none",
+        Dash::Long => "6 3",
+        Dash::Short => "2 2.5",
     }
 }
 
-fn anchor(cosine: f64) -> &'static str {
-    if cosine > 0.2 {
-        "start"
-    } else if cosine < -0.2 {
-        "end"
-    } else {
-        "middle"
-    }
-}
-
-fn px(value: f64) -> String {
-    format!("{value:.1}")
-}
-
-fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
-    let steps: Vec<String> = points.map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
-    format!("M{}Z", steps.join("L"))
+/// The packages with the names of their marks, for a plot that stands alone.
+pub(super) fn legend(view: &View<'_>) -> String {
+    let marks = ["●", "■", "◆", "▲", "▼", "+"];
+    let named = view.packages.iter().zip(marks.iter().cycle()).map(|(package, mark)| format!("{mark} {package}"));
+    named.collect::<Vec<_>>().join("   ")
 }

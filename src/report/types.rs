@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use crate::compare::Comparison;
+use crate::compare::{Attribution, Comparison};
 use crate::store::SampleRecord;
 
 /// Where the images of the samples are looked for. Every file is read through the guard: contained in the folder,
@@ -43,10 +43,45 @@ pub struct ReportInput<'a> {
     pub generated_at: &'a str,
 }
 
+/// A kind of file of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportFormat {
+    /// `index.html`, and `samples-2.html`, … where the samples need more room.
+    Html,
+    /// `report.md`.
+    Markdown,
+    /// `results.json`.
+    Json,
+    /// `results.csv`.
+    Csv,
+    /// `plots/`: every chart as SVG and PNG.
+    Plots,
+}
+
+impl ReportFormat {
+    /// What a report has unless something else is asked for.
+    pub const USUAL: [Self; 4] = [Self::Html, Self::Markdown, Self::Json, Self::Csv];
+}
+
+/// What a report shows beside the comparison, and as what.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportOptions<'a> {
+    /// What `attribute` found, if it was asked.
+    pub attributions: &'a [Attribution],
+    /// The kinds of files, in any order.
+    pub formats: &'a [ReportFormat],
+}
+
+impl Default for ReportOptions<'_> {
+    fn default() -> Self {
+        Self { attributions: &[], formats: &ReportFormat::USUAL }
+    }
+}
+
 /// One file of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportFile {
-    /// File name without a folder.
+    /// File name; a folder stands before it with a `/`.
     pub name: Cow<'static, str>,
     /// Content.
     pub bytes: Vec<u8>,

@@ -1,7 +1,7 @@
 //! A comparison arranged for reading: benchmarks × packages, and the verdict in sentences. All outputs share it, so that
 //! they say the same.
 
-use crate::compare::{Comparison, Estimate, MetricSummary, PairComparison, PairedMetric, RunSummary, Verdict};
+use crate::compare::{Comparison, Estimate, LatencyVerdict, MetricSummary, PairComparison, PairedMetric, RunSummary, Verdict};
 
 use super::format::{self, Unit};
 
@@ -159,58 +159,6 @@ impl<'a> View<'a> {
         contests
     }
 
-    /// What a reader must know before believing the numbers, as sentences. What holds on several benchmarks is said once.
-    pub fn cautions(&self) -> Vec<String> {
-        let mut cautions = Cautions::default();
-        for benchmark in &self.benchmarks {
-            let title = benchmark.title;
-            if let Some(of) = benchmark.runs.first().map(|view| &view.run.header.benchmark)
-                && of.samples < of.samples_available
-            {
-                let (samples, available) = (format::count(of.samples), format::count(of.samples_available));
-                cautions.add("Limited", title, format!("only {samples} of the benchmark's {available} samples were asked"));
-            }
-            for view in &benchmark.runs {
-                let run = view.run;
-                let who = self.package(view.package);
-                let (records, of) = (run.records, &run.header.benchmark);
-                if !run.complete {
-                    let (records, samples) = (format::count(records), format::count(of.samples));
-                    cautions.add(who, title, format!("the run is not complete, {records} of {samples} samples have a record"));
-                }
-                if run.failed > 0 {
-                    let (failed, records) = (format::count(run.failed), format::count(records));
-                    cautions.add(who, title, format!("{failed} of {records} samples failed"));
-                }
-                if run.unscored > 0 {
-                    let (unscored, records) = (format::count(run.unscored), format::count(records));
-                    let why = match &run.judge {
-                        Some(judge) => format!(
-                            "{} replies of the judge could not be read, {} answers got no reply",
-                            format::count(judge.unparsed_replies),
-                            format::count(judge.failed_replies)
-                        ),
-                        None => "no judge has read them (`llava-gauge judge RUN --judge-url URL --judge-model NAME`), or their \
-                                 reference is withheld"
-                            .to_owned(),
-                    };
-                    cautions.add(who, title, format!("{unscored} of {records} answers have no score and are in no mean: {why}"));
-                }
-                if run.unparsed * 20 > records {
-                    let (unparsed, records) = (format::count(run.unparsed), format::count(records));
-                    cautions.add(who, title, format!("{unparsed} of {records} answers could not be parsed"));
-                }
-            }
-            for pair in &benchmark.pairs {
-                let who = format!("{} against {}", self.package(pair.new), self.package(pair.base));
-                for note in &pair.pair.notes {
-                    cautions.add(&who, title, note.clone());
-                }
-            }
-        }
-        cautions.sentences(self.benchmarks.len())
-    }
-
     /// Machines and libraries, one sentence each, with the runs concerned where there are several.
     pub fn environments(&self) -> Vec<String> {
         let mut environments: Vec<(String, usize)> = Vec::new();
@@ -283,6 +231,12 @@ impl<'a> View<'a> {
                 format::counted(tests, "verdict", "verdicts")
             )
         })
+    }
+
+    /// The runs as a table, `[package][benchmark]`.
+    pub fn grid(&self) -> Vec<Vec<Option<&'a RunSummary>>> {
+        let row = |package| self.benchmarks.iter().map(|benchmark| benchmark.run_of(package).map(|run| run.run)).collect();
+        (0..self.packages.len()).map(row).collect()
     }
 }
 
@@ -431,10 +385,11 @@ impl<'a> Contest<'a> {
             self.standings.iter().filter_map(|standing| Some(&standing.pair.latency.as_ref()?.ratio)).collect();
         let low = ratios.iter().map(|ratio| ratio.value).min_by(f64::total_cmp)?;
         let high = ratios.iter().map(|ratio| ratio.value).max_by(f64::total_cmp)?;
-        let (slower, faster) = (
-            ratios.iter().filter(|ratio| ratio.interval.is_some_and(|[low, _]| low > 1.0)).count(),
-            ratios.iter().filter(|ratio| ratio.interval.is_some_and(|[_, high]| high < 1.0)).count(),
-        );
+        let judged = |verdict| {
+            let speeds = self.standings.iter().filter_map(|standing| standing.pair.latency.as_ref());
+            speeds.filter(|latency| latency.verdict == verdict).count()
+        };
+        let (slower, faster) = (judged(LatencyVerdict::Slower), judged(LatencyVerdict::Faster));
         let word = match (slower, faster) {
             (0, 0) => "No clear difference in speed",
             (0, faster) if faster == ratios.len() => "Faster",
@@ -497,32 +452,5 @@ fn describe(standing: &Standing<'_>, verdict: Verdict, margin: f64) -> String {
             )
         }
         _ => standing.sentence(),
-    }
-}
-
-/// Statements about packages or pairs, with the benchmarks on which each holds.
-#[derive(Default)]
-struct Cautions {
-    found: Vec<(String, String, Vec<String>)>,
-}
-
-impl Cautions {
-    fn add(&mut self, who: &str, benchmark: &str, statement: String) {
-        match self.found.iter_mut().find(|(known, said, _)| known == who && *said == statement) {
-            Some((_, _, benchmarks)) => benchmarks.push(benchmark.to_owned()),
-            None => self.found.push((who.to_owned(), statement, vec![benchmark.to_owned()])),
-        }
-    }
-
-    fn sentences(self, all: usize) -> Vec<String> {
-        let sentence = |(who, statement, benchmarks): (String, String, Vec<String>)| {
-            let place = match benchmarks.as_slice() {
-                [one] => format!("on {one}"),
-                several if several.len() == all => format!("on all {all} benchmarks"),
-                several => format!("on {}", several.join("; ")),
-            };
-            format!("{who} {place}: {statement}.")
-        };
-        self.found.into_iter().map(sentence).collect()
     }
 }

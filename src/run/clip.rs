@@ -75,6 +75,7 @@ impl ClipConductor<'_> {
         recovered.iter().for_each(|record| count(&mut state, record));
         let recorded: HashSet<String> = recovered.iter().map(|record| record.key.clone()).collect();
         let outstanding = self.plan.outstanding(&self.benchmark.samples, &recorded);
+        progress.records(recovered);
         progress.update(&state);
         if outstanding.is_empty() {
             return Ok(Outcome::Complete);
@@ -96,6 +97,7 @@ impl ClipConductor<'_> {
             records.retain(|record| !recorded.contains(&record.key));
             writer.append(&records)?;
             records.iter().for_each(|record| count(&mut state, record));
+            progress.records(&records);
             progress.update(&state);
             Ok(())
         };

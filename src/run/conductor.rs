@@ -37,6 +37,9 @@ pub trait Progress: Send {
     /// One more group is stored.
     fn update(&mut self, update: &ProgressUpdate);
 
+    /// The records that the next update counts in: first those of earlier attempts, then each stored group's.
+    fn records(&mut self, _new: &[SampleRecord]) {}
+
     /// So many texts of a CLIP run are embedded, which comes before its first group.
     fn texts(&mut self, _done: usize, _total: usize) {}
 }
@@ -122,6 +125,7 @@ impl Conductor<'_> {
         recovered.iter().for_each(|record| count(&mut state, record));
         let recorded: HashSet<String> = recovered.iter().map(|record| record.key.clone()).collect();
         let outstanding = self.plan.outstanding(&self.benchmark.samples, &recorded);
+        progress.records(recovered);
         progress.update(&state);
 
         std::thread::scope(|scope| {
@@ -274,6 +278,7 @@ impl Conductor<'_> {
             records.retain(|record| !recorded.contains(&record.key));
             writer.append(&records)?;
             records.iter().for_each(|record| count(state, record));
+            progress.records(&records);
             progress.update(state);
         }
         Ok(())
@@ -336,6 +341,12 @@ fn turns(prompter: &Prompter, sample: &Sample) -> Result<Vec<Turn>, PromptError>
     }
     turns.push(question(&sample.prompt)?);
     Ok(turns)
+}
+
+/// A sample's prompt, rendered and tokenised as a run does it.
+pub fn sample_segments(prompter: &Prompter, sample: &Sample) -> Result<Vec<Segment>, PromptError> {
+    let text = prompter.render_conversation(&turns(prompter, sample)?)?;
+    Ok(segments(&prompter.tokenize(&text)?.pieces))
 }
 
 /// Pieces of a prompt as the engine wants them.

@@ -53,7 +53,7 @@ def check_browsing(page):
     for value in page.eval_on_selector_all("#filter-outcome option", "options => options.map(option => option.value)"):
         page.select_option("#filter-outcome", value)
         label = page.locator("#filter-outcome option:checked").inner_text()
-        promised = int(label[label.rindex("(") + 1 : -1].replace(",", ""))
+        promised = int(label[label.rindex("(") + 1 : -1].replace("\u202f", ""))
         shown = page.locator("#sample-cards article").all_inner_texts()
         if len(shown) != min(promised, 20):
             raise Failed(f"the outcome {label!r} shows {len(shown)} samples")

@@ -95,7 +95,7 @@ def equal(found, expected, what):
 def promised(page, select):
     """Value → count of the options of a list."""
     options = page.eval_on_selector_all(f"{select} option", "options => options.map(option => [option.value, option.textContent])")
-    return {value: int(label[label.rindex("(") + 1 : -1].replace(",", "")) for value, label in options}
+    return {value: int(label[label.rindex("(") + 1 : -1].replace("\u202f", "")) for value, label in options}
 
 
 def search(page, words):
@@ -118,7 +118,7 @@ def test_filters(browser, folder):
             equal(shown(page), names(expected[:PER_PAGE]), f"outcome {outcome!r}")
             if outcome and expected:
                 said = page.inner_text("#sample-count")
-                assert f"{len(expected)} of {len(data.samples)} samples fit".replace(",", "") in said.replace(",", ""), said
+                assert f"{len(expected)} of {len(data.samples)} samples fit".replace("\u202f", "") in said.replace("\u202f", ""), said
         page.select_option("#filter-outcome", "")
         for benchmark in {sample["benchmark"] for sample in data.samples}:
             page.select_option("#filter-benchmark", benchmark)
@@ -197,8 +197,9 @@ def test_back_and_forward(browser, folder):
     path = folder / "demo/index.html"
     data = Data(path)
     with watched(browser, url_of(path)) as page:
+        some = next(s["benchmark"] for s in data.fitting("fixed") if len(data.fitting("fixed", s["benchmark"])) > 2)
         page.select_option("#filter-outcome", "fixed")
-        page.select_option("#filter-benchmark", "pico-vqa")
+        page.select_option("#filter-benchmark", some)
         link = page.locator("#sample-cards a.key").nth(2)
         name = shown(page)[2]
         link.click()
@@ -207,8 +208,8 @@ def test_back_and_forward(browser, folder):
         page.go_back()
         page.wait_for_selector("article.current")
         page.go_back()
-        page.wait_for_function("document.getElementById('filter-benchmark').value === 'pico-vqa'")
-        equal(shown(page), names(data.fitting("fixed", "pico-vqa")[:PER_PAGE]), "back at two filters")
+        page.wait_for_function("name => document.getElementById('filter-benchmark').value === name", arg=some)
+        equal(shown(page), names(data.fitting("fixed", some)[:PER_PAGE]), "back at two filters")
         page.go_back()
         page.wait_for_function("document.getElementById('filter-benchmark').value === ''")
         equal(shown(page), names(data.fitting("fixed")[:PER_PAGE]), "back at one filter")
@@ -355,7 +356,7 @@ def check_boxes(page, drawn, sample, scale):
     equal(rectangles.count(), len(expected), "boxes drawn")
     patterns = [rectangles.nth(index).get_attribute("stroke-dasharray") for index in range(len(expected))]
     equal(len(set(patterns[:3])), 3, "patterns of the lines differ")
-    letters = drawn.locator("text.flag-letter").all_inner_texts() or drawn.evaluate("s => [...s.querySelectorAll('text')].map(t => t.textContent)")
+    letters = drawn.locator("text.flag-letter").all_text_contents()
     equal(letters[:3], ["R", "A", "B"], "letters on the boxes")
     for index, (x1, y1, x2, y2) in enumerate(expected):
         # Without the line's own width: the geometry of the element, through the screen's transformation.
@@ -397,10 +398,10 @@ def test_words_that_differ_are_marked(browser, folder):
                 said, marks = cells.nth(index).evaluate(
                     """cell => { const bdi = cell.querySelector("bdi").cloneNode(true);
                          const marks = [...bdi.querySelectorAll("mark")].map(mark => mark.textContent);
-                         bdi.querySelectorAll("del").forEach(gone => { if (gone.nextSibling) gone.nextSibling.textContent = gone.nextSibling.textContent.replace(/^ /, ""); gone.remove(); });
+                         bdi.querySelectorAll("del").forEach(gone => gone.remove());
                          return [bdi.textContent, marks]; }"""
                 )
-                equal(said.strip(), answer["text"].strip(), "an answer without its struck words is the answer")
+                equal(said, answer["text"], "an answer without its struck words is the answer")
                 differs = answer["text"].lower() != sample["answers"][0]["text"].lower()
                 equal(bool(marks), differs, f"marks in {answer['text']!r} against {sample['answers'][0]['text']!r}")
                 marked += bool(marks)

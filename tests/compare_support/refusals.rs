@@ -1,7 +1,8 @@
 //! What may not be compared, and how it is said.
 
 use llava_gauge::benchmark::Reference;
-use llava_gauge::compare::{CompareError, RunDifference, compare};
+use llava_gauge::compare::{CompareError, CompareOptions, RunDifference, compare, compare_with};
+use llava_gauge::report::terminal::prompt_changes;
 use llava_gauge::store::{JudgeIdentity, Run};
 
 use super::compare_support::{grid, pair};
@@ -35,6 +36,7 @@ fn other_words_of_the_benchmark_are_refused_and_shown() {
     new.header.benchmark.samples_sha256.clone_from(&base.header.benchmark.samples_sha256);
     let noted = pair(&base, &new).prompt_difference.unwrap();
     assert_eq!((noted.key.as_str(), noted.samples), ("q0", 10));
+    assert_eq!(prompt_changes(&noted, 80), ["    USER: <image>{+⏎ Answer in one word.+}"]);
 }
 
 #[test]
@@ -72,6 +74,10 @@ fn answers_that_were_had_in_another_way_are_refused() {
     let found = refused(&cut, &new);
     assert_eq!(fields(&found), ["the longest answer"]);
     assert_eq!(found[0].base_value, "16 tokens, which cut off 1 answers");
+    let across = CompareOptions { across_settings: true, ..CompareOptions::default() };
+    let told = compare_with(&[cut.clone(), new.clone()], &across).unwrap();
+    let note = "longest answer in tokens, which 1 answers met: 16 in the first run, 128 in the second";
+    assert!(told.pairs[0].notes.iter().any(|found| found == note), "{:?}", told.pairs[0].notes);
     new.header.settings.max_new_tokens = 16;
     assert!(compare(&[cut, new], 1.0).is_ok());
 }

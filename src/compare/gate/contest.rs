@@ -1,6 +1,6 @@
 //! Which run is measured by which.
 
-use super::super::{CompareError, Comparison, compare, summarise};
+use super::super::{CompareError, CompareOptions, Comparison, compare_with, summarise};
 use super::{Contender, Contest};
 use crate::store::Run;
 
@@ -44,8 +44,13 @@ pub enum GateError {
 
 /// Pairs every new run with the run of the baseline that answers the same benchmark: the only one, or the one of the package
 /// named `base_package`, or the one of a package of the same name. A new run whose benchmark the baseline does not have stands
-/// alone. `margin` as in [`compare()`].
-pub fn against_baseline(base: &[Run], new: &[Run], base_package: Option<&str>, margin: f64) -> Result<Contest, GateError> {
+/// alone. `options` as in [`compare_with`].
+pub fn against_baseline(
+    base: &[Run],
+    new: &[Run],
+    base_package: Option<&str>,
+    options: &CompareOptions<'_>,
+) -> Result<Contest, GateError> {
     let name = |run: &Run| run.header.model.name.clone();
     if let Some(wanted) = base_package
         && !base.iter().any(|run| run.header.model.name == wanted)
@@ -81,7 +86,7 @@ pub fn against_baseline(base: &[Run], new: &[Run], base_package: Option<&str>, m
     let mut contest = Contest {
         comparison: Comparison {
             format: 1,
-            margin,
+            margin: options.margin,
             runs: Vec::new(),
             pairs: Vec::new(),
             corrected_tests: 0,
@@ -93,7 +98,7 @@ pub fn against_baseline(base: &[Run], new: &[Run], base_package: Option<&str>, m
     for (bases, news) in groups {
         let runs: Vec<Run> =
             bases.iter().map(|index| base[*index].clone()).chain(news.iter().map(|index| new[*index].clone())).collect();
-        append(&mut contest, compare(&runs, margin)?);
+        append(&mut contest, compare_with(&runs, options)?);
     }
     for run in alone.into_iter().filter_map(|index| new.get(index)) {
         contest.contenders.push(Contender { new: contest.comparison.runs.len(), base: None, pair: None });
@@ -150,6 +155,6 @@ fn append(contest: &mut Contest, comparison: Comparison) {
         whole.runs.push(run);
     }
     whole.pairs.extend(comparison.pairs);
-    whole.matrices.extend(comparison.matrices);
     whole.corrected_tests += comparison.corrected_tests;
+    whole.matrices.extend(comparison.matrices);
 }

@@ -1,5 +1,6 @@
 //! From a contest and a policy to gates.
 
+use super::super::metric::{corrected, margin_in_units, settling};
 use super::super::{Estimate, PairComparison, PairedMetric, RunSummary, Verdict};
 use super::limits::{latency, memory, runs_and_samples, size};
 use super::{
@@ -8,9 +9,6 @@ use super::{
 };
 use crate::benchmark::MetricSpec;
 use crate::stats::holm;
-
-/// Level of a gate, and of the family of all gates where they are corrected.
-const LEVEL: f64 = 0.05;
 
 /// Judges the new runs of a contest. `baseline` is the name under which it is known.
 ///
@@ -30,15 +28,8 @@ pub fn gate(contest: &Contest, policy: &Policy, baseline: Option<&str>) -> Resul
         runs_and_samples(&subject, &rules, &mut gates);
         for (metric, spec) in gated_metrics(&subject, &rules)? {
             let own = rules.metric(&spec.name, spec.primary);
-            gates.push(metric_gate(
-                contest,
-                policy,
-                &subject,
-                metric,
-                spec,
-                &own,
-                metric.and_then(tested).and_then(|_| adjusted.next()),
-            ));
+            let adjusted = metric.and_then(tested).and_then(|_| adjusted.next());
+            gates.push(metric_gate(policy, &subject, metric, spec, &own, adjusted));
             gates.extend(value_gates(&subject, spec, &own));
         }
         if let Some(pair) = subject.pair {
@@ -203,7 +194,6 @@ pub(super) fn unit_of(spec: &MetricSpec) -> GateUnit {
 }
 
 fn metric_gate(
-    contest: &Contest,
     policy: &Policy,
     subject: &Subject<'_>,
     metric: Option<&PairedMetric>,
@@ -211,7 +201,7 @@ fn metric_gate(
     rules: &MetricRules,
     adjusted: Option<f64>,
 ) -> Gate {
-    let margin = rules.margin_points() * spec.scale.abs() / 100.0;
+    let margin = margin_in_units(spec, rules.margin_points());
     let mut gate = subject.gate(GateCheck::Metric, Some(&spec.name), unit_of(spec), -margin);
     gate.bound = Bound::AtLeast;
     if spec.higher_is_better == Some(false) {
@@ -246,13 +236,11 @@ fn metric_gate(
         (false, false) if verdict == Verdict::Descriptive => GateOutcome::Skipped,
         (false, false) => GateOutcome::Passed,
     };
-    if verdict == Verdict::Inconclusive {
-        let same_margin = rules.margin_points() == contest.comparison.margin;
-        gate.samples_to_settle = metric.samples_to_settle.filter(|_| same_margin).or_else(|| samples_to_settle(metric, margin));
-    }
+    gate.samples_to_settle = settling(spec, &metric.difference, rules.margin_points(), verdict);
     gate.note = match verdict {
         Verdict::Descriptive => Some("the metric has no direction".to_owned()),
-        _ if verdict != Verdict::Regressed && regressed(metric) => {
+        Verdict::Regressed => None,
+        _ if metric.own_verdict() == Verdict::Regressed => {
             Some("alone it would count as regressed; among so many gates it may be chance".to_owned())
         }
         _ => None,
@@ -260,52 +248,17 @@ fn metric_gate(
     gate
 }
 
-/// The interval of the difference as (worst, best), the better direction upwards.
-fn worst_and_best(metric: &PairedMetric) -> Option<(f64, f64)> {
-    let [low, high] = metric.difference.interval?;
-    Some(if metric.higher_is_better == Some(false) { (-high, -low) } else { (low, high) })
-}
-
-fn gain(metric: &PairedMetric) -> f64 {
-    if metric.higher_is_better == Some(false) { -metric.difference.value } else { metric.difference.value }
-}
-
-/// Whether the metric is worse by its own interval, or by its own test where it has none.
-fn regressed(metric: &PairedMetric) -> bool {
-    match worst_and_best(metric) {
-        Some((_, best)) => best < 0.0,
-        None => gain(metric) < 0.0 && metric.p_value.is_some_and(|p_value| p_value <= LEVEL),
-    }
-}
-
 /// The verdict for a margin of the policy in the metric's units, and a p-value corrected for the gates.
 fn verdict(metric: &PairedMetric, margin: f64, adjusted: Option<f64>) -> Verdict {
-    if metric.higher_is_better.is_none() {
-        return Verdict::Descriptive;
-    }
-    if metric.verdict == Verdict::Identical {
-        return Verdict::Identical;
-    }
-    let by_chance = adjusted.is_some_and(|p_value| p_value > LEVEL);
-    let improved = match worst_and_best(metric) {
-        Some((worst, _)) => worst > 0.0,
-        None => gain(metric) > 0.0 && metric.p_value.is_some_and(|p_value| p_value <= LEVEL),
+    let own = match (metric.own_verdict(), metric.difference.interval) {
+        // Only these two depend on the margin, which the policy may have set otherwise than the comparison.
+        (Verdict::NoWorse | Verdict::Inconclusive, Some([low, high])) => {
+            let worst = if metric.higher_is_better == Some(false) { -high } else { low };
+            if worst > -margin { Verdict::NoWorse } else { Verdict::Inconclusive }
+        }
+        (own, _) => own,
     };
-    let no_worse = worst_and_best(metric).is_some_and(|(worst, _)| worst > -margin);
-    match (regressed(metric) && !by_chance, improved && !by_chance, no_worse || improved) {
-        (true, _, _) => Verdict::Regressed,
-        (_, true, _) => Verdict::Improved,
-        (_, _, true) => Verdict::NoWorse,
-        _ => Verdict::Inconclusive,
-    }
-}
-
-/// Samples of this kind whose minimum detectable effect would be the margin: the effect falls with the square root of their
-/// number.
-fn samples_to_settle(metric: &PairedMetric, margin: f64) -> Option<usize> {
-    let effect = metric.minimum_detectable_effect.filter(|effect| effect.is_finite() && *effect > 0.0)?;
-    let needed = metric.difference.n as f64 * (effect / margin).powi(2);
-    (margin > 0.0 && needed.is_finite() && needed < 1e12).then(|| needed.ceil() as usize)
+    adjusted.map_or(own, |adjusted| corrected(own, &metric.difference, adjusted))
 }
 
 /// Limits on the value itself.

@@ -111,18 +111,17 @@ fn sections(input: &ExportInput<'_>, view: &View<'_>) -> Vec<Section> {
         };
         sections.extend(gate_table("Gates that did not pass", &pick(true), false));
         sections.extend(gate_table("Gates that passed or were not judged", &pick(false), true));
+        let head = format!("{}\n\n", escape(&words::method(gates)));
+        sections.push(Section { title: "Method".to_owned(), head, rows: Vec::new(), tail: "" });
     }
     sections.push(accuracy(view));
+    // What is long comes last.
+    let cautions: Vec<String> = view.cautions().iter().map(|caution| format!("- {}\n", escape(caution))).collect();
+    sections.extend(details("Caveats", "", cautions));
     for pair in &input.comparison.pairs {
         let title = format!("{}: {} broken, {} fixed samples", pair.benchmark, pair.broken, pair.fixed);
         let rows = pair.flips.iter().map(flip).collect();
         sections.extend(details(&title, "| sample | question | before | now |\n|---|---|---|---|\n", rows));
-    }
-    let cautions: Vec<String> = view.cautions().iter().map(|caution| format!("- {}\n", escape(caution))).collect();
-    sections.extend(details("Caveats", "", cautions));
-    if let Some(gates) = input.gates {
-        let head = format!("{}\n\n", escape(&words::method(gates)));
-        sections.push(Section { title: "Method".to_owned(), head, rows: Vec::new(), tail: "" });
     }
     sections
 }

@@ -137,8 +137,8 @@ pub(super) fn reason(gate: &Gate) -> String {
     }
     if let (Some(effect), Some(unit)) = (gate.minimum_detectable_effect, metric_unit(gate.unit)) {
         let n = gate.estimate.map_or(0, |estimate| estimate.n);
-        let samples = format::counted(n, "sample shows", "samples show");
-        parts.push(format!("{samples} differences from {}{}", unit.size(effect), unit.difference_suffix()));
+        let samples = format::counted(n, "sample", "samples");
+        parts.push(format!("{samples} can show differences from {}{}", unit.size(effect), unit.difference_suffix()));
     }
     if let Some(needed) = gate.samples_to_settle {
         parts.push(format!("{} would settle it", format::counted(needed, "sample", "samples")));

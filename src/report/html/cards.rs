@@ -103,7 +103,7 @@ fn other_pages(samples: &SampleList, page: usize) -> Markup {
     html! {
         @if samples.pages.len() > 1 {
             nav.pager aria-label="Pages of samples" {
-                span { "Page" }
+                span { "All samples, page" }
                 @for (index, other) in samples.pages.iter().enumerate() {
                     @let label = format!("Page {} of {}, {}", index + 1, samples.pages.len(), format::counted(other.samples, "sample", "samples"));
                     @if index == page { span aria-current="page" title=(label) { (index + 1) } }
@@ -222,11 +222,11 @@ fn figure(view: &View<'_>, samples: &SampleList, page: &SamplePage, card: &Card,
             }
             @if card.has_boxes() {
                 ul.legend aria-label="Boxes" {
-                    @if card.region.is_some() { li { (line("truth-line", "none")) "R: reference" } }
+                    @if card.region.is_some() { li { (line("truth-line", "none")) b { "R" } "reference" } }
                     @for answer in card.answers.iter().filter(|answer| answer.predicted.is_some()) {
                         li {
                             (line(&format!("k{}", answer.package % 6), dashes(answer.package)))
-                            (letter(answer.package)) ": " (said(view.package(answer.package)))
+                            b { (letter(answer.package)) } (said(view.package(answer.package)))
                         }
                     }
                 }

@@ -13,13 +13,15 @@ pub(in super::super) fn sample_page(input: &ReportInput<'_>, view: &View<'_>, sa
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                (page::head(&format!("{}: {name}", input.title)))
-            }
+            head { (page::head(&format!("{}: {name}", input.title))) }
             body {
+                a.skip href="#samples" { "Skip to the samples" }
                 header {
-                    h1 { (said(input.title)) ": " (name) }
-                    p.by { a href=(file_name(0)) { "Back to the report" } ", made " (said(input.generated_at)) }
+                    div {
+                        h1 { (said(input.title)) ": " (name) }
+                        p.by { a href=(file_name(0)) { "Back to the report" } ", made " (said(input.generated_at)) }
+                    }
+                    (page::theme_button())
                 }
                 main { (cards::browser(view, samples, number)) }
                 footer { p { "Made by llava-gauge. This page makes no request to anywhere; its links lead to the pages beside it." } }

@@ -164,7 +164,7 @@
     }
   }
   function short(words, limit) { return words.length > limit ? words.slice(0, limit - 1) + "…" : words; }
-  function number(value) { return String(value).replace(/\B(?=(\d{3})+$)/g, ","); }
+  function number(value) { return value < 10000 ? String(value) : String(value).replace(/\B(?=(\d{3})+$)/g, "\u202f"); }
 
   var categories = null;
   function categoriesOf(benchmark) {
@@ -273,7 +273,7 @@
     boxes.forEach(function (box) {
       var line = svg("svg", { width: 22, height: 8, viewBox: "0 0 22 8", "aria-hidden": "true" });
       line.appendChild(svg("line", { "class": box.kind, x1: 0, y1: 4, x2: 22, y2: 4, "stroke-width": 2.5, "stroke-dasharray": box.dashes }));
-      ul.appendChild(put(make("li"), line, box.letter + ": ", told(box.name)));
+      ul.appendChild(put(make("li"), line, make("b", "", box.letter), told(box.name)));
     });
     return ul;
   }
@@ -297,29 +297,51 @@
   }
 
   // Words of an answer against those of the first: the longest common subsequence, by the usual table.
-  function words(said) { return said.match(/[\p{L}\p{N}\p{M}_]+|\s+|[^\p{L}\p{N}\p{M}_\s]/gu) || []; }
+  function words(said) {
+    var found = [], pattern = /\p{N}+(?:[.,]\p{N}+)+|[\p{L}\p{N}\p{M}_]+|[^\p{L}\p{N}\p{M}_\s]/gu, match;
+    while ((match = pattern.exec(said)) !== null) {
+      found.push({ word: match[0].toLowerCase(), from: match.index, to: match.index + match[0].length });
+    }
+    return found;
+  }
+  // Parts in order: `same`, `more` (only in the answer) and `less` (only in the first). Null where they are too long.
   function difference(base, other) {
-    var before = words(base).filter(function (word) { return !/^\s+$/.test(word); }), after = words(other), n = before.length, m = after.length;
-    var same = function (a, b) { return a.toLowerCase() === b.toLowerCase(); };
+    var before = words(base), after = words(other), n = before.length, m = after.length;
     if (n * m > 250000) { return null; }
     var table = [];
     for (var i = n; i >= 0; i -= 1) {
       table[i] = new Uint16Array(m + 1);
       for (var j = m - 1; j >= 0 && i < n; j -= 1) {
-        table[i][j] = same(before[i], after[j]) ? table[i + 1][j + 1] + 1 : Math.max(table[i + 1][j], table[i][j + 1]);
+        table[i][j] = before[i].word === after[j].word ? table[i + 1][j + 1] + 1 : Math.max(table[i + 1][j], table[i][j + 1]);
       }
     }
-    var parts = [], x = 0, y = 0;
-    var add = function (kind, word) {
-      var last = parts[parts.length - 1];
-      if (last && last.kind === kind) { last.words += (kind === "less" ? " " : "") + word; } else { parts.push({ kind: kind, words: word }); }
-    };
+    var runs = [], x = 0, y = 0;
     while (x < n || y < m) {
-      if (y < m && /^\s+$/.test(after[y])) { add("same", after[y]); y += 1; }
-      else if (x < n && y < m && same(before[x], after[y])) { add("same", after[y]); x += 1; y += 1; }
-      else if (x < n && (y >= m || table[x + 1][y] >= table[x][y + 1])) { add("less", before[x]); x += 1; }
-      else { add("more", after[y]); y += 1; }
+      var kind = x < n && y < m && before[x].word === after[y].word ? "same" :
+        x < n && (y >= m || table[x + 1][y] >= table[x][y + 1]) ? "less" : "more";
+      var at = kind === "less" ? before[x] : after[y], last = runs[runs.length - 1];
+      if (last && last.kind === kind) { last.to = at.to; } else { runs.push({ kind: kind, from: at.from, to: at.to }); }
+      if (kind !== "more") { x += 1; }
+      if (kind !== "less") { y += 1; }
     }
+    // The answer whole, with its blanks; and what it lacks where that is little and is in words.
+    var parts = [], end = 0, similar = 2 * table[0][0] >= Math.max(n, m);
+    runs.forEach(function (run) {
+      if (run.kind === "less") {
+        var gone = base.slice(run.from, run.to);
+        if (similar && /[\p{L}\p{N}]/u.test(gone)) { parts.push({ kind: "less", words: gone, at: end }); }
+        return;
+      }
+      if (run.from > end) { parts.push({ kind: "same", words: other.slice(end, run.from) }); }
+      parts.push({ kind: run.kind, words: other.slice(run.from, run.to) });
+      end = run.to;
+    });
+    parts.push({ kind: "same", words: other.slice(end) });
+    // What is struck stands next to what stands for it, after the blank.
+    parts.forEach(function (part, index) {
+      var next = parts[index + 1];
+      if (part.kind === "less" && next && next.kind === "same" && /^\s+$/.test(next.words)) { parts[index] = next; parts[index + 1] = part; }
+    });
     return { parts: parts, common: table[0][0] };
   }
   function saying(answer, base) {
@@ -337,14 +359,14 @@
         put(bdi, make("mark", "other", answer.text));
       } else {
         compared.parts.forEach(function (part) {
-          if (part.kind === "same") { put(bdi, part.words); }
-          else { put(bdi, make(part.kind === "more" ? "mark" : "del", "", part.words), part.kind === "less" ? " " : null); }
+          if (part.kind === "same") { put(bdi, part.words); } else { put(bdi, make(part.kind === "more" ? "mark" : "del", "", part.words)); }
         });
       }
       cell.appendChild(bdi);
     }
-    var plain = answer.text.trim().replace(/\.+$/, "").toLowerCase();
-    if (answer.parsed !== null && answer.parsed.trim().toLowerCase() !== plain) {
+    // What was understood is told only where it is not what was said.
+    var bare = function (said) { return said.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, ""); };
+    if (answer.parsed !== null && bare(answer.parsed) !== bare(answer.text)) {
       cell.appendChild(put(make("span", "parsed"), "understood as ", told(answer.parsed)));
     }
     if (answer.iou !== null) { cell.appendChild(make("span", "parsed", "IoU " + answer.iou.toFixed(2))); }
@@ -354,7 +376,7 @@
     var body = make("tbody");
     answers.forEach(function (answer) {
       var mark = data.marks[answer.mark];
-      var partly = answer.mark === PARTLY && answer.score !== null ? " " + answer.score.toFixed(2) : "";
+      var partly = answer.mark === PARTLY && answer.score !== null ? " " + (answer.score < 0.01 ? Number(answer.score.toPrecision(1)) : answer.score.toFixed(2)) : "";
       var name = make("th");
       name.scope = "row";
       body.appendChild(put(make("tr"), put(name, told(data.packages[answer.package])),
@@ -462,14 +484,13 @@
     if (wanted) { open(shown.indexOf(wanted), true); }
   }
   function say(first, count, pages) {
-    var words = unknown;
-    if (shown.length === 0) { words += "No sample fits."; }
-    else if (pages === 1) { words += number(shown.length) + (shown.length === samples.length ? (count === 1 ? " sample" : " samples") : " of " + number(samples.length) + (count === 1 && samples.length === 1 ? " sample fits" : " samples fit")); }
-    else {
-      words += (shown.length === samples.length ? "" : number(shown.length) + " of " + number(samples.length) + " samples fit; ") +
-        "showing " + number(first + 1) + " to " + number(first + count) + " of " + number(shown.length);
-    }
-    if (data.pages > 1) { words += (/[.]$/.test(words) ? "" : ",") + " on this page (" + data.page + " of " + data.pages + ")"; }
+    var words = unknown, all = shown.length === samples.length;
+    var noun = function (count) { return number(count) + (count === 1 ? " sample" : " samples"); };
+    if (shown.length === 0) { words += "No sample fits"; }
+    else { words += all ? noun(shown.length) : number(shown.length) + " of " + noun(samples.length) + (shown.length === 1 ? " fits" : " fit"); }
+    if (data.pages > 1) { words += " on this page (page " + data.page + " of " + data.pages + ")"; }
+    if (pages > 1) { words += ", " + number(first + 1) + " to " + number(first + count) + " are shown"; }
+    words += ".";
     said.textContent = words;
     while (pager.firstChild) { pager.removeChild(pager.firstChild); }
     pager.hidden = pages === 1;

@@ -80,7 +80,7 @@ fn chosen(options: &[String], answer: usize) -> String {
     format!("{letter} (of {}): {text}", options.len())
 }
 
-/// `yes × 8, no × 2`, in file order.
+/// `yes × 8, no × 2`, in file order; whole sentences each on a line of its own.
 fn annotators(answers: &[String]) -> String {
     let mut counted: Vec<(&str, usize)> = Vec::new();
     for answer in answers {
@@ -101,7 +101,14 @@ fn annotators(answers: &[String]) -> String {
     if more > 0 {
         shown.push(format!("and {more} more"));
     }
-    if shown.is_empty() { format::MISSING.to_owned() } else { shown.join(", ") }
+    let sentences = shown.len() > 1 && shown.iter().any(|answer| answer.len() > 40);
+    if shown.is_empty() {
+        format::MISSING.to_owned()
+    } else if sentences {
+        format!("\n{}", shown.join("\n"))
+    } else {
+        shown.join(", ")
+    }
 }
 
 /// A box in a scorer's facts: `[x1, y1, x2, y2]` or `{"x1": …, "y1": …, "x2": …, "y2": …}`.
@@ -134,6 +141,8 @@ mod tests {
         let answers = ["blue", "red", "blue", "blue"].map(str::to_owned);
         assert_eq!(annotators(&answers), "blue × 3, red");
         assert_eq!(annotators(&[]), "–");
+        let captions = ["A square.", "A red square on a table, seen from above."].map(str::to_owned);
+        assert_eq!(annotators(&captions), "\nA square.\nA red square on a table, seen from above.");
         let many: Vec<String> = (0..30).map(|number| number.to_string()).collect();
         assert!(annotators(&many).ends_with("and 20 more"));
     }
