@@ -111,10 +111,11 @@ fn change_text(history: &History, series: &HistorySeries, change: &HistoryChange
     let possible = if change.strong { "" } else { "possible: " };
     let sfx = suffix(series);
     let p_value = match format::p_value(Some(change.p_value)) {
-        text if text.starts_with('<') => text,
-        text => format!("= {text}"),
+        // The sign stays with its number where a line ends.
+        text if text.starts_with('<') => text.replace(' ', "\u{a0}"),
+        text => format!("=\u{a0}{text}"),
     };
-    format!("{possible}{before} → {after}{sfx} ({size}, {word}, p {p_value}){first}")
+    format!("{possible}{before} → {after}{sfx} ({size}, {word}, p\u{a0}{p_value}){first}")
 }
 
 /// What a reader should know of a change, if anything.

@@ -72,7 +72,8 @@ pub fn text(history: &History, how: HistoryText) -> String {
     }
     let mut text = lines.iter().map(|line| fitted(line, how.width)).collect::<Vec<_>>().join("\n");
     if how.ascii {
-        let plain = [("→", "->"), ("±", "+/-"), ("−", "-"), ("–", "-"), ("·", "/"), ("…", "..."), ("\u{202F}", " ")];
+        let plain =
+            [("→", "->"), ("±", "+/-"), ("−", "-"), ("–", "-"), ("·", "/"), ("…", "..."), ("\u{202F}", " "), ("\u{a0}", " ")];
         text = plain.iter().fold(text, |text, (from, to)| text.replace(from, to));
     }
     text.push('\n');
