@@ -337,7 +337,8 @@ fn an_interrupted_save_leaves_the_old_baseline_or_the_new_one() {
     for (with_old, persistent) in [(false, false), (false, true), (true, false), (true, true)] {
         for failing in 0.. {
             let baselines = folder.path().join(format!("baselines-{with_old}-{persistent}-{failing}"));
-            let before = with_old.then(|| save_baseline(&baselines, saving, std::slice::from_ref(&old)).unwrap());
+            let before =
+                with_old.then(|| save_with(quick_disk().as_mut(), &baselines, saving, std::slice::from_ref(&old)).unwrap());
             let mut disk = FaultyDisk { calls: Arc::default(), failing, persistent };
             let saved = save_with(&mut disk, &baselines, saving, std::slice::from_ref(&new));
             let own = baselines.join("main");
@@ -354,7 +355,7 @@ fn an_interrupted_save_leaves_the_old_baseline_or_the_new_one() {
                 assert!(failing > 5, "every operation was made to fail");
                 break;
             }
-            save_baseline(&baselines, saving, std::slice::from_ref(&new)).unwrap();
+            save_with(quick_disk().as_mut(), &baselines, saving, std::slice::from_ref(&new)).unwrap();
             assert_eq!(Baseline::open(&own).unwrap().runs[0].started, new.header.started);
         }
     }
