@@ -22,4 +22,5 @@ pub mod score;
 pub mod stats;
 pub mod store;
 pub mod submission;
+pub mod swap;
 pub mod web;

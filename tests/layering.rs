@@ -25,6 +25,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("hub", &["guard"]),
         ("web", &[]),
         ("submission", &["benchmark", "score", "store", "guard"]),
+        ("swap", &["benchmark", "engine", "run", "prompt", "package", "compare", "stats", "guard"]),
         ("judge", &["benchmark", "score", "store", "guard"]),
     ])
 }

@@ -545,7 +545,10 @@ fn differing_ways_of_answering_are_told_when_compared() {
     let generated = run("pico-pope", &folder.path().join("generated"), &[]);
     let chosen = run("pico-pope", &folder.path().join("chosen"), &["--choices", "likelihood"]);
     let directories: Vec<PathBuf> = vec![generated.directory, chosen.directory];
-    let compared: Value = gauge_json(&["compare", text(&directories[0]), text(&directories[1]), "--json"]);
+    let both = [text(&directories[0]), text(&directories[1])];
+    let refusal = gauge_fails(&["compare", both[0], both[1]], 104);
+    assert!(refusal.contains("the way in which answers are had is generated in "), "{refusal}");
+    let compared: Value = gauge_json(&["compare", both[0], both[1], "--across-settings", "--json"]);
     let notes = compared["pairs"][0]["notes"].to_string();
     assert!(notes.contains("how answers are had") && notes.contains("likelihood of letters, sum"), "{notes}");
 }

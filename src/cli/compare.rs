@@ -26,6 +26,9 @@ pub struct CompareArguments {
     /// Earlier runs, or folders of them: those of one package tell how far times scatter on this machine; repeatable
     #[arg(long, value_name = "DIR")]
     aa_history: Vec<PathBuf>,
+    /// Compare although answers were had in another way (generated, by likelihood) or cut off at another length
+    #[arg(long)]
+    across_settings: bool,
     /// List this many samples whose score changed for each pair of runs, or all
     #[arg(long, value_name = "N", default_value = "10")]
     flips: Flips,
@@ -66,7 +69,7 @@ pub fn run(arguments: CompareArguments) -> VerbResult {
         [] => Vec::new(),
         folders => run::open_runs(folders)?,
     };
-    let options = CompareOptions { margin: arguments.margin, history: &history };
+    let options = CompareOptions { margin: arguments.margin, history: &history, across_settings: arguments.across_settings };
     let comparison = match compare_with(&runs, &options) {
         Ok(comparison) => comparison,
         Err(error) => {

@@ -111,6 +111,12 @@ exit_for! {
         _ => Exit::Rejected,
     },
     crate::compare::CompareError => |_| Exit::NotComparable,
+    crate::compare::AttributionError => |_| Exit::NotComparable,
+    crate::swap::SwapError => |error: &crate::swap::SwapError| match error {
+        crate::swap::SwapError::Engine(error) => engine_exit(error),
+        crate::swap::SwapError::Package(_) | crate::swap::SwapError::Prompt(_) => Exit::Rejected,
+        _ => Exit::NotComparable,
+    },
     crate::compare::gate::GateError => |error: &crate::compare::gate::GateError| match error {
         crate::compare::gate::GateError::Compare(_) => Exit::NotComparable,
         _ => Exit::Setup,

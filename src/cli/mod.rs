@@ -5,6 +5,7 @@
 //! comes from another room.
 
 mod ask;
+mod attribute;
 mod baseline;
 mod benchmarks;
 mod choosing;
@@ -19,6 +20,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod export;
+mod exporting;
 mod gate;
 mod history;
 mod judge;
@@ -86,6 +88,8 @@ enum Verb {
     Run(run::RunArguments),
     /// Compare runs, paired by sample
     Compare(compare::CompareArguments),
+    /// Swap the stages of two packages of one family and say which stage makes the difference
+    Attribute(attribute::AttributeArguments),
     /// Fail where runs are worse than a baseline, or beyond the limits of a policy; for CI
     Gate(gate::GateArguments),
     /// Keep runs as a baseline for gates
@@ -138,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(arguments, &globals),
         Verb::Run(arguments) => run::run(arguments, &globals),
         Verb::Compare(arguments) => compare::run(arguments),
+        Verb::Attribute(arguments) => attribute::run(arguments, &globals),
         Verb::Gate(arguments) => gate::run(arguments),
         Verb::Baseline(verb) => baseline::run(verb),
         Verb::Report(arguments) => report::run(arguments),

@@ -40,6 +40,16 @@ pub enum Side {
     New,
 }
 
+impl Side {
+    /// The name used in files and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::New => "new",
+        }
+    }
+}
+
 /// The score of one mixed package.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MixedScore {
@@ -77,9 +87,13 @@ pub struct BenchmarkAttribution {
     pub metric: String,
     /// Its direction.
     pub higher_is_better: Option<bool>,
+    /// Whether values are per cent and differences percentage points.
+    #[serde(default)]
+    pub percent: bool,
     /// Samples that every mix answered.
     pub n: usize,
-    /// Scores of the mixes that were run, the base package first and the new one last.
+    /// Scores of the mixes that were run, the base package first and the new one last. A stage that is equal in both counts as
+    /// the base's, and where all are equal there is one mix.
     pub mixes: Vec<MixedScore>,
     /// New minus base, paired.
     pub difference: Estimate,
@@ -107,7 +121,7 @@ pub struct TensorDivergence {
 pub struct TokenDivergence {
     /// Prompts compared.
     pub prompts: usize,
-    /// Mean Kullback–Leibler divergence of the first answer token, new from base, in nats.
+    /// Mean Kullback–Leibler divergence `D(base ‖ new)` of the first answer token, in nats.
     pub mean_kl: f64,
     /// The largest one.
     pub max_kl: f64,

@@ -4,6 +4,7 @@
 //! believed.
 
 mod attribution;
+mod attribution_values;
 mod bootstrap;
 mod error;
 mod estimate;
@@ -28,6 +29,7 @@ pub use attribution::{
     Attribution, BenchmarkAttribution, DivergenceStart, LayerDivergence, MixedScore, Side, Stage, StageContribution,
     StageDivergence, TensorDivergence, TokenDivergence,
 };
+pub use attribution_values::{AttributionError, MixRun, attribute_benchmark};
 pub use error::{CompareError, RunDifference};
 pub use estimate::ScoredSample;
 pub use history::{

@@ -1,6 +1,7 @@
 //! What a reader should know before believing a comparison.
 
 use super::pair::Pair;
+use super::refusal::{answering, cut_off};
 use super::summary::is_answered;
 use super::{PairComparison, PairedMetric, Verdict};
 use crate::benchmark::MetricSpec;
@@ -150,7 +151,12 @@ fn predictions(notes: &mut Vec<String>, base: &Run, new: &Run) -> bool {
 
 fn conditions(notes: &mut Vec<String>, base: &Run, new: &Run) {
     let (left, right) = (&base.header.settings, &new.header.settings);
-    differing(notes, "longest answer in tokens, which no answer met", &left.max_new_tokens, &right.max_new_tokens);
+    differing(notes, "how answers are had", &answering(left), &answering(right));
+    let met = match cut_off(base) + cut_off(new) {
+        0 => "no answer".to_owned(),
+        count => format!("{count} answers"),
+    };
+    differing(notes, &format!("longest answer in tokens, which {met} met"), &left.max_new_tokens, &right.max_new_tokens);
     differing(notes, "execution provider", &left.provider, &right.provider);
     differing(notes, "threads", &left.intra_op_threads, &right.intra_op_threads);
     differing(notes, "scheduling of questions", &left.scheduling, &right.scheduling);

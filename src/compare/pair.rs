@@ -25,11 +25,14 @@ pub struct CompareOptions<'a> {
     /// Earlier runs, of which those of one package on the machine of a pair tell how far its times scatter by themselves. The
     /// compared runs count without being named here.
     pub history: &'a [Run],
+    /// Whether runs are compared although their answers were had in another way (generated, by likelihood) or cut off at another
+    /// length; it is noted then. Otherwise they are refused.
+    pub across_settings: bool,
 }
 
 impl Default for CompareOptions<'_> {
     fn default() -> Self {
-        Self { margin: DEFAULT_MARGIN, history: &[] }
+        Self { margin: DEFAULT_MARGIN, history: &[], across_settings: false }
     }
 }
 
@@ -65,11 +68,12 @@ pub fn compare_with(runs: &[Run], options: &CompareOptions<'_>) -> Result<Compar
         .filter_map(|group| group.split_first())
         .flat_map(|(base, later)| later.iter().map(|new| (*base, *new)))
         .collect();
-    let mut differences: Vec<RunDifference> = with_first.iter().flat_map(|(base, new)| refusal::differences(base, new)).collect();
+    let mut differences: Vec<RunDifference> =
+        with_first.iter().flat_map(|(base, new)| refusal::differences(base, new, options.across_settings)).collect();
     if differences.is_empty() {
         // What the first run leaves open (it has no judge, or met no limit) may still tell two later ones apart.
         let later = benchmarks.iter().flat_map(|group| pairs_of(group.get(1..).unwrap_or_default()));
-        differences = later.flat_map(|(base, new)| refusal::differences(base, new)).collect();
+        differences = later.flat_map(|(base, new)| refusal::differences(base, new, options.across_settings)).collect();
     }
     if !differences.is_empty() {
         return Err(CompareError::NotComparable { differences });

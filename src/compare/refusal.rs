@@ -12,8 +12,9 @@ use crate::store::{JudgeIdentity, Run, RunSettings, SampleRecord};
 const CUT_OFF: &str = "max_new_tokens";
 
 /// Everything that must be equal in two runs and is not: the samples and how the benchmark words them, how answers are had and
-/// scored, who judged. Packages, their templates and images recipes, machines and libraries may differ.
-pub(super) fn differences(base: &Run, new: &Run) -> Vec<RunDifference> {
+/// scored, who judged. Packages, their templates and image recipes, machines and libraries may differ; and how answers are had,
+/// if `across_settings`.
+pub(super) fn differences(base: &Run, new: &Run, across_settings: bool) -> Vec<RunDifference> {
     let mut found = Vec::new();
     samples(&mut found, base, new);
     let (left, right) = (&base.header.benchmark, &new.header.benchmark);
@@ -31,7 +32,9 @@ pub(super) fn differences(base: &Run, new: &Run) -> Vec<RunDifference> {
         let described = |judge: &JudgeIdentity| format!("{} ({}; {})", judge.model, judge.rule, judge.settings);
         found.push(difference(base, new, "the judge", described(left), described(right)));
     }
-    settings(&mut found, base, new);
+    if !across_settings {
+        settings(&mut found, base, new);
+    }
     found
 }
 
@@ -90,6 +93,16 @@ fn samples(found: &mut Vec<RunDifference>, base: &Run, new: &Run) {
     }
 }
 
+/// How the answers of a run are had, in words.
+pub(super) fn answering(settings: &RunSettings) -> String {
+    settings.answering.clone().unwrap_or_else(|| "generated".to_owned())
+}
+
+/// Answers of a run that were cut off at the longest length.
+pub(super) fn cut_off(run: &Run) -> usize {
+    run.records.iter().filter(|record| is_answered(record) && record.stop_reason == CUT_OFF).count()
+}
+
 /// How many records of a run the other has not, and the key of the first.
 fn only_in<'a>(run: &'a Run, other: &Run) -> Option<(usize, &'a str)> {
     let known: HashSet<&str> = other.records.iter().map(|record| record.key.as_str()).collect();
@@ -104,13 +117,11 @@ fn settings(found: &mut Vec<RunDifference>, base: &Run, new: &Run) {
         return;
     }
     let (left, right) = (&base.header.settings, &new.header.settings);
-    let answering = |settings: &RunSettings| settings.answering.clone().unwrap_or_else(|| "generated".to_owned());
     if left.answering != right.answering {
         found.push(difference(base, new, "the way in which answers are had", answering(left), answering(right)));
     }
     if left.max_new_tokens != right.max_new_tokens {
-        let cut = |run: &Run| run.records.iter().filter(|record| is_answered(record) && record.stop_reason == CUT_OFF).count();
-        let (left_cut, right_cut) = (cut(base), cut(new));
+        let (left_cut, right_cut) = (cut_off(base), cut_off(new));
         // A limit that no answer meets changes none.
         if left_cut + right_cut > 0 {
             let described = |limit: usize, cut: usize| format!("{limit} tokens, which cut off {cut} answers");

@@ -173,6 +173,11 @@ impl LanguageModel {
         &self.stage
     }
 
+    /// An error about its graph.
+    pub(super) fn wrong(&self, message: impl Into<String>) -> EngineError {
+        self.graph.wrong(message)
+    }
+
     /// Rows that the cache can hold now.
     pub(super) fn capacity(&self) -> usize {
         self.capacity

@@ -6,6 +6,7 @@ use ndarray::{Array2, Array3};
 
 use super::decoder::LanguageModel;
 use super::embedding::EmbeddingTable;
+use super::exchange;
 use super::options::{EngineOptions, Scheduling};
 use super::plan::{self, Demand, Row};
 use super::runtime::{self, RuntimeInfo, RuntimeOptions};
@@ -21,7 +22,7 @@ use crate::package::{Package, RowLayout};
 
 /// A loaded package.
 pub struct OrtEngine {
-    encoder: ImageEncoder,
+    pub(super) encoder: ImageEncoder,
     pub(super) model: LanguageModel,
     pub(super) embedding: EmbeddingTable,
     pub(super) options: EngineOptions,
@@ -54,23 +55,13 @@ impl OrtEngine {
         let loaded = runtime::load(&request, &mut |_| {})?;
         let encoder = ImageEncoder::load(loaded, root, manifest, options)?;
         let graph = Graph::load(loaded, root, &manifest.llm.graph, options, false)?;
-        let embedding = EmbeddingTable::open(root, &manifest.llm.embedding, &graph.path)?;
-        if embedding.width() != manifest.llm.hidden_size || embedding.rows() < manifest.llm.vocabulary_size {
-            return Err(graph.wrong(format!(
-                "the embedding table has shape [{}, {}], expected at least [{}, {}]",
-                embedding.rows(),
-                embedding.width(),
-                manifest.llm.vocabulary_size,
-                manifest.llm.hidden_size
-            )));
-        }
         if manifest.projector.output_size != manifest.llm.hidden_size {
             return Err(graph.wrong(format!(
                 "takes rows of {}, but the projector gives rows of {}",
                 manifest.llm.hidden_size, manifest.projector.output_size
             )));
         }
-        let model = LanguageModel::new(graph, &manifest.llm)?;
+        let (model, embedding) = exchange::language_model(graph, package)?;
         let runtime = loaded.info.clone();
         let load_ms = super::vision::milliseconds(started);
         Ok(Self { encoder, model, embedding, options: options.clone(), runtime, load_ms })

@@ -55,8 +55,20 @@ impl Graph {
         options: &EngineOptions,
         fixed_shapes: bool,
     ) -> Result<Self, EngineError> {
+        let bytes = files::read_capped(&files::contained(root, name)?, GRAPH_LIMIT_BYTES)?;
+        Self::of_bytes(runtime, root, name, &bytes, options, fixed_shapes)
+    }
+
+    /// Makes a session of a graph in memory that was made of the graph `name` of the package folder `root`.
+    pub(super) fn of_bytes(
+        runtime: &Loaded,
+        root: &Path,
+        name: &str,
+        bytes: &[u8],
+        options: &EngineOptions,
+        fixed_shapes: bool,
+    ) -> Result<Self, EngineError> {
         let path = files::contained(root, name)?;
-        let bytes = files::read_capped(&path, GRAPH_LIMIT_BYTES)?;
         let doing = format!("loading {name}");
         let folder = root
             .canonicalize()
@@ -68,7 +80,7 @@ impl Graph {
             .map_err(runtime_error(&doing))?
             .with_config_entry("session.model_external_initializers_file_folder_path", &folder)
             .map_err(runtime_error(&doing))?
-            .commit_from_memory(&bytes)
+            .commit_from_memory(bytes)
             .map_err(runtime_error(&doing))?;
         Ok(Self { session, name: name.to_owned(), path })
     }

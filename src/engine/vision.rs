@@ -4,60 +4,126 @@ use std::path::Path;
 use std::time::Instant;
 
 use ndarray::{Array3, ArrayView4, Axis, concatenate};
-use ort::value::{DynValue, TensorElementType, TensorRef};
+use ort::value::{DynValue, Tensor, TensorElementType, TensorRef};
 
 use super::embedding::EmbeddingTable;
+use super::image_memory::ImageMemory;
 use super::merge::TileRows;
 use super::options::EngineOptions;
 use super::runtime::Loaded;
 use super::session::{Graph, Port, runtime_error};
 use super::types::{EngineError, ImageTiles, StageTimings};
-use crate::package::{Manifest, RowLayout, TensorLocation};
+use crate::package::{ImageRecipe, Manifest, ProjectorStage, RowLayout, TensorLocation, VisionStage};
 
 /// Most tiles that run through the encoder together. Bounds its memory, the attention scores above all, whatever the number
 /// of tiles; and as it does not depend on the machine, an image has the same bits everywhere.
 const TILES_PER_RUN: usize = 8;
 
-/// The first two stages.
-pub(super) struct ImageEncoder {
-    vision: Graph,
-    projector: Graph,
-    manifest: Manifest,
+/// A vision encoder with the image recipe that belongs to it.
+pub(super) struct LoadedVision {
+    graph: Graph,
+    stage: VisionStage,
+    image: ImageRecipe,
+}
+
+impl LoadedVision {
+    /// Loads and checks the graph.
+    pub(super) fn load(runtime: &Loaded, root: &Path, manifest: &Manifest, options: &EngineOptions) -> Result<Self, EngineError> {
+        let (float, stage) = (TensorElementType::Float32, &manifest.vision);
+        let graph = Graph::load(runtime, root, &stage.graph, options, true)?;
+        let side = Some(stage.image_size);
+        graph.expect(
+            &[Port::new("pixel_values", float, [None, Some(3), side, side])],
+            &[Port::new("features", float, [None, Some(stage.tokens_per_image), Some(stage.hidden_size)])],
+        )?;
+        Ok(Self { graph, stage: stage.clone(), image: manifest.image.clone() })
+    }
+}
+
+/// A projector with the newline row that belongs to it.
+pub(super) struct LoadedProjector {
+    graph: Graph,
+    stage: ProjectorStage,
     /// The row that ends lines of tiles.
     newline: Option<Vec<f32>>,
+}
+
+impl LoadedProjector {
+    /// Loads and checks the graph.
+    pub(super) fn load(runtime: &Loaded, root: &Path, manifest: &Manifest, options: &EngineOptions) -> Result<Self, EngineError> {
+        let (float, stage) = (TensorElementType::Float32, &manifest.projector);
+        let graph = Graph::load(runtime, root, &stage.graph, options, true)?;
+        let tokens = Some(manifest.vision.tokens_per_image);
+        graph.expect(
+            &[Port::new("features", float, [None, tokens, Some(stage.input_size)])],
+            &[Port::new("image_embeds", float, [None, tokens, Some(stage.output_size)])],
+        )?;
+        let newline = match &stage.image_newline {
+            Some(location) => Some(read_newline(root, location, &graph, stage.output_size)?),
+            None => None,
+        };
+        Ok(Self { graph, stage: stage.clone(), newline })
+    }
+
+    /// Width of its rows.
+    pub(super) fn output_size(&self) -> usize {
+        self.stage.output_size
+    }
+
+    /// An error about its graph.
+    pub(super) fn wrong(&self, message: impl Into<String>) -> EngineError {
+        self.graph.wrong(message)
+    }
+}
+
+/// The first two stages.
+pub(super) struct ImageEncoder {
+    vision: LoadedVision,
+    projector: LoadedProjector,
+    manifest: Manifest,
+    memory: Option<ImageMemory>,
 }
 
 impl ImageEncoder {
     /// Loads and checks both graphs.
     pub(super) fn load(runtime: &Loaded, root: &Path, manifest: &Manifest, options: &EngineOptions) -> Result<Self, EngineError> {
-        let float = TensorElementType::Float32;
-        let (vision_stage, projector_stage) = (&manifest.vision, &manifest.projector);
-        let vision = Graph::load(runtime, root, &vision_stage.graph, options, true)?;
-        let (side, tokens) = (Some(vision_stage.image_size), Some(vision_stage.tokens_per_image));
-        vision.expect(
-            &[Port::new("pixel_values", float, [None, Some(3), side, side])],
-            &[Port::new("features", float, [None, tokens, Some(vision_stage.hidden_size)])],
-        )?;
-        let projector = Graph::load(runtime, root, &projector_stage.graph, options, true)?;
-        projector.expect(
-            &[Port::new("features", float, [None, tokens, Some(projector_stage.input_size)])],
-            &[Port::new("image_embeds", float, [None, tokens, Some(projector_stage.output_size)])],
-        )?;
-        if vision_stage.hidden_size != projector_stage.input_size {
-            return Err(projector.wrong(format!(
-                "takes rows of {}, but the vision encoder gives rows of {}",
-                projector_stage.input_size, vision_stage.hidden_size
-            )));
+        let vision = LoadedVision::load(runtime, root, manifest, options)?;
+        let projector = LoadedProjector::load(runtime, root, manifest, options)?;
+        check_fit(&vision, &projector)?;
+        Ok(Self { vision, projector, manifest: manifest.clone(), memory: None })
+    }
+
+    /// The manifest whose sections on images are those of the stages in use.
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// From now on keeps what both stages make of each image, up to `limit_bytes`.
+    pub(super) fn remember(&mut self, limit_bytes: usize) {
+        self.memory = Some(ImageMemory::new(limit_bytes));
+    }
+
+    /// Swaps the vision encoder, if the projector can take its rows.
+    pub(super) fn exchange_vision(&mut self, vision: &mut LoadedVision) -> Result<(), EngineError> {
+        check_fit(vision, &self.projector)?;
+        std::mem::swap(&mut self.vision, vision);
+        self.manifest.vision = self.vision.stage.clone();
+        self.manifest.image = self.vision.image.clone();
+        if let Some(memory) = &mut self.memory {
+            memory.forget_all();
         }
-        let newline = match &projector_stage.image_newline {
-            Some(location) => Some(read_newline(root, location, &projector, projector_stage.output_size)?),
-            None => None,
-        };
-        let needs_newline = manifest.image.tiling.as_ref().is_some_and(|tiling| tiling.merge.newline);
-        if needs_newline && newline.is_none() {
-            return Err(projector.wrong("the tiling asks for a newline row, but the manifest names none"));
+        Ok(())
+    }
+
+    /// Swaps the projector, if it can take the vision encoder's rows.
+    pub(super) fn exchange_projector(&mut self, projector: &mut LoadedProjector) -> Result<(), EngineError> {
+        check_fit(&self.vision, projector)?;
+        std::mem::swap(&mut self.projector, projector);
+        self.manifest.projector = self.projector.stage.clone();
+        if let Some(memory) = &mut self.memory {
+            memory.forget_rows();
         }
-        Ok(Self { vision, projector, manifest: manifest.clone(), newline })
+        Ok(())
     }
 
     /// How the rows of an image's tiles are merged, or why the vision encoder cannot take it.
@@ -81,57 +147,100 @@ impl ImageEncoder {
         timings: &mut StageTimings,
     ) -> Result<EncodedImage, EngineError> {
         let width = self.manifest.projector.output_size;
+        let remembered = self.memory.as_ref().map(|memory| memory.of(image));
+        if let (Some(remembered), false) = (&remembered, keep_tiles)
+            && let Some(rows) = &remembered.rows
+        {
+            return Ok(EncodedImage { rows: Rows::Merged(rows.to_vec()), width, tiles: TileOutputs::default() });
+        }
         let mut kept = TileOutputs::default();
         let mut embeds = Vec::new();
+        let mut features_of_runs = Vec::new();
         let tiles = image.pixels.len_of(Axis(0));
-        for pixels in image.pixels.axis_chunks_iter(Axis(0), TILES_PER_RUN) {
-            let (features, image_embeds) = self.run(pixels, timings)?;
+        for (run, pixels) in image.pixels.axis_chunks_iter(Axis(0), TILES_PER_RUN).enumerate() {
+            let known = remembered.as_ref().and_then(|remembered| remembered.features.as_ref()?.get(run));
+            let features = match known {
+                Some(features) => to_value(features)?,
+                None => self.run_vision(pixels, timings)?,
+            };
+            let image_embeds = self.run_projector(&features, pixels.len_of(Axis(0)), timings)?;
             if keep_tiles {
                 kept.features.push(to_array(&features)?);
                 kept.image_embeds.push(to_array(&image_embeds)?);
             }
+            if remembered.as_ref().is_some_and(|remembered| remembered.features.is_none()) {
+                features_of_runs.push(to_array(&features)?);
+            }
             // One tile that is its image needs no copy.
             if tiles == 1 && layout.whole_tiles == (0..1) && layout.grid.is_none() && !layout.final_newline {
+                if let (Some(memory), Some(remembered)) = (&mut self.memory, &remembered) {
+                    memory.keep(remembered.key, features_of_runs, values(&image_embeds)?);
+                }
                 return Ok(EncodedImage { rows: Rows::Runtime(image_embeds), width, tiles: kept });
             }
             embeds.extend_from_slice(values(&image_embeds)?);
         }
         let started = Instant::now();
-        let rows = TileRows::new(&embeds, width, self.manifest.vision.tokens_per_image).merge(layout, self.newline.as_deref())?;
+        let tokens = self.manifest.vision.tokens_per_image;
+        let rows = TileRows::new(&embeds, width, tokens).merge(layout, self.projector.newline.as_deref())?;
         timings.projector_ms += milliseconds(started);
+        if let (Some(memory), Some(remembered)) = (&mut self.memory, &remembered) {
+            memory.keep(remembered.key, features_of_runs, &rows);
+        }
         Ok(EncodedImage { rows: Rows::Merged(rows), width, tiles: kept })
     }
 
-    /// Runs both graphs on some tiles.
-    fn run(&mut self, pixels: ArrayView4<'_, f32>, timings: &mut StageTimings) -> Result<(DynValue, DynValue), EngineError> {
+    /// Runs the vision encoder on some tiles.
+    fn run_vision(&mut self, pixels: ArrayView4<'_, f32>, timings: &mut StageTimings) -> Result<DynValue, EngineError> {
         let started = Instant::now();
         let tiles = pixels.len_of(Axis(0));
         let pixels = pixels.as_standard_layout();
         let tensor = TensorRef::from_array_view(&pixels).map_err(runtime_error("passing pixels"))?;
         let mut outputs = self
             .vision
+            .graph
             .session
             .run(ort::inputs!["pixel_values" => tensor])
             .map_err(runtime_error("running the vision encoder"))?;
         let features = outputs.remove("features");
         drop(outputs);
-        let features = features.ok_or_else(|| self.vision.wrong("gave no `features`"))?;
+        let features = features.ok_or_else(|| self.vision.graph.wrong("gave no `features`"))?;
         timings.vision_ms += milliseconds(started);
+        let stage = &self.manifest.vision;
+        check_shape(&self.vision.graph, "features", &features, [tiles, stage.tokens_per_image, stage.hidden_size])?;
+        Ok(features)
+    }
 
+    /// Runs the projector on the features of so many tiles.
+    fn run_projector(&mut self, features: &DynValue, tiles: usize, timings: &mut StageTimings) -> Result<DynValue, EngineError> {
         let started = Instant::now();
-        let mut outputs =
-            self.projector.session.run(ort::inputs!["features" => &features]).map_err(runtime_error("running the projector"))?;
+        let mut outputs = self
+            .projector
+            .graph
+            .session
+            .run(ort::inputs!["features" => features])
+            .map_err(runtime_error("running the projector"))?;
         let image_embeds = outputs.remove("image_embeds");
         drop(outputs);
-        let image_embeds = image_embeds.ok_or_else(|| self.projector.wrong("gave no `image_embeds`"))?;
+        let image_embeds = image_embeds.ok_or_else(|| self.projector.graph.wrong("gave no `image_embeds`"))?;
         timings.projector_ms += milliseconds(started);
-
-        let (vision, projector) = (&self.manifest.vision, &self.manifest.projector);
-        let tokens = vision.tokens_per_image;
-        check_shape(&self.vision, "features", &features, [tiles, tokens, vision.hidden_size])?;
-        check_shape(&self.projector, "image_embeds", &image_embeds, [tiles, tokens, projector.output_size])?;
-        Ok((features, image_embeds))
+        let shape = [tiles, self.manifest.vision.tokens_per_image, self.manifest.projector.output_size];
+        check_shape(&self.projector.graph, "image_embeds", &image_embeds, shape)?;
+        Ok(image_embeds)
     }
+}
+
+/// Refuses a projector that cannot take the rows of a vision encoder, or has no newline row where its tiling needs one.
+fn check_fit(vision: &LoadedVision, projector: &LoadedProjector) -> Result<(), EngineError> {
+    let (gives, takes) = (vision.stage.hidden_size, projector.stage.input_size);
+    if gives != takes {
+        return Err(projector.wrong(format!("takes rows of {takes}, but the vision encoder gives rows of {gives}")));
+    }
+    let needs_newline = vision.image.tiling.as_ref().is_some_and(|tiling| tiling.merge.newline);
+    if needs_newline && projector.newline.is_none() {
+        return Err(projector.wrong("the tiling asks for a newline row, but the manifest names none"));
+    }
+    Ok(())
 }
 
 /// Reads the row `image_newline`, with the care that the embedding table gets.
@@ -208,6 +317,10 @@ fn to_array(value: &DynValue) -> Result<Array3<f32>, EngineError> {
     view.into_dimensionality()
         .map(|view| view.to_owned())
         .map_err(|error| EngineError::Runtime { doing: "reading image rows".to_owned(), message: error.to_string() })
+}
+
+fn to_value(array: &Array3<f32>) -> Result<DynValue, EngineError> {
+    Ok(Tensor::from_array(array.clone()).map_err(runtime_error("passing image features"))?.into_dyn())
 }
 
 fn check_shape(graph: &Graph, output: &str, value: &DynValue, expected: [usize; 3]) -> Result<(), EngineError> {

@@ -12,7 +12,7 @@ use super::{Dimension, MICROSOFT_DOMAIN, OnnxError};
 use crate::guard::files::read_capped;
 
 /// Largest model file that is read: weights stand outside, so a graph is kilobytes.
-const MODEL_LIMIT_BYTES: u64 = 64 << 20;
+pub(super) const MODEL_LIMIT_BYTES: u64 = 64 << 20;
 /// Most nodes in one model, nested graphs included; the largest LLaVA graph has a few thousand.
 const NODE_LIMIT: usize = 200_000;
 /// Operators of allowed domains that load code or foreign compiled graphs.

@@ -1,17 +1,21 @@
 //! The onnx room: protobuf messages, a small typed graph builder, and header inspection of a model file without
-//! ONNX Runtime.
+//! ONNX Runtime, comparing what two models compute, and opening a transformer at its layers.
 //!
 //! It must not know LLaVA or packages: it writes what it is told, and says what a file contains.
 
+mod content;
 mod error;
 mod graph;
 mod inspect;
+mod layers;
 pub mod proto;
 mod summary;
 
+pub use content::{ModelContent, model_content};
 pub use error::OnnxError;
 pub use graph::{Attribute, Dimension, ElementType, ExternalData, GraphBuilder, Value};
 pub use inspect::{ExternalTensor, ModelHeader, TensorPort, inspect_file, inspect_model};
+pub use layers::{LayeredModel, layered_model};
 pub use summary::{ModelSummary, summarise_file, summarise_model};
 
 /// IR version written into every model; ONNX Runtime 1.31 reads up to 13.

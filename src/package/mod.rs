@@ -1,7 +1,7 @@
 //! The package room: what a model package is.
 //!
 //! Owns the manifest (`package.toml`), the recipes that travel with a package (image preprocessing and prompt),
-//! opening a package folder, recognising packages that other programs wrote, the identity hash, and the geometry of tiled
+//! opening a package folder, telling which stages of two packages are equal or can be mixed, recognising packages that other programs wrote, the identity hash, and the geometry of tiled
 //! images, which is arithmetic on a recipe. It must not know ONNX Runtime, pixels or tokenizers: other rooms read the recipes
 //! and act on them.
 
@@ -14,8 +14,10 @@ mod manifest;
 mod open;
 mod recipe;
 pub mod safetensors;
+mod stages;
 mod tiling;
 
+pub use crate::onnx::LayeredModel;
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
 pub use kind::PackageKind;
@@ -29,4 +31,5 @@ pub use recipe::{
     TokenizationMode, UnpadRounding,
 };
 pub use safetensors::TensorFile;
+pub use stages::{Misfit, StageName, changes_of_stage, layered_stage, misfits, mixed_manifest};
 pub use tiling::{GridLayout, MAXIMUM_TILES, RowLayout, TilePlacement, TilingError};

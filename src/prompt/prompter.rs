@@ -70,6 +70,19 @@ impl Prompter {
         Self::new(recipe.clone(), &tokenizer_json, chat_template)
     }
 
+    /// A token that both tokenizers know under different ids, with its id here and there; the first in alphabetical order. Added
+    /// tokens, such as the mark of an image, stand where each checkpoint has put them and do not count. With none, text is the same
+    /// to both.
+    pub fn token_conflict(&self, other: &Self) -> Option<(String, u32, u32)> {
+        let theirs = other.tokenizer.get_vocab(false);
+        let mine = self.tokenizer.get_vocab(false);
+        let conflicts = mine.into_iter().filter_map(|(token, id)| {
+            let their_id = *theirs.get(&token)?;
+            (id != their_id).then_some((token, id, their_id))
+        });
+        conflicts.min()
+    }
+
     /// Builds a prompter from the contents of `tokenizer.json` and the source of the chat template, which is needed exactly
     /// if the recipe names one.
     pub fn new(recipe: PromptRecipe, tokenizer_json: &[u8], chat_template: Option<String>) -> Result<Self, PromptError> {

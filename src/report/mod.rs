@@ -4,6 +4,7 @@
 //! It must not compute a score or a verdict: it formats what `compare` says. Everything that came from outside (answers,
 //! questions, names, images) is escaped or re-encoded on its way out, and no output refers to anything outside itself.
 
+pub mod attribution;
 mod cautions;
 mod charts;
 pub mod ci;

@@ -343,6 +343,12 @@ fn turns(prompter: &Prompter, sample: &Sample) -> Result<Vec<Turn>, PromptError>
     Ok(turns)
 }
 
+/// A sample's prompt, rendered and tokenised as a run does it.
+pub fn sample_segments(prompter: &Prompter, sample: &Sample) -> Result<Vec<Segment>, PromptError> {
+    let text = prompter.render_conversation(&turns(prompter, sample)?)?;
+    Ok(segments(&prompter.tokenize(&text)?.pieces))
+}
+
 /// Pieces of a prompt as the engine wants them.
 pub fn segments(pieces: &[Piece]) -> Vec<Segment> {
     pieces

@@ -27,6 +27,12 @@ impl PreparedImages {
         Ok(prepared)
     }
 
+    /// The images of a group of samples, or the first one's error as text.
+    pub fn of_group(images: &[SampleImage], store: &ImageStore, manifest: &Manifest) -> Result<Self, String> {
+        let found = images.iter().map(|image| FoundImage::of(image, store)).collect::<Result<Vec<_>, _>>()?;
+        Self::of(&found, manifest).map_err(|error| error.to_string())
+    }
+
     /// The images of samples, each a file or the contents of one with its name for messages.
     pub(super) fn of(images: &[FoundImage], manifest: &Manifest) -> Result<Self, ImageError> {
         let recipe = manifest.image.for_images(images.len());

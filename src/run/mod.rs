@@ -21,7 +21,7 @@ mod verify_clip;
 mod tests;
 
 pub use clip::{ClipConductor, class_embeddings};
-pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, segments};
+pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, sample_segments, segments};
 pub use error::RunError;
 pub use images::PreparedImages;
 pub use memory::reset_peak_memory;

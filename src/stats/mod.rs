@@ -6,6 +6,7 @@
 mod change_points;
 mod clustered;
 mod correlation;
+mod divergence;
 mod multiplicity;
 mod power;
 mod proportion;
@@ -20,6 +21,7 @@ mod sums;
 pub use change_points::{CHANGE_POINT_P_VALUE, CHANGE_POINT_WINDOW, ChangePoint, ChangePoints, change_points};
 pub use clustered::{ClusteredError, Linearised, cluster_sums, clustered_standard_error, dense_clusters, naive_standard_error};
 pub use correlation::{IntraclassCorrelation, design_effect, intraclass_correlation};
+pub use divergence::{RowDivergence, divergence_of_logits};
 pub use multiplicity::{benjamini_hochberg, holm};
 pub use power::{
     MeasuredError, SampleSize, detection_probability, minimum_detectable_effect, samples_for_discordance, samples_for_effect,

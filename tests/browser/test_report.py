@@ -437,7 +437,7 @@ def test_hostile_texts_are_inert(browser, folder):
                 if element.is_visible():
                     element.click()
             for select in ("#filter-benchmark", "#filter-category", "#filter-outcome", "#filter-pair"):
-                for value in page.eval_on_selector_all(f"{select} option", "options => options.map(option => option.value)"):
+                for value in page.eval_on_selector_all(f"{select} option", "options => options.map(option => option.value).slice(0, 8)"):
                     page.evaluate(
                         """([select, value]) => { const list = document.querySelector(select); list.value = value;
                              list.dispatchEvent(new Event("change", {bubbles: true})); }""",
@@ -447,7 +447,7 @@ def test_hostile_texts_are_inert(browser, folder):
             for element in page.locator("button.enlarge").all()[:3]:
                 element.click()
                 page.keyboard.press("Escape")
-            for sample in data.samples[:12]:
+            for sample in data.samples[: 12 if number == 0 else 3]:
                 page.fill("#filter-search", sample["question"])
                 page.press("#filter-search", "Enter")
                 assert page.locator("#sample-cards article").count() >= 1, sample["question"]
@@ -460,13 +460,18 @@ def test_hostile_texts_are_inert(browser, folder):
             handlers = page.evaluate("[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => /^on/i.test(a.name)).length")
             equal(handlers, 0, "handlers that texts made")
         payloads = [sample["question"] for sample in data.samples[:12]] + ["<img src=x onerror=document.documentElement.setAttribute('data-pwned',1)>", "javascript:alert(1)"]
-        for payload in payloads:
+        addresses = []
+        for payload in payloads if number == 0 else payloads[:1]:
             hostile = quote(payload, safe="")
-            for address in (f"#q={hostile}", f"#sample={hostile}", f"#outcome={hostile}&benchmark={hostile}&category={hostile}&pair={hostile}", f"#{hostile}"):
-                with watched(browser, url_of(path) + address) as page:
-                    assert page.locator("#sample-count").inner_text() != ""
-            if number == 1:
-                break
+            addresses += [f"#q={hostile}", f"#sample={hostile}", f"#outcome={hostile}&benchmark={hostile}&category={hostile}&pair={hostile}", f"#{hostile}"]
+        with watched(browser, url_of(path)) as page:
+            for address in addresses:
+                page.evaluate("address => { location.hash = address; }", address)
+                page.evaluate("new Promise(done => setTimeout(done, 20))")
+                assert page.locator("#sample-count").inner_text() != ""
+        for address in addresses[:4] + addresses[-4:]:
+            with watched(browser, url_of(path) + address) as page:
+                assert page.locator("#sample-count").inner_text() != ""
 
 
 def test_a_report_of_several_pages(browser, folder):
@@ -484,7 +489,7 @@ def test_a_report_of_several_pages(browser, folder):
         links = page.locator("nav[aria-label='Pages of samples'] a")
         equal(links.count(), len(paths) - 1, "links to the other pages")
         links.first.click()
-        page.wait_for_url("**/samples-2.html*")
+        page.wait_for_url(re.compile(r"/samples-2\.html"))
         equal(page.input_value("#filter-outcome"), "right", "the filter goes along")
         equal(shown(page), names(parts[1].fitting("right")[:PER_PAGE]), "samples of the second page")
         check_width(page, 1280)
@@ -492,10 +497,10 @@ def test_a_report_of_several_pages(browser, folder):
         name = f"{last['benchmark']}/{last['key']}"
     for start in (paths[0], paths[1]):
         with watched(browser, url_of(start) + "#sample=" + quote(name)) as page:
-            page.wait_for_url(f"**/{paths[-1].name}*")
+            page.wait_for_url(re.compile("/" + re.escape(paths[-1].name)))
             equal(page.locator("article.current a.key").inner_text(), last["key"], f"found from {start.name}")
     with watched(browser, url_of(paths[1]) + "#sample=" + quote("no/such")) as page:
-        page.wait_for_url("**/index.html*")
+        page.wait_for_url(re.compile(r"/index\.html"))
         assert "There is no sample no/such here" in page.inner_text("#sample-count")
 
 

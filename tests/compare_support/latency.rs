@@ -58,12 +58,13 @@ fn like_runs_do_not_alarm_and_a_tenth_is_found() {
         let base = next("package", 1.0, &mut generator);
         let like = next("package", 1.0, &mut generator);
         let slower = next("slower", 1.1, &mut generator);
-        let alarm =
-            |latency: &LatencyComparison| usize::from(matches!(latency.verdict, LatencyVerdict::Slower | LatencyVerdict::Faster));
-        let same = compared(&base, &like, &history);
-        assert_eq!(same.noise_pairs, 10);
-        alarms += alarm(&same);
-        found += usize::from(compared(&base, &slower, &history).verdict == LatencyVerdict::Slower);
+        // Both are compared with the first.
+        let options = CompareOptions { history: &history, ..CompareOptions::default() };
+        let said = compare_with(&[base.clone(), like, slower], &options).unwrap();
+        let of = |pair: usize| said.pairs[pair].latency.as_ref().unwrap();
+        assert_eq!((of(0).noise_pairs, of(1).noise_pairs), (10, 10));
+        alarms += usize::from(matches!(of(0).verdict, LatencyVerdict::Slower | LatencyVerdict::Faster));
+        found += usize::from(of(1).verdict == LatencyVerdict::Slower);
         history.remove(0);
         history.push(base);
     }

@@ -1,7 +1,7 @@
 //! What may not be compared, and how it is said.
 
 use llava_gauge::benchmark::Reference;
-use llava_gauge::compare::{CompareError, RunDifference, compare};
+use llava_gauge::compare::{CompareError, CompareOptions, RunDifference, compare, compare_with};
 use llava_gauge::report::terminal::prompt_changes;
 use llava_gauge::store::{JudgeIdentity, Run};
 
@@ -74,6 +74,10 @@ fn answers_that_were_had_in_another_way_are_refused() {
     let found = refused(&cut, &new);
     assert_eq!(fields(&found), ["the longest answer"]);
     assert_eq!(found[0].base_value, "16 tokens, which cut off 1 answers");
+    let across = CompareOptions { across_settings: true, ..CompareOptions::default() };
+    let told = compare_with(&[cut.clone(), new.clone()], &across).unwrap();
+    let note = "longest answer in tokens, which 1 answers met: 16 in the first run, 128 in the second";
+    assert!(told.pairs[0].notes.iter().any(|found| found == note), "{:?}", told.pairs[0].notes);
     new.header.settings.max_new_tokens = 16;
     assert!(compare(&[cut, new], 1.0).is_ok());
 }

@@ -116,8 +116,8 @@
   var shown = [], at = -1;
   function pairOf(value) {
     var found = /^(\d+)-(\d+)$/.exec(value);
-    if (!found || !data.packages[found[1]] || !data.packages[found[2]] || found[1] === found[2]) { return null; }
-    return [Number(found[1]), Number(found[2])];
+    var pair = found ? [Number(found[1]), Number(found[2])] : null;
+    return pair && pair[0] !== pair[1] && Math.max(pair[0], pair[1]) < data.packages.length ? pair : null;
   }
   function filter() {
     var pair = pairOf(state.pair);
@@ -131,7 +131,7 @@
         var hay = haystack(sample);
         if (!terms.every(function (term) { return hay.indexOf(term) >= 0; })) { return false; }
       }
-      var has = outcomes(answers), category = sample.category === null ? NO_CATEGORY : sample.category;
+      var has = outcomes(answers), category = sample.category || NO_CATEGORY;
       var name = data.benchmarks[sample.benchmark][0];
       var outcome = state.outcome === "" || has[state.outcome] === true;
       var benchmark = state.benchmark === "" || state.benchmark === name;
@@ -172,7 +172,7 @@
       categories = {};
       samples.forEach(function (sample) {
         var name = "=" + data.benchmarks[sample.benchmark][0];
-        var of = sample.category === null ? NO_CATEGORY : sample.category;
+        var of = sample.category || NO_CATEGORY;
         [name, ""].forEach(function (which) {
           categories[which] = categories[which] || [];
           if (categories[which].indexOf(of) < 0 && categories[which].length < 300) { categories[which].push(of); }
@@ -438,7 +438,7 @@
     link.title = "Link to this sample";
     put(link, told(short(sample.key, 120)));
     put(by, told(data.benchmarks[sample.benchmark][1]), " · ");
-    if (sample.category !== null) { put(by, told(short(sample.category, 120)), " · "); }
+    if (sample.category) { put(by, told(short(sample.category, 120)), " · "); }
     put(by, link);
     var title = put(make("h3"), told(sample.question));
     title.id = "sample-title-" + index;
@@ -592,6 +592,10 @@
     search.focus();
   });
 
+  function inSight() {
+    var box = byId("samples").getBoundingClientRect();
+    return box.top < window.innerHeight && box.bottom > 0;
+  }
   document.addEventListener("keydown", function (event) {
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || zoom.open || keys.open) { return; }
     var target = event.target, typing = /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
@@ -612,7 +616,7 @@
     if (event.key === "/") { search.focus(); search.select(); bar.scrollIntoView({ block: "start" }); }
     else if (event.key === "j" || (event.key === "ArrowDown" && onCard)) { step(1); }
     else if (event.key === "k" || (event.key === "ArrowUp" && onCard)) { step(-1); }
-    else if (event.key === "n" || event.key === "p") {
+    else if ((event.key === "n" || event.key === "p") && inSight()) {
       var page = state.page + (event.key === "n" ? 1 : -1);
       if (page >= 1 && (page - 1) * PER_PAGE < shown.length) { turn(page, 0); }
     }

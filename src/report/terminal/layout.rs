@@ -3,12 +3,12 @@
 use crate::guard::escape;
 
 /// Text in a colour by its ANSI code, or plain.
-pub(super) fn paint(text: &str, code: &str, colour: bool) -> String {
+pub(in crate::report) fn paint(text: &str, code: &str, colour: bool) -> String {
     if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 /// Columns that a text takes: two for East Asian wide characters and emoji, none for combining marks.
-pub(super) fn columns(text: &str) -> usize {
+pub(in crate::report) fn columns(text: &str) -> usize {
     text.chars()
         .map(|character| match character {
             '\u{0300}'..='\u{036F}' | '\u{200D}' | '\u{FE00}'..='\u{FE0F}' => 0,
@@ -27,17 +27,17 @@ pub(super) fn columns(text: &str) -> usize {
 }
 
 /// Padded on the right.
-pub(super) fn left(text: &str, width: usize) -> String {
+pub(in crate::report) fn left(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 /// Padded on the left.
-pub(super) fn right(text: &str, width: usize) -> String {
+pub(in crate::report) fn right(text: &str, width: usize) -> String {
     format!("{}{text}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 /// The text in at most `width` columns.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub(in crate::report) fn fit(text: &str, width: usize) -> String {
     let mut limit = width;
     let mut fitted = escape::shorten_middle(text, limit);
     while columns(&fitted) > width && limit > 1 {
