@@ -56,8 +56,13 @@ fn stage_paint(name: &str) -> Paint {
 /// How far the hidden states lie apart after each layer of a stage.
 pub(in super::super) fn layers(divergence: &StageDivergence, stage: Stage) -> Option<Drawing> {
     const HEIGHT: f64 = 170.0;
-    let layers: Vec<&LayerDivergence> =
-        divergence.layers.iter().filter(|layer| layer.stage == stage && layer.divergence.relative_error.is_finite()).collect();
+    let layers: Vec<&LayerDivergence> = divergence
+        .layers
+        .iter()
+        .filter(|layer| {
+            layer.stage == stage && layer.divergence.relative_error.is_finite() && layer.alone.relative_error.is_finite()
+        })
+        .collect();
     let errors = layers.iter().flat_map(|layer| [layer.divergence.relative_error, layer.alone.relative_error]);
     let highest = errors.fold(0.0, f64::max);
     let (first, last) = (layers.first()?.layer as f64, layers.last()?.layer as f64);
