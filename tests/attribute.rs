@@ -240,7 +240,7 @@ fn what_does_not_fit_is_refused_by_name() {
     assert_ne!(tokenizer, exchanged);
     fs::write(swapped.join("tokenizer.json"), exchanged).unwrap();
     let error = refused(text(&swapped), 104);
-    assert!(error.contains("tokenizer.json") && error.contains("500 and 501"), "{error}");
+    assert!(error.contains("tokenizer.json") && error.contains("501 and 500"), "{error}");
 
     let setup = |benchmark: &str| gauge_fails(&["attribute", BASE, BASE, "--benchmark", benchmark], 96);
     assert!(setup("pico-zeroshot").contains("CLIP"));

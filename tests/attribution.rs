@@ -29,7 +29,7 @@ struct Case {
 }
 
 /// A sample with its numerator and denominator in each mix, by the mask of the stages that are new.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Sample {
     cluster: String,
     category: String,

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use demo::{Demo, demo, draw_scene};
-use llava_gauge::compare::{Comparison, Verdict};
-use llava_gauge::report::{self, ImageSource, ReportError, ReportFile, ReportInput, RunSamples};
+use llava_gauge::compare::{Attribution, Comparison, RunSummary, Verdict};
+use llava_gauge::report::{self, ImageSource, ReportError, ReportFile, ReportFormat, ReportInput, ReportOptions, RunSamples};
 use llava_gauge::store::SampleRecord;
 
 const MADE: &str = "2026-11-23T10:00:00Z";
@@ -460,4 +460,161 @@ fn the_demo_page_works_in_a_browser() {
         assert_eq!(checked, Ok(()));
     }
     eprintln!("the demo report lies in {}", folder.display());
+}
+
+/// The stage swapping of the sample with every text replaced.
+fn attribution(replace: impl Fn(&str) -> String) -> Attribution {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/report/attribution.json");
+    let mut attribution: Attribution = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    (attribution.base, attribution.new) = (replace(&attribution.base), replace(&attribution.new));
+    attribution.notes = vec![replace("a note")];
+    for benchmark in &mut attribution.benchmarks {
+        (benchmark.title, benchmark.metric) = (replace(&benchmark.title), replace(&benchmark.metric));
+        benchmark.notes = vec![replace("a note")];
+    }
+    attribution
+}
+
+fn build_all(demo: &Demo, attributions: &[Attribution]) -> Vec<ReportFile> {
+    let samples = run_samples(&demo.records);
+    let input = ReportInput {
+        comparison: &demo.comparison,
+        samples: &samples,
+        images: ImageSource::Omit,
+        title: "all of it",
+        generated_at: MADE,
+    };
+    let formats = [ReportFormat::Html, ReportFormat::Markdown, ReportFormat::Plots];
+    report::build_with(&input, &ReportOptions { attributions, formats: &formats }).unwrap()
+}
+
+#[test]
+fn every_section_is_linked_and_headings_are_in_order() {
+    let files = build_all(&demo("/data"), &[attribution(str::to_owned)]);
+    let page = text(&files, "index.html");
+    let ids = [
+        "verdict",
+        "accuracy",
+        "profile",
+        "differences",
+        "categories",
+        "ranking",
+        "latency",
+        "trade-off",
+        "attribution",
+        "basis",
+    ];
+    for id in ids {
+        assert!(page.contains(&format!("<section id=\"{id}\"")) || page.contains(&format!(" id=\"{id}\"")), "{id}");
+        assert!(page.contains(&format!("href=\"#{id}\"")), "{id}");
+    }
+    let levels: Vec<u8> = page
+        .match_indices("<h")
+        .filter_map(|(place, _)| page.as_bytes().get(place + 2).copied().filter(u8::is_ascii_digit).map(|digit| digit - b'0'))
+        .collect();
+    assert_eq!(levels.iter().filter(|level| **level == 1).count(), 1);
+    for pair in levels.windows(2) {
+        assert!(pair[1] <= pair[0] + 1, "a heading of level {} follows one of level {}", pair[1], pair[0]);
+    }
+    // The base stands first in the key table, whatever the order of the runs.
+    let table = &page[page.find("table class=\"glance\"").unwrap()..];
+    let head = &table[..table.find("</thead>").unwrap()];
+    let place = |name: &str| head.find(name).unwrap_or(usize::MAX);
+    assert!(place("pico-a<") < place("pico-a-fp16"), "{head}");
+}
+
+#[test]
+fn the_stages_to_blame_are_named_on_the_page_and_in_markdown() {
+    let attribution = attribution(str::to_owned);
+    let files = build_all(&demo("/data"), std::slice::from_ref(&attribution));
+    let largest = attribution.benchmarks[0].stages.iter().max_by(|a, b| a.share.unwrap().total_cmp(&b.share.unwrap())).unwrap();
+    let share = format!("of which {:.0}", 100.0 * largest.share.unwrap());
+    for name in ["index.html", "report.md"] {
+        assert!(text(&files, name).contains(&share), "{name}: {share}");
+    }
+    assert!(text(&files, "report.md").contains("| base | **new** | base |"));
+}
+
+#[test]
+fn plots_are_whole_files_of_both_kinds() {
+    let files = build_all(&demo("/data"), &[attribution(str::to_owned)]);
+    let expected = ["accuracy", "differences", "categories", "latency", "first-token", "trade-off", "radar", "attribution"];
+    for name in expected {
+        let svg = text(&files, Box::leak(format!("plots/{name}.svg").into_boxed_str()));
+        assert!(svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && svg.trim_end().ends_with("</svg>"), "{name}");
+        assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count(), "{name}");
+        let png = files.iter().find(|file| file.name == format!("plots/{name}.png")).unwrap();
+        let image = image::load_from_memory(&png.bytes).unwrap().to_rgb8();
+        let inked = image.pixels().filter(|pixel| pixel.0 != [255; 3]).count();
+        assert!(inked > 500, "{name}: {inked} pixels of {:?} are painted", image.dimensions());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let paths = report::write_to(folder.path(), &files).unwrap();
+    assert_eq!(paths.len(), files.len());
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path().join("plots")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.retain(|name| name.to_string_lossy().contains("partial"));
+    assert!(left.is_empty());
+}
+
+#[test]
+fn hostile_texts_leave_the_structure_of_plots_and_stages_as_it_is() {
+    let plain = build_all(&hostile::demo_with(|_| "harmless text".to_owned()), &[attribution(|_| "harmless text".to_owned())]);
+    for payload in hostile::PAYLOADS {
+        let files = build_all(&hostile::demo_with(|_| payload.to_owned()), &[attribution(|_| payload.to_owned())]);
+        for (file, plain) in files.iter().zip(&plain) {
+            assert_eq!(file.name, plain.name);
+            if file.name.ends_with(".svg") || file.name.ends_with(".html") {
+                let (said, expected) = (std::str::from_utf8(&file.bytes).unwrap(), std::str::from_utf8(&plain.bytes).unwrap());
+                assert_eq!(structure(said), structure(expected), "{} with {payload}", file.name);
+                assert!(!said.contains('\u{1b}') && !said.contains('\u{202e}'), "{} with {payload}", file.name);
+            }
+        }
+        let markdown = text(&files, "report.md");
+        assert_eq!(table_shape(markdown), table_shape(text(&plain, "report.md")), "{payload}");
+        assert!(!markdown.contains('<') && !markdown.contains("://"), "{payload}");
+    }
+}
+
+#[test]
+fn odd_numbers_draw_something_or_nothing_but_never_break() {
+    type Change = fn(&mut RunSummary);
+    let changes: [Change; 5] = [
+        |run| run.metrics.iter_mut().for_each(|metric| metric.estimate.value = 0.0),
+        |run| run.metrics.clear(),
+        |run| {
+            run.latency.per_question_ms = Some(f64::INFINITY);
+            run.latency.ttft = None;
+            if let Some(stage) = &mut run.latency.prefill {
+                stage.mean_ms = f64::NAN;
+            }
+        },
+        |run| run.metrics.iter_mut().for_each(|metric| metric.estimate.interval = Some([f64::NEG_INFINITY, f64::INFINITY])),
+        |run| {
+            run.metrics.iter_mut().for_each(|metric| {
+                (metric.estimate.value, metric.higher_is_better) = (1e300, None);
+            });
+            run.categories.iter_mut().for_each(|category| category.estimate.value = -1e300);
+        },
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let mut demo = demo("/data");
+        demo.comparison.runs.iter_mut().for_each(change);
+        let files = build_all(&demo, &[attribution(str::to_owned)]);
+        for file in files.iter().filter(|file| !file.name.ends_with(".png")) {
+            let said = std::str::from_utf8(&file.bytes).unwrap();
+            assert!(
+                !said.contains("NaN") && !said.contains("\"inf") && !said.contains(" inf "),
+                "change {number}: {}",
+                file.name
+            );
+        }
+    }
+    // One run of one benchmark.
+    let mut alone = small();
+    alone.comparison.pairs.clear();
+    alone.comparison.runs.truncate(1);
+    alone.comparison.matrices.clear();
+    let names: Vec<_> = build_all(&alone, &[]).into_iter().map(|file| file.name.into_owned()).collect();
+    assert!(names.contains(&"plots/accuracy.svg".to_owned()) && !names.contains(&"plots/trade-off.svg".to_owned()), "{names:?}");
 }

@@ -37,7 +37,6 @@ fn write(demo: &Demo, title: &str, folder: &Path) -> Vec<PathBuf> {
         comparison: &demo.comparison,
         samples: &samples,
         images: ImageSource::DataRoot,
-        attributions: &[],
         title,
         generated_at: "2026-11-23T10:00:00Z",
     };

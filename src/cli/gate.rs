@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::baseline::{self, Resolved};
 use super::exit::{Exit, Failure};
+use super::exporting::{self, Export};
 use super::{VerbResult, clock, run, terminal};
 use crate::compare::CompareOptions;
 use crate::compare::gate::{self, GateReport, GateResult, Policy};
-use crate::report::ci::{self, EXPORT_FORMATS, ExportFormat, ExportInput};
+use crate::report::ci::{self, ExportInput};
 use crate::store::{LogNote, Run};
 
 /// Arguments of `gate`.
@@ -42,7 +43,7 @@ pub struct GateArguments {
     strict: bool,
     /// Write the result in another form too, - for standard output: junit, github, github-comment, benchmark-bigger,
     /// benchmark-smaller, bmf, lm-eval, csv, markdown, json; may be given several times
-    #[arg(long, value_name = "FORMAT=PATH", value_parser = parse_export)]
+    #[arg(long, value_name = "FORMAT=PATH", value_parser = exporting::parse)]
     export: Vec<Export>,
     /// Title of summaries and comments
     #[arg(long, default_value = "llava-gauge")]
@@ -52,37 +53,12 @@ pub struct GateArguments {
     json: bool,
 }
 
-/// One `FORMAT=PATH`.
-#[derive(Clone, Debug)]
-pub struct Export {
-    format: ExportFormat,
-    /// `None` for standard output.
-    path: Option<PathBuf>,
-}
-
-/// Reads `FORMAT=PATH`.
-pub fn parse_export(text: &str) -> Result<Export, String> {
-    let names = || EXPORT_FORMATS.map(|(name, _)| name).join(", ");
-    let (format, path) =
-        text.split_once('=').ok_or_else(|| format!("expected FORMAT=PATH with a format of {}, found {text:?}", names()))?;
-    let format = ExportFormat::from_name(format).ok_or_else(|| format!("expected a format of {}, found {format:?}", names()))?;
-    match path {
-        "" => Err("expected a path after FORMAT=, or - for standard output, found nothing".to_owned()),
-        "-" => Ok(Export { format, path: None }),
-        path => Ok(Export { format, path: Some(PathBuf::from(path)) }),
-    }
-}
-
 /// Largest policy file read, in bytes.
 const POLICY_LIMIT_BYTES: u64 = 1 << 20;
 
 /// Runs the verb.
 pub fn run(arguments: GateArguments) -> VerbResult {
-    let to_stdout = arguments.export.iter().filter(|export| export.path.is_none()).count();
-    if to_stdout > 1 || to_stdout == 1 && arguments.json {
-        let error = anyhow!("only one thing can go to standard output: one --export FORMAT=-, or --json");
-        return Err(Failure::new(Exit::Setup, error));
-    }
+    let to_stdout = exporting::takes_stdout(&arguments.export, arguments.json)?;
     let mut policy = match &arguments.policy {
         Some(path) => read_policy(path)?,
         None => Policy::default(),
@@ -110,16 +86,10 @@ pub fn run(arguments: GateArguments) -> VerbResult {
         title: &arguments.title,
         generated_at: &generated_at,
     };
-    for export in &arguments.export {
-        let bytes = ci::export(export.format, &input)?;
-        match &export.path {
-            Some(path) => ci::write_export(path, &bytes, is_step_summary(path))?,
-            None => terminal::print(&String::from_utf8_lossy(&bytes))?,
-        }
-    }
+    exporting::write(&arguments.export, &input)?;
     if arguments.json {
         terminal::print_json(&report)?;
-    } else if to_stdout == 0 {
+    } else if !to_stdout {
         terminal::print(&ci::table(&report, terminal::stdout_colour()))?;
     } else {
         eprint!("{}", ci::table(&report, false));
@@ -142,11 +112,6 @@ fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let text =
         crate::guard::files::read_text_capped(path, POLICY_LIMIT_BYTES).map_err(|error| Failure::new(Exit::Setup, error))?;
     Policy::parse(&text).map_err(|error| refuse(error.to_string()))
-}
-
-/// Whether GitHub collects this file: several steps of a script may add to it.
-fn is_step_summary(path: &Path) -> bool {
-    std::env::var_os("GITHUB_STEP_SUMMARY").is_some_and(|summary| Path::new(&summary) == path)
 }
 
 /// A damaged line is an answer that was given and is lost: what the rest says is no measurement of the run.

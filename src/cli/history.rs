@@ -92,9 +92,12 @@ pub fn run(arguments: HistoryArguments) -> VerbResult {
     Ok(Exit::Success)
 }
 
+/// Runs by the name of their directory.
+type Named = Vec<(String, RunSummary)>;
+
 /// Summaries of all runs below the paths, one read after another because their answers are not kept; and what could not be
 /// read, which is no reason to see nothing of the others.
-fn summaries(paths: &[PathBuf]) -> Result<(Vec<(String, RunSummary)>, Vec<String>), Failure> {
+fn summaries(paths: &[PathBuf]) -> Result<(Named, Vec<String>), Failure> {
     let directories = crate::store::discover(paths)?;
     let mut summaries = Vec::with_capacity(directories.len());
     let mut damaged = Vec::new();

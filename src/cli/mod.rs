@@ -20,6 +20,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod export;
+mod exporting;
 mod gate;
 mod history;
 mod judge;

@@ -17,7 +17,7 @@ pub struct PowerArguments {
     #[arg(long, required = true, num_args = 1.., value_name = "RUN")]
     from: Vec<PathBuf>,
     /// Drop to be found, in hundredths of the metric's full scale (percentage points for accuracies); repeat for several
-    #[arg(long, value_name = "POINTS", default_values_t = [0.5, 1.0, 2.0, 5.0], value_parser = drop_points)]
+    #[arg(long, value_name = "POINTS", default_values_t = [0.5, 1.0, 2.0, 5.0], value_parser = hundredths)]
     drop: Vec<f64>,
     /// Probability with which the drop is to be found
     #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = probability)]
@@ -26,7 +26,7 @@ pub struct PowerArguments {
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = probability)]
     alpha: f64,
     /// Per cent of samples whose score differs between two packages, assumed where only one run is given
-    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, value_parser = drop_points)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, value_parser = hundredths)]
     discordance: f64,
     /// Name of the package to pair the others with [default: the first found]
     #[arg(long, value_name = "NAME")]
@@ -70,7 +70,7 @@ fn probability(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a share between 0 and 1, such as 0.8".to_owned())
 }
 
-fn drop_points(text: &str) -> Result<f64, String> {
+fn hundredths(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|points| *points > 0.0 && *points <= 100.0)
         .ok_or_else(|| "expected more than 0 and at most 100".to_owned())

@@ -73,7 +73,7 @@ impl<'a> RunProgress<'a> {
     /// Progress labelled `package · benchmark`.
     pub fn new(label: String, benchmark: &BenchmarkIdentity, quiet: bool, overall: &'a mut Overall) -> Self {
         let bar = (!quiet && terminal::interactive()).then(|| {
-            let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg}")
+            let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
             ProgressBar::new(benchmark.samples as u64).with_style(style).with_prefix(crate::guard::escape::terminal(&label))
@@ -152,7 +152,7 @@ impl Progress for RunProgress<'_> {
     }
 }
 
-/// `score 81.2 % ± 3.1, 2 failed, 12.3 questions/s, eta 2 min, vision 40 % prefill 55 % decode 5 %, run 3 of 12, whole eta 9 min`.
+/// `score 81.2 % ± 3.1, 2 failed, 12.3 questions/s, eta 2 min, run 3 of 12, whole eta 9 min, vision 40 % prefill 55 % decode 5 %`.
 fn facts(live: &LiveRun, (answered, spent): (usize, Duration), position: Option<String>, whole: Option<f64>) -> String {
     let mut said = Vec::new();
     said.extend(score(live));
@@ -169,13 +169,14 @@ fn facts(live: &LiveRun, (answered, spent): (usize, Duration), position: Option<
     } else if live.complete() {
         said.push("already complete".to_owned());
     }
-    said.extend(stages(live));
     if let Some(position) = position {
         said.push(position);
         if let Some(left) = whole.filter(|left| *left > 0.0) {
             said.push(format!("whole eta {}", duration(left)));
         }
     }
+    // Last, because a narrow terminal cuts the end off.
+    said.extend(stages(live));
     said.join(", ")
 }
 
@@ -285,8 +286,8 @@ mod tests {
         // t(9) = 2.262, so ± 18.9.
         assert_eq!(
             line,
-            "accuracy 75.0 % ± 18.9, 1 failed, 3.0 questions/s, eta 6 s, image 1 % vision 33 % prefill 48 % decode 18 %, run 3 of 12, \
-             whole eta 12 min"
+            "accuracy 75.0 % ± 18.9, 1 failed, 3.0 questions/s, eta 6 s, run 3 of 12, whole eta 12 min, image 1 % vision 33 % prefill \
+             48 % decode 18 %"
         );
     }
 

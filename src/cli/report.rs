@@ -7,9 +7,11 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
+use super::exporting::{self, Export};
 use super::{VerbResult, clock, run, terminal};
 use crate::compare::{Attribution, Comparison};
 use crate::guard::files::read_capped;
+use crate::report::ci::ExportInput;
 use crate::report::{self, ImageSource, ReportFile, ReportFormat, ReportInput, ReportOptions, RunSamples};
 use crate::store::Run;
 
@@ -45,6 +47,10 @@ pub struct ReportArguments {
     /// Kinds of files to write
     #[arg(long, value_enum, value_delimiter = ',', value_name = "FORMAT", default_values_t = [Format::Html, Format::Markdown, Format::Json, Format::Csv])]
     format: Vec<Format>,
+    /// Write the numbers in a form for other programs too, - for standard output: github, github-comment, benchmark-bigger,
+    /// benchmark-smaller, bmf, lm-eval; may be given several times
+    #[arg(long, value_name = "FORMAT=PATH", value_parser = exporting::parse)]
+    export: Vec<Export>,
     /// Print the written files as JSON
     #[arg(long)]
     json: bool,
@@ -85,6 +91,7 @@ struct Written {
 
 /// Runs the verb.
 pub fn run(arguments: ReportArguments) -> VerbResult {
+    let to_stdout = exporting::takes_stdout(&arguments.export, arguments.json)?;
     let mut runs = run::open_runs(&arguments.runs)?;
     run::base_first(&mut runs, arguments.base.as_deref())?;
     let comparison = crate::compare::compare(&runs, arguments.margin)?;
@@ -92,9 +99,13 @@ pub fn run(arguments: ReportArguments) -> VerbResult {
     let formats: Vec<ReportFormat> = arguments.format.iter().map(|format| format.of_report()).collect();
     let options = ReportOptions { attributions: &attributions, formats: &formats };
     let files = report::write_to(&arguments.output, &files_with(&runs, &comparison, &arguments.title, &options)?)?;
+    let all: Vec<usize> = (0..comparison.runs.len()).collect();
+    let generated_at = clock::now_rfc3339();
+    let (title, generated_at) = (arguments.title.as_str(), generated_at.as_str());
+    exporting::write(&arguments.export, &ExportInput { comparison: &comparison, runs: &all, gates: None, title, generated_at })?;
     if arguments.json {
         terminal::print_json(&Written { format: 1, files })?;
-    } else {
+    } else if !to_stdout {
         for file in files {
             terminal::print(&file.display().to_string())?;
         }

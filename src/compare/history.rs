@@ -307,9 +307,11 @@ fn begin(run: &RunSummary, measure: Measure, facts: Vec<Fact>, point: HistoryPoi
 /// Finds the places where the level of a series changed.
 fn with_changes(mut series: HistorySeries) -> HistorySeries {
     let values: Vec<f64> = series.points.iter().map(|point| point.estimate.value).collect();
-    let found = change_points(&values, CHANGE_POINT_WINDOW, CHANGE_POINT_P_VALUE);
+    let found = change_points(&values, CHANGE_POINT_WINDOW, CHANGE_POINT_P_VALUE, smallest_change(&series));
     let is_strong = |place: usize| found.strong.iter().any(|point| point.index == place);
-    let possible = found.weak.iter().filter(|point| !is_strong(point.index)).map(|point| (point, false));
+    let is_large =
+        |point: &&ChangePoint| (point.mean_after - point.mean_before).abs() > smallest_change(&series) * point.mean_before.abs();
+    let possible = found.weak.iter().filter(|point| !is_strong(point.index)).filter(is_large).map(|point| (point, false));
     let mut changes: Vec<HistoryChange> = found
         .strong
         .iter()
@@ -320,6 +322,16 @@ fn with_changes(mut series: HistorySeries) -> HistorySeries {
     changes.sort_by_key(|change| change.point);
     series.changes = changes;
     series
+}
+
+/// The smallest change that is marked, as a share of the level: any of a score; of times what is beyond their usual noise, and
+/// of memory and size what anybody would notice.
+fn smallest_change(series: &HistorySeries) -> f64 {
+    match series.unit {
+        HistoryUnit::Metric => 0.0,
+        HistoryUnit::Milliseconds => 0.03,
+        HistoryUnit::Bytes => 0.01,
+    }
 }
 
 fn change(series: &HistorySeries, found: &ChangePoint, strong: bool) -> Option<HistoryChange> {

@@ -70,11 +70,12 @@ impl Prompter {
         Self::new(recipe.clone(), &tokenizer_json, chat_template)
     }
 
-    /// A token that both tokenizers know under different ids, with its id here and there; the first in alphabetical order. With
-    /// none, ids of one mean the same to the other.
+    /// A token that both tokenizers know under different ids, with its id here and there; the first in alphabetical order. Added
+    /// tokens, such as the mark of an image, stand where each checkpoint has put them and do not count. With none, text is the same
+    /// to both.
     pub fn token_conflict(&self, other: &Self) -> Option<(String, u32, u32)> {
-        let theirs = other.tokenizer.get_vocab(true);
-        let mine = self.tokenizer.get_vocab(true);
+        let theirs = other.tokenizer.get_vocab(false);
+        let mine = self.tokenizer.get_vocab(false);
         let conflicts = mine.into_iter().filter_map(|(token, id)| {
             let their_id = *theirs.get(&token)?;
             (id != their_id).then_some((token, id, their_id))

@@ -52,6 +52,10 @@ pub(super) fn sentence(attribution: &Attribution, benchmark: &BenchmarkAttributi
             attribution.new, attribution.base
         );
     };
+    // The verb says which way.
+    let size = Estimate { value: difference.value.abs(), ..*difference };
+    let change =
+        if benchmark.higher_is_better.is_some() { format!("{}{}", unit.value(&size), unit.difference_suffix()) } else { change };
     let verb = match (benchmark.higher_is_better, difference.value < 0.0) {
         (Some(higher_is_better), falls) if higher_is_better == falls => "loses",
         (Some(_), _) => "gains",

@@ -7,11 +7,12 @@
 //! 1. Split: in each window the point that maximises the energy distance Q̂ of its two sides is tested, and divides its
 //!    interval if `p ≤ 10·p_max`; windows overlap by half, or start at the last point found. These points are the weak ones.
 //! 2. Merge: the least significant point goes, its neighbours are tested anew on the longer sides, until all have
-//!    `p < p_max`. These are the strong ones.
+//!    `p < p_max`; then the smallest change goes, likewise, until all are larger than the smallest that is wanted. These are
+//!    the strong ones.
 //!
-//! As there, standard deviations are those of the population (divided by n), and one side may be a single value. The point is
-//! chosen before it is tested, so false alarms are a few per cent of series of noise rather than `p_max`: the points are
-//! annotations, not verdicts.
+//! Where a point goes, both neighbours are tested anew; Otava 0.8 forgets the one before. As there, standard deviations are
+//! those of the population (divided by n), and one side may be a single value. The point is chosen before it is tested, so
+//! false alarms are a few per cent of series of noise rather than `p_max`: the points are annotations, not verdicts.
 
 use super::student::t_two_sided_p_value;
 
@@ -26,6 +27,12 @@ const WEAK_FACTOR: f64 = 10.0;
 
 /// Means closer than this share of the values' size are equal: they differ by rounding only.
 const ROUNDING: f64 = 1e-12;
+
+/// The change relative to the smaller of the two levels, as Otava has it: 0.25 for a rise by a quarter and the fall back.
+fn magnitude(point: &ChangePoint) -> f64 {
+    let relative = |from: f64, to: f64| if from == 0.0 { 0.0 } else { (to / from - 1.0).abs() };
+    relative(point.mean_before, point.mean_after).max(relative(point.mean_after, point.mean_before))
+}
 
 /// A place where the level of a series changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,15 +56,16 @@ pub struct ChangePoints {
     pub weak: Vec<ChangePoint>,
 }
 
-/// Finds the change points of a series. Values that are not finite have no place in it: with any, or with a window of fewer
-/// than two values, there are no change points.
-pub fn change_points(series: &[f64], window: usize, max_p_value: f64) -> ChangePoints {
+/// Finds the change points of a series. Strong ones are larger than `min_magnitude`, a share of the level (0 for any). Values
+/// that are not finite have no place in a series: with any, or with a window of fewer than two values, there are no change
+/// points.
+pub fn change_points(series: &[f64], window: usize, max_p_value: f64, min_magnitude: f64) -> ChangePoints {
     if window < 2 || series.iter().any(|value| !value.is_finite()) {
         return ChangePoints::default();
     }
     let places = split(series, window, max_p_value * WEAK_FACTOR);
     let weak = tested(series, &places);
-    let strong = merge(series, places, max_p_value);
+    let strong = merge(series, places, max_p_value, min_magnitude);
     ChangePoints { strong, weak }
 }
 
@@ -168,18 +176,20 @@ fn tested(series: &[f64], places: &[usize]) -> Vec<ChangePoint> {
     pairs.map(|([start, place], [_, end])| test(series, *start, *place, *end)).collect()
 }
 
-/// Takes the least significant place out until all that are left are significant; of equal ones the first.
-fn merge(series: &[f64], mut places: Vec<usize>, max_p_value: f64) -> Vec<ChangePoint> {
+/// Takes the least significant place out until all that are left are significant, then the smallest until all are large; of
+/// equal ones the first.
+fn merge(series: &[f64], mut places: Vec<usize>, max_p_value: f64, min_magnitude: f64) -> Vec<ChangePoint> {
     loop {
         let points = tested(series, &places);
-        let mut weakest: Option<(usize, f64)> = None;
-        for (at, point) in points.iter().enumerate() {
-            if weakest.is_none_or(|(_, most)| point.p_value > most) {
-                weakest = Some((at, point.p_value));
+        let first_least = |value: fn(&ChangePoint) -> f64| -> Option<(usize, f64)> {
+            let values = points.iter().map(value).enumerate();
+            values.reduce(|least, one| if one.1 < least.1 { one } else { least })
+        };
+        match (first_least(|point| -point.p_value), first_least(magnitude)) {
+            (Some((at, p_value)), _) if -p_value >= max_p_value => {
+                places.remove(at);
             }
-        }
-        match weakest {
-            Some((at, p_value)) if p_value >= max_p_value => {
+            (_, Some((at, least))) if least <= min_magnitude && min_magnitude > 0.0 => {
                 places.remove(at);
             }
             _ => return points,
@@ -193,7 +203,7 @@ mod tests {
     use crate::stats::Generator;
 
     fn strong(series: &[f64]) -> Vec<usize> {
-        let found = change_points(series, CHANGE_POINT_WINDOW, CHANGE_POINT_P_VALUE);
+        let found = change_points(series, CHANGE_POINT_WINDOW, CHANGE_POINT_P_VALUE, 0.0);
         found.strong.iter().map(|point| point.index).collect()
     }
 
@@ -206,7 +216,11 @@ mod tests {
     fn a_level_that_does_not_change_has_no_change_point() {
         for value in [0.0, 0.1, -37.3, 1e9, 1.0 / 3.0] {
             for length in 0..70 {
-                assert_eq!(change_points(&vec![value; length], 30, 0.001), ChangePoints::default(), "{length} times {value}");
+                assert_eq!(
+                    change_points(&vec![value; length], 30, 0.001, 0.0),
+                    ChangePoints::default(),
+                    "{length} times {value}"
+                );
             }
         }
         assert_eq!(strong(&[1.0, f64::NAN, 2.0]), [0_usize; 0]);

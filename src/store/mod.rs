@@ -23,6 +23,8 @@ mod types;
 mod writer;
 
 #[cfg(test)]
+mod follow_tests;
+#[cfg(test)]
 mod tests;
 
 pub use baseline::{

@@ -10,7 +10,7 @@ use super::disk::{Disk, RealDisk};
 use super::*;
 use crate::benchmark::{Contribution, MetricSpec, PixelBox, Reference};
 
-fn header() -> RunHeader {
+pub(super) fn header() -> RunHeader {
     RunHeader {
         format: FORMAT,
         started: "2025-11-23T07:00:00Z".into(),
@@ -64,7 +64,7 @@ fn header() -> RunHeader {
     }
 }
 
-fn record(index: usize) -> SampleRecord {
+pub(super) fn record(index: usize) -> SampleRecord {
     SampleRecord {
         key: format!("q{index}"),
         cluster: format!("image{}", index / 3),

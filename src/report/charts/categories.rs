@@ -98,7 +98,7 @@ pub(in super::super) fn by_category(view: &View<'_>, benchmark: &BenchmarkView<'
             2 => format!("{} → {}", value(0).unwrap_or_else(|| "–".to_owned()), value(1).unwrap_or_else(|| "–".to_owned())),
             _ => String::new(),
         };
-        panel.label(row, category.name, &values);
+        panel.title(row, category.name, &values);
         if row > 0 {
             let y = middle - panel.row / 2.0;
             let (left, right) = (panel.left, panel.right);

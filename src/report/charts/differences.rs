@@ -45,7 +45,7 @@ pub(in super::super) fn differences(view: &View<'_>, contest: &Contest<'_>) -> O
             Verdict::Descriptive => Paint::Muted,
         };
         let value = format!("{} {}", format::verdict_symbol(metric.verdict), standing.unit.difference(&metric.difference));
-        panel.label(row, standing.title, &value);
+        panel.title(row, standing.title, &value);
         let y = panel.y(row);
         if let Some(interval) = metric.difference.interval.filter(|ends| ends.iter().all(|end| end.is_finite())) {
             panel.interval(y, interval, paint, 4.0);

@@ -16,6 +16,7 @@ pub(super) use scatter::scatter;
 
 use super::drawing::{Anchor, Drawing, Paint, fit};
 use super::format::{self, Unit};
+use crate::guard::escape;
 
 /// Width of a panel.
 const WIDTH: f64 = 360.0;
@@ -66,10 +67,19 @@ impl Panel {
         TOP + self.row * (row as f64 + 0.5)
     }
 
-    /// A row's name on the left and its value on the right.
+    /// A package's name on the left of its row, both its ends, and its value on the right.
     fn label(&mut self, row: usize, name: &str, value: &str) {
+        self.labelled(row, fit(name, LABELS - 8.0, 12.0), value);
+    }
+
+    /// As [`Self::label`] for a title, of which the beginning says most.
+    fn title(&mut self, row: usize, name: &str, value: &str) {
+        self.labelled(row, escape::shorten(&escape::terminal(name), 18), value);
+    }
+
+    fn labelled(&mut self, row: usize, name: String, value: &str) {
         let y = self.y(row);
-        self.drawing.text([LABELS - 8.0, y], fit(name, LABELS - 8.0, 12.0), 12.0, Paint::Ink, Anchor::End);
+        self.drawing.text([LABELS - 8.0, y], name, 12.0, Paint::Ink, Anchor::End);
         self.drawing.text([WIDTH - 2.0, y], value, 12.0, Paint::Ink, Anchor::End);
     }
 

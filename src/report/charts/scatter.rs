@@ -107,7 +107,8 @@ fn names(
         let text = fit(view.package(*package), room.min(220.0), SIZE);
         let width = text.chars().count() as f64 * SIZE * 0.56;
         let left = if right { at[0] + offset } else { at[0] - offset - width };
-        let mut top = at[1];
+        // The front runs to the right of its points at their height.
+        let mut top = if point.on_front { at[1] - 9.0 } else { at[1] };
         while placed.iter().any(|[from, to, height]| (*height - top).abs() < SIZE + 2.0 && left < *to && left + width > *from)
             && top < HEIGHT - BOTTOM - SIZE
         {

@@ -110,7 +110,12 @@ fn change_text(history: &History, series: &HistorySeries, change: &HistoryChange
     let first = history.runs.get(change.run).map_or_else(String::new, |run| format!(" from {}", run_label(run)));
     let possible = if change.strong { "" } else { "possible: " };
     let sfx = suffix(series);
-    format!("{possible}{before} → {after}{sfx} ({size}, {word}, p {}){first}", format::p_value(Some(change.p_value)))
+    let p_value = match format::p_value(Some(change.p_value)) {
+        // The sign stays with its number where a line ends.
+        text if text.starts_with('<') => text.replace(' ', "\u{a0}"),
+        text => format!("=\u{a0}{text}"),
+    };
+    format!("{possible}{before} → {after}{sfx} ({size}, {word}, p\u{a0}{p_value}){first}")
 }
 
 /// What a reader should know of a change, if anything.

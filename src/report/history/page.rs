@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::compare::{History, HistorySeries};
+use crate::compare::{History, HistoryChange, HistorySeries, change_direction};
 use crate::guard::escape;
 
 use super::{METHOD, change_caution, change_text, ends, measure_and_part, number, plot, point_value, run_label, suffix, summary};
@@ -71,41 +71,42 @@ pub(super) fn page(history: &History, title: &str, generated_at: &str) -> String
     page.into_string()
 }
 
-/// All changes in one table, and what was left out.
+/// All changes in one list, the possible ones folded away, and what was left out.
 fn overview(history: &History) -> Markup {
-    let changes: Vec<_> =
-        history.series.iter().flat_map(|series| series.changes.iter().map(move |change| (series, change))).collect();
+    let all = || history.series.iter().flat_map(|series| series.changes.iter().map(move |change| (series, change)));
+    let (strong, possible): (Vec<_>, Vec<_>) = all().partition(|(_, change)| change.strong);
     html! {
         section.overview aria-label="Overview" {
-            @if history.series.is_empty() {
-                p.headline { "There is no run to show." }
-            } @else if changes.iter().all(|(_, change)| !change.strong) {
-                p.headline { "No level changed." }
-            } @else {
-                p.headline { "Levels changed here:" }
-            }
-            @if !changes.is_empty() {
-                ul.changes {
-                    @for (series, change) in &changes {
-                        li {
-                            @let (tag, class) = match (change.strong, change.better) {
-                                (false, _) => ("possible", "open"),
-                                (true, Some(true)) => ("better", "good"),
-                                (true, Some(false)) => ("worse", "bad"),
-                                (true, None) => ("changed", "open"),
-                            };
-                            span class={"tag " (class)} { (tag) }
-                            span {
-                                (said(&series.package)) " · " (said(&series.title)) " · " (said(&measure_and_part(history, series))) ": "
-                                (said(change_text(history, series, change).trim_start_matches("possible: ")))
-                                @if let Some(caution) = change_caution(change) { br; small { (caution) } }
-                            }
-                        }
-                    }
+            p.headline { (if strong.is_empty() { "No level changed." } else { "Levels changed here:" }) }
+            (change_list(history, &strong))
+            @if !possible.is_empty() {
+                details {
+                    summary { "Possible changes, less sure: " (possible.len()) }
+                    (change_list(history, &possible))
                 }
             }
             @if !history.notes.is_empty() {
                 ul.notes { @for note in &history.notes { li { (said(note)) } } }
+            }
+        }
+    }
+}
+
+fn change_list(history: &History, changes: &[(&HistorySeries, &HistoryChange)]) -> Markup {
+    html! {
+        @if !changes.is_empty() {
+            ul.changes {
+                @for (series, change) in changes {
+                    li {
+                        @let class = match change.better { Some(true) => "good", Some(false) => "bad", None => "open" };
+                        span class={"tag " (class)} { (change_direction(change)) }
+                        span {
+                            (said(&series.package)) " · " (said(&series.title)) " · " (said(&measure_and_part(history, series))) ": "
+                            (said(change_text(history, series, change).trim_start_matches("possible: ")))
+                            @if let Some(caution) = change_caution(change) { br; small { (caution) } }
+                        }
+                    }
+                }
             }
         }
     }

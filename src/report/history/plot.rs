@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use maud::{Markup, PreEscaped, html};
 
-use crate::compare::{History, HistorySeries};
+use crate::compare::{History, HistorySeries, HistoryUnit};
 use crate::guard::escape;
 
 use super::{change_text, measure, number, point_value, run_label, suffix};
@@ -36,6 +36,11 @@ pub(super) fn trend(history: &History, series: &HistorySeries) -> Option<Markup>
         bounds.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
     if !(low.is_finite() && high.is_finite()) {
         return None;
+    }
+    // Times and sizes that differ by less than anybody would mind are not stretched over the whole plot.
+    let middle = (low + high) / 2.0;
+    if series.unit != HistoryUnit::Metric && high - low < 0.04 * middle.abs() {
+        (low, high) = (middle * 0.98, middle * 1.02);
     }
     let margin = if high > low { 0.08 * (high - low) } else { (0.02 * high.abs()).max(1e-6) };
     (low, high) = (low - margin, high + margin);

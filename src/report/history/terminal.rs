@@ -20,16 +20,20 @@ pub struct HistoryText {
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const DIGITS: [char; 8] = ['1', '2', '3', '4', '5', '6', '7', '8'];
 
-/// Most characters of a sparkline; of a longer series its last points are shown.
+/// Most characters of a sparkline, where the width allows it; of a longer series its last points are shown.
 const LONGEST: usize = 40;
+
+/// Columns that first value, last value and count take at most, as a rule.
+const RANGE_COLUMNS: usize = 38;
 
 /// The history as text. Everything from outside is stripped of control characters.
 pub fn text(history: &History, how: HistoryText) -> String {
     let mut lines = vec![summary(history)];
     let mut above: Option<(&str, &str)> = None;
-    let spark_width = history.series.iter().map(|series| series.points.len().min(LONGEST)).max().unwrap_or(0);
     let names: Vec<String> = history.series.iter().map(|series| escape::terminal(&measure_and_part(history, series))).collect();
     let name_width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(40);
+    let longest = how.width.saturating_sub(name_width + RANGE_COLUMNS + 6).clamp(8, LONGEST);
+    let spark_width = history.series.iter().map(|series| series.points.len().min(longest)).max().unwrap_or(0);
     for (series, name) in history.series.iter().zip(&names) {
         let here = (series.package.as_str(), series.benchmark.as_str());
         if above != Some(here) {
@@ -39,7 +43,7 @@ pub fn text(history: &History, how: HistoryText) -> String {
             above = Some(here);
         }
         let name = escape::shorten_middle(name, name_width);
-        let spark = sparkline(series, how.ascii);
+        let spark = sparkline(series, how.ascii, longest);
         let pad = |text: &str, width: usize| format!("{text}{}", " ".repeat(width.saturating_sub(text.chars().count())));
         lines.push(format!("  {}  {}  {}", pad(&name, name_width), pad(&spark, spark_width), range(series)));
         if let Some(begins) = &series.begins {
@@ -68,7 +72,8 @@ pub fn text(history: &History, how: HistoryText) -> String {
     }
     let mut text = lines.iter().map(|line| fitted(line, how.width)).collect::<Vec<_>>().join("\n");
     if how.ascii {
-        let plain = [("→", "->"), ("±", "+/-"), ("−", "-"), ("–", "-"), ("·", "/"), ("…", "..."), ("\u{202F}", " ")];
+        let plain =
+            [("→", "->"), ("±", "+/-"), ("−", "-"), ("–", "-"), ("·", "/"), ("…", "..."), ("\u{202F}", " "), ("\u{a0}", " ")];
         text = plain.iter().fold(text, |text, (from, to)| text.replace(from, to));
     }
     text.push('\n');
@@ -116,9 +121,9 @@ fn range(series: &HistorySeries) -> String {
 }
 
 /// A character a point, from the lowest value to the highest; a series without any difference stands in the middle.
-fn sparkline(series: &HistorySeries, ascii: bool) -> String {
+fn sparkline(series: &HistorySeries, ascii: bool, longest: usize) -> String {
     let levels = if ascii { DIGITS } else { BLOCKS };
-    let from = series.points.len().saturating_sub(LONGEST);
+    let from = series.points.len().saturating_sub(longest);
     let values: Vec<f64> = series.points.iter().skip(from).map(|point| point.estimate.value).collect();
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);

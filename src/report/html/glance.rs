@@ -86,9 +86,11 @@ fn of_packages(view: &View<'_>, contests: &[Contest<'_>]) -> Markup {
     let table = html! {
         table.glance {
             caption {
-                "Primary metric of each benchmark"
-                @if !contests.is_empty() { "; below it the paired difference from the base ± half of its 95\u{a0}% interval" }
-                @else { " ± half of its 95\u{a0}% interval" }
+                span {
+                    "Primary metric of each benchmark"
+                    @if !contests.is_empty() { "; below it the paired difference from the base ± half of its 95\u{a0}% interval" }
+                    @else { " ± half of its 95\u{a0}% interval" }
+                }
             }
             thead { tr {
                 th scope="col" { "Benchmark" }

@@ -59,7 +59,7 @@ fn ratios(view: &View<'_>) -> Markup {
     columns.sort_unstable();
     columns.dedup();
     html! {
-        table.glance.tight {
+        table.glance.tight.few[columns.len() <= 3] {
             caption { "Engine time, new over base" }
             thead { tr {
                 th scope="col" { "Benchmark" }

@@ -51,7 +51,7 @@
     card.legend = card.root.appendChild(make('ul', 'legend'));
     card.legend.setAttribute('aria-label', 'Share of time by stage');
     const details = card.root.appendChild(make('details'));
-    details.open = true;
+    details.open = !run.complete;
     details.append(make('summary', '', 'Latest answers'));
     card.latest = details.appendChild(make('ul', 'latest'));
     byId('runs').append(card.root);

@@ -97,7 +97,9 @@ fn paint(drawing: &Drawing, buffer: &mut [u8], size: (u32, u32), scale: f64) -> 
                 let font = (FAMILY, size * scale * HEIGHT_PER_EM).into_font();
                 let color = color(*paint);
                 let style = TextStyle::from(font).color(&color).pos(Pos::new(horizontal, VPos::Center));
-                backend.draw_text(&escape::terminal(text), &style, at(*place))
+                // The backend centres the box of the letters' em, which stands above their middle.
+                let [x, y] = *place;
+                backend.draw_text(&escape::terminal(text), &style, at([x, y + 0.2 * size]))
             }
         };
         painted.map_err(|error| error.to_string())?;
