@@ -24,8 +24,10 @@ fn part(parts: &[StageContribution], stage: Stage) -> &StageContribution {
     parts.iter().find(|part| part.stage == stage).unwrap()
 }
 
-/// What a model said, timings aside.
-fn answers(run: &Run) -> Vec<(&str, &[u32], f64, Option<f64>, &str)> {
+/// What a model said, timings aside: key, tokens, log-probability, score and prompt of each sample.
+type Said<'a> = (&'a str, &'a [u32], f64, Option<f64>, &'a str);
+
+fn answers(run: &Run) -> Vec<Said<'_>> {
     let said = |record: &'_ SampleRecord| (record.log_probability, record.score);
     run.records
         .iter()
@@ -144,6 +146,26 @@ fn the_damaged_stage_is_found_among_stages_that_all_changed() {
     // A folder that is about other packages is left alone.
     let error = gauge_fails(&["attribute", BASE, "pico-llava-1.5-stage1", "--benchmark", "pico-vqa", "-o", text(&output)], 96);
     assert!(error.contains("attribution.json") && error.contains("worn"), "{error}");
+}
+
+/// The same for the other two damages.
+#[test]
+fn each_damaged_stage_is_found_among_stages_that_all_changed() {
+    for (name, damage, stage) in
+        [("worn-llm", Damage::LlmInt4, Stage::Llm), ("worn-vision", Damage::VisionReseeded, Stage::Vision)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let package = package_with(folder.path(), name, &[Damage::Jitter(0.01), damage]);
+        let found = attribution(&[BASE, text(&package), "--benchmark", "pico-vqa", "--limit", "240", "--divergence-images", "0"]);
+        let [benchmark] = found.benchmarks.as_slice() else { panic!("one benchmark") };
+        assert_eq!((benchmark.n, benchmark.mixes.len()), (240, 8), "{name}");
+        let damaged = part(&benchmark.stages, stage);
+        assert!(
+            damaged.share.unwrap() >= 0.8 && damaged.contribution.interval.unwrap()[1] < 0.0,
+            "{name}: {:?}",
+            benchmark.stages
+        );
+    }
 }
 
 #[test]
