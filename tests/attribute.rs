@@ -220,12 +220,18 @@ fn a_deep_look_finds_the_layer() {
 /// LLaVA-1.5 and v1: other recipes, prompts and head sizes, but the same shapes between stages.
 #[test]
 fn versions_of_the_family_can_be_mixed() {
-    let found = attribution(&[BASE, "pico-llava-v1", "--benchmark", "pico-vqa", "--limit", "60"]);
+    let found = attribution(&[BASE, "pico-llava-v1", "--benchmark", "pico-vqa", "--limit", "60", "--deep"]);
     assert!(found.notes.iter().any(|note| note.contains("image recipe")), "{:?}", found.notes);
     assert!(found.notes.iter().any(|note| note.contains("prompt recipe")), "{:?}", found.notes);
     let benchmark = &found.benchmarks[0];
     let sum: f64 = benchmark.stages.iter().map(|stage| stage.contribution.value).sum();
     assert!((sum - benchmark.difference.value).abs() < 1e-9);
+    // Their prompts have unequal lengths, and still every layer of both stages can be looked at.
+    assert!(found.notes.iter().any(|note| note.contains("unequal lengths")), "{:?}", found.notes);
+    let layers = found.divergence.unwrap().layers;
+    for stage in [Stage::Vision, Stage::Llm] {
+        assert_eq!(layers.iter().filter(|layer| layer.stage == stage).count(), 4, "{layers:?}");
+    }
 }
 
 #[test]
