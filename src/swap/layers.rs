@@ -35,6 +35,9 @@ enum Input {
     Prompt(Array2<f32>),
 }
 
+/// Inputs of the vision encoder and of the language model, each of the base package and of the new one.
+type Inputs = [[Vec<Input>; 2]; 2];
+
 /// Hidden states after each layer, by input.
 type States = Vec<Vec<Array2<f32>>>;
 
@@ -46,7 +49,12 @@ pub fn look_deep(
     options: &EngineOptions,
 ) -> Result<DeepLook, SwapError> {
     let mut deep = DeepLook::default();
-    let inputs = inputs(pair, engine, looks)?;
+    let (inputs, other_lengths) = inputs(pair, engine, looks)?;
+    if other_lengths {
+        let note =
+            "the packages' prompts have unequal lengths, so the layers of the llm stage are compared on the first package's rows";
+        deep.notes.push(note.to_owned());
+    }
     for (stage, [base_inputs, new_inputs]) in [Stage::Vision, Stage::Llm].into_iter().zip(inputs) {
         if pair.changes(stage).is_empty() || base_inputs.is_empty() {
             continue;
@@ -128,9 +136,11 @@ fn states(
 }
 
 /// Inputs of vision encoder and language model on either side: each package's own pixels, as the image recipe belongs to the vision
-/// encoder; the base package's image rows between each package's own token rows.
-fn inputs(pair: &PackagePair, engine: &mut SwapEngine, looks: &[Look<'_>]) -> Result<[[Vec<Input>; 2]; 2], SwapError> {
-    let mut found: [[Vec<Input>; 2]; 2] = Default::default();
+/// encoder; the base package's image rows between each package's own token rows. Where templates give prompts of unequal lengths,
+/// which have no corresponding rows, the base package's rows are the input of both, and the second value says so.
+fn inputs(pair: &PackagePair, engine: &mut SwapEngine, looks: &[Look<'_>]) -> Result<(Inputs, bool), SwapError> {
+    let mut found = Inputs::default();
+    let mut other_lengths = false;
     let [vision, language] = &mut found;
     let (base_mix, llm_mix): (Mix, Mix) = ([Side::Base; 3], [Side::Base, Side::Base, Side::New]);
     for (index, look) in looks.iter().enumerate() {
@@ -157,9 +167,15 @@ fn inputs(pair: &PackagePair, engine: &mut SwapEngine, looks: &[Look<'_>]) -> Re
             let tile = |pixels: &Array4<f32>| Input::Pixels(pixels.slice_axis(Axis(0), (0..1).into()).to_owned());
             vision[0].push(tile(&base_image.pixels));
             vision[1].push(tile(&new_image.pixels));
+            let new_rows = if new_rows.dim() == base_rows.dim() {
+                new_rows
+            } else {
+                other_lengths = true;
+                base_rows.clone()
+            };
             language[0].push(Input::Prompt(base_rows));
             language[1].push(Input::Prompt(new_rows));
         }
     }
-    Ok(found)
+    Ok((found, other_lengths))
 }

@@ -88,7 +88,11 @@ OVERFLOW = """limit => {
   for (const element of document.querySelectorAll("body *")) {
     if (wide.length === 5) break;
     const box = element.getBoundingClientRect();
-    if (box.right > limit + 0.5 && box.width > 0 && !element.closest(".scroll > *") && !element.closest("defs")) {
+    let inside = element.closest("defs") !== null;
+    for (let at = element.parentElement; at !== document.body && !inside; at = at.parentElement) {
+      inside = getComputedStyle(at).overflowX !== "visible";
+    }
+    if (box.right > limit + 0.5 && box.width > 0 && !inside) {
       wide.push(element.tagName.toLowerCase() + "." + element.getAttribute("class") + ": " + element.textContent.slice(0, 40).replace(/[^a-z ]/gi, ""));
     }
   }

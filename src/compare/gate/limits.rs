@@ -107,6 +107,10 @@ fn total(subject: &Subject<'_>, limit: f64) -> Gate {
     gate.found = Some(latency.ratio.value);
     gate.estimate = Some(latency.ratio);
     gate.p_value = latency.p_value;
+    if latency.unpaired {
+        // Without pairs a machine whose speed wanders looks like a slower package.
+        return skipped(gate, "the runs have too few images in common to pair their times, so they are not gated");
+    }
     let beyond = latency.ratio.value > limit;
     gate.outcome = match latency.verdict {
         LatencyVerdict::TooFew => return skipped(gate, "too few image groups for a verdict on times"),

@@ -1,6 +1,6 @@
 //! Which stage made the difference.
 
-use super::super::drawing::{Anchor, Drawing, Paint};
+use super::super::drawing::{Anchor, Dash, Drawing, Paint};
 use super::super::format::{self, Unit};
 use super::{AXIS, LABELS, Panel, ROW, TOP, WIDTH, range_around_zero, ticks};
 use crate::compare::{BenchmarkAttribution, LayerDivergence, Stage, StageDivergence};
@@ -56,9 +56,15 @@ fn stage_paint(name: &str) -> Paint {
 /// How far the hidden states lie apart after each layer of a stage.
 pub(in super::super) fn layers(divergence: &StageDivergence, stage: Stage) -> Option<Drawing> {
     const HEIGHT: f64 = 170.0;
-    let layers: Vec<&LayerDivergence> =
-        divergence.layers.iter().filter(|layer| layer.stage == stage && layer.divergence.relative_error.is_finite()).collect();
-    let highest = layers.iter().map(|layer| layer.divergence.relative_error).fold(0.0, f64::max);
+    let layers: Vec<&LayerDivergence> = divergence
+        .layers
+        .iter()
+        .filter(|layer| {
+            layer.stage == stage && layer.divergence.relative_error.is_finite() && layer.alone.relative_error.is_finite()
+        })
+        .collect();
+    let errors = layers.iter().flat_map(|layer| [layer.divergence.relative_error, layer.alone.relative_error]);
+    let highest = errors.fold(0.0, f64::max);
     let (first, last) = (layers.first()?.layer as f64, layers.last()?.layer as f64);
     if layers.len() < 2 || last <= first || !highest.is_finite() {
         return None;
@@ -67,8 +73,13 @@ pub(in super::super) fn layers(divergence: &StageDivergence, stage: Stage) -> Op
     let left = LABELS / 2.0;
     let x = |layer: usize| left + (layer as f64 - first) / (last - first) * (WIDTH - left - 16.0);
     let y = |error: f64| HEIGHT - AXIS - error / highest * (HEIGHT - AXIS - TOP - 4.0);
-    let described: Vec<String> =
-        layers.iter().map(|layer| format!("{} {}", layer.layer, format::significant(layer.divergence.relative_error))).collect();
+    let described: Vec<String> = layers
+        .iter()
+        .map(|layer| {
+            let errors = [layer.divergence.relative_error, layer.alone.relative_error].map(format::significant);
+            format!("{} {} (alone {})", layer.layer, errors[0], errors[1])
+        })
+        .collect();
     let label = format!("Relative error of the hidden states of {} after each layer: {}", stage.as_str(), described.join("; "));
     let mut drawing = Drawing::new(WIDTH, HEIGHT, label);
     let (marks, decimals) = ticks([0.0, highest]);
@@ -82,6 +93,8 @@ pub(in super::super) fn layers(divergence: &StageDivergence, stage: Stage) -> Op
     }
     let points: Vec<[f64; 2]> = layers.iter().map(|layer| [x(layer.layer), y(layer.divergence.relative_error)]).collect();
     let paint = stage_paint(stage.as_str());
+    let alone: Vec<[f64; 2]> = layers.iter().map(|layer| [x(layer.layer), y(layer.alone.relative_error)]).collect();
+    drawing.dashed(&alone, Paint::Ink, 1.5, Dash::Long);
     drawing.line(&points, paint, 2.0);
     for point in points {
         drawing.mark(0, point, 3.0, paint, 1.0);

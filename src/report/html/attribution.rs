@@ -2,7 +2,9 @@
 
 use maud::{Markup, html};
 
-use crate::compare::{Attribution, BenchmarkAttribution, Side, Stage, StageDivergence, TensorDivergence, TokenDivergence};
+use crate::compare::{
+    Attribution, BenchmarkAttribution, DivergenceStart, Side, Stage, StageDivergence, TensorDivergence, TokenDivergence,
+};
 
 use super::super::charts;
 use super::super::format::{self, MISSING, Unit};
@@ -37,7 +39,7 @@ pub(super) fn section(view: &View<'_>, attributions: &[Attribution]) -> Markup {
 /// How an attribution's numbers are written.
 pub(in super::super) fn unit_of(view: &View<'_>, benchmark: &BenchmarkAttribution) -> Unit {
     let known = view.benchmarks.iter().find(|known| known.name == benchmark.benchmark);
-    known.map_or(Unit { scale: 100.0, points: true }, |known| known.unit(&benchmark.metric))
+    known.map_or(Unit { scale: 100.0, points: !benchmark.percent }, |known| known.unit(&benchmark.metric))
 }
 
 /// The stage with the largest part of a difference that is there, in a sentence.
@@ -169,10 +171,22 @@ fn divergences(divergence: &StageDivergence) -> Markup {
     html! {
         h4 { "How far the stages' outputs lie apart" }
         (scroll("Divergence by stage", &table))
+        @for start in &divergence.starts { p { (start_sentence(start)) } }
         @if !layers.is_empty() {
-            p.note { "Relative error of the hidden states after each layer." }
+            p.note { "Relative error of the hidden states after each layer. Broken line: of the layer alone, from the base package's hidden states, \
+                so that nothing that earlier layers did is in it." }
             div.panels { @for (stage, drawing) in &layers { figure { h4 { (stage_name(*stage)) } (chart(drawing)) } } }
         }
+    }
+}
+
+/// Where two versions of a stage part.
+pub(in super::super) fn start_sentence(start: &DivergenceStart) -> String {
+    let (stage, first, largest) = (stage_name(start.stage), start.first, start.largest);
+    if first == largest {
+        format!("The {stage} parts at layer {first}, counted from 0, which also differs most.")
+    } else {
+        format!("The {stage} parts at layer {first}, counted from 0; layer {largest} differs most.")
     }
 }
 

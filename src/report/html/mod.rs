@@ -15,7 +15,7 @@ mod sample_page;
 mod trade_off;
 mod verdict;
 
-pub(super) use attribution::{blame, share, unit_of};
+pub(super) use attribution::{blame, share, start_sentence, unit_of};
 pub(super) use matrix::rank;
 pub(super) use page::page;
 pub(super) use sample_page::sample_page;

@@ -91,7 +91,7 @@ fn cautions(view: &View<'_>) -> Markup {
                 }
             }
             @if sentences.len() > groups.len() {
-                details {
+                details.in-full {
                     summary { "Each of the " (sentences.len()) " notes in full" }
                     ul.small { @for sentence in &sentences { li { (prose(sentence)) } } }
                 }

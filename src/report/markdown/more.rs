@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::charts;
 use super::super::format::{self, MISSING};
-use super::super::html::{blame, front, rank, share, trade_off_basis, unit_of};
+use super::super::html::{blame, front, rank, share, start_sentence, trade_off_basis, unit_of};
 use super::super::view::View;
 use super::{escape, table};
 use crate::compare::{Attribution, Side, StageDivergence, trade_offs};
@@ -197,4 +197,7 @@ fn divergences(out: &mut String, divergence: &StageDivergence) {
         rows.push([name, MISSING, MISSING].map(str::to_owned).into_iter().chain(cells).collect());
     }
     table(out, &header, "l", &rows);
+    for start in &divergence.starts {
+        let _ = writeln!(out, "{}\n", start_sentence(start));
+    }
 }
