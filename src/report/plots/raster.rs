@@ -33,32 +33,13 @@ pub(super) fn png(drawing: &Drawing) -> Result<Vec<u8>, String> {
     let (wide, high) = (width * samples, height * samples);
     let mut buffer = vec![255_u8; wide * high * 3];
     paint(drawing, &mut buffer, (wide as u32, high as u32), scale)?;
-    let pixels = if samples == 1 { buffer } else { averaged(&buffer, width, height, samples) };
-    let image = image::RgbImage::from_raw(width as u32, height as u32, pixels).ok_or("the plot has no size")?;
+    let painted = image::RgbImage::from_raw(wide as u32, high as u32, buffer).ok_or("the plot has no size")?;
+    let painted = image::DynamicImage::from(painted);
+    // Means over squares of painted pixels.
+    let image = if samples == 1 { painted } else { painted.thumbnail_exact(width as u32, height as u32) };
     let mut bytes = Cursor::new(Vec::new());
     image.write_to(&mut bytes, image::ImageFormat::Png).map_err(|error| error.to_string())?;
     Ok(bytes.into_inner())
-}
-
-/// Means over squares of `samples` pixels.
-fn averaged(buffer: &[u8], width: usize, height: usize, samples: usize) -> Vec<u8> {
-    let wide = width * samples;
-    let mut pixels = Vec::with_capacity(width * height * 3);
-    for y in 0..height {
-        for x in 0..width {
-            for channel in 0..3 {
-                let mut sum = 0_usize;
-                for row in 0..samples {
-                    for column in 0..samples {
-                        let place = ((y * samples + row) * wide + x * samples + column) * 3 + channel;
-                        sum += usize::from(buffer.get(place).copied().unwrap_or(255));
-                    }
-                }
-                pixels.push((sum / (samples * samples)) as u8);
-            }
-        }
-    }
-    pixels
 }
 
 fn color(paint: Paint) -> RGBColor {
