@@ -66,7 +66,7 @@ def watched(browser, url, width=1280, height=900, scheme="light", scripts=True, 
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts, **options
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     watch = page.watch = Watch(page)
     try:
