@@ -436,6 +436,11 @@ fn the_browser_check_itself_sees_what_it_should() {
             "px wide in a window of 390 px",
             "<!doctype html><html><body><div style=\"width:700px\">wide</div></body></html>",
         ),
+        (
+            "accessible",
+            "axe-core finds in light colours: button-name",
+            "<!doctype html><html lang=\"en\"><head><title>t</title></head><body><main><h1>t</h1><button></button></main></body></html>",
+        ),
     ];
     for (name, expected, content) in cases {
         let page = folder.path().join(format!("{name}.html"));

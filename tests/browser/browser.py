@@ -66,9 +66,9 @@ def watched(browser, url, width=1280, height=900, scheme="light", scripts=True, 
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, java_script_enabled=scripts, **options
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)
     page = context.new_page()
-    watch = Watch(page)
+    watch = page.watch = Watch(page)
     try:
         page.goto(url, wait_until="load")
         page.wait_for_timeout(50)
@@ -113,17 +113,17 @@ def axe_source():
     return pathlib.Path(place, "axe.min.js").read_text(encoding="utf-8")
 
 
-def check_accessible(page, source, name):
-    """Fails on findings of axe-core that it calls serious or critical. The page's policy admits no foreign script, so it is
-    put in by the debugger, which no policy binds."""
-    page.evaluate(source)
+def check_accessible(page, name, part="html"):
+    """Fails on findings of axe-core that it calls serious or critical. The page's policy admits no foreign script, so its
+    text (`axe_source`) is to be put in by the debugger first, which no policy binds."""
     found = page.evaluate(
-        """() => axe.run(document, {resultTypes: ["violations"]}).then(result => result.violations
+        """part => axe.run(part, {resultTypes: ["violations"]}).then(result => result.violations
              .filter(violation => violation.impact === "serious" || violation.impact === "critical")
              .map(violation => violation.id + " (" + violation.help + ") at " +
                violation.nodes.slice(0, 3).map(node => node.target.join(" ") + ": " +
                  node.failureSummary.split("\\n").slice(1, 2).join(" ").trim()).join(" | ") +
-               (violation.nodes.length > 3 ? " and " + (violation.nodes.length - 3) + " more" : "")))"""
+               (violation.nodes.length > 3 ? " and " + (violation.nodes.length - 3) + " more" : "")))""",
+        part,
     )
     if found:
         raise Failed(f"axe-core finds in {name}: " + "\n  ".join(found))

@@ -11,29 +11,32 @@ WIDTHS = {"wide": 1440, "tablet": 768, "narrow": 390}
 
 def check(path, folder, screenshots):
     source = axe_source()
-    with chromium() as browser:
-        with watched(browser, url_of(path)) as page:
-            if page.locator("#sample-filters").count():
-                check_browsing(page)
+    with chromium() as browser, watched(browser, url_of(path)) as page:
+        page.watch.check(page)
         for name, width in WIDTHS.items():
-            with watched(browser, url_of(path), width=width) as page:
-                check_width(page, width)
-                if screenshots:
-                    shoot(page, folder / f"{name}.png")
+            page.set_viewport_size({"width": width, "height": 900})
+            check_width(page, width)
+            if screenshots:
+                shoot(page, folder / f"{name}.png")
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.evaluate(source)
         for scheme in ("light", "dark"):
-            with watched(browser, url_of(path), scheme=scheme) as page:
-                check_accessible(page, source, f"{scheme} colours")
-                if page.locator("button.enlarge").count():
-                    page.locator("button.enlarge").first.click()
-                    check_accessible(page, source, f"the enlarged image, {scheme} colours")
+            page.emulate_media(color_scheme=scheme)
+            check_accessible(page, f"{scheme} colours")
+            if page.locator("button.enlarge").count():
+                page.locator("button.enlarge").first.click()
+                check_accessible(page, f"the enlarged image, {scheme} colours", "#zoom-dialog")
+                page.keyboard.press("Escape")
         if screenshots:
             for name, width in WIDTHS.items():
-                with watched(browser, url_of(path), width=width, scheme="dark") as page:
-                    shoot(page, folder / f"{name}-dark.png")
-            with watched(browser, url_of(path)) as page:
-                page.pdf(path=folder / "print.pdf", format="A4", print_background=True)
+                page.set_viewport_size({"width": width, "height": 900})
+                shoot(page, folder / f"{name}-dark.png")
+            page.emulate_media(color_scheme="light")
+            page.pdf(path=folder / "print.pdf", format="A4", print_background=True)
             if (folder / "print.pdf").stat().st_size < 10_000:
                 raise Failed("the printed page is all but empty")
+        if page.locator("#sample-filters").count():
+            check_browsing(page)
 
 
 def shoot(page, path):

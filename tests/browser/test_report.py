@@ -356,6 +356,9 @@ def check_boxes(page, drawn, sample, scale):
     equal(rectangles.count(), len(expected), "boxes drawn")
     patterns = [rectangles.nth(index).get_attribute("stroke-dasharray") for index in range(len(expected))]
     equal(len(set(patterns[:3])), 3, "patterns of the lines differ")
+    strokes = [rectangles.nth(index).evaluate("rect => getComputedStyle(rect).stroke") for index in range(3)]
+    if "none" in strokes or len(set(strokes)) != 3:
+        raise Failed(f"colours of the boxes: {strokes}")
     letters = drawn.locator("text.flag-letter").all_text_contents()
     equal(letters[:3], ["R", "A", "B"], "letters on the boxes")
     for index, (x1, y1, x2, y2) in enumerate(expected):
