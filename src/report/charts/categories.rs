@@ -2,7 +2,7 @@
 
 use super::super::drawing::{Dash, Drawing, Paint};
 use super::super::view::{BenchmarkView, View};
-use super::{Panel, padded_range, tick_suffix};
+use super::{Panel, VALUES, padded_range, tick_suffix};
 use crate::compare::Estimate;
 
 /// Categories in one chart; the table has them all.
@@ -85,7 +85,10 @@ pub(in super::super) fn by_category(view: &View<'_>, benchmark: &BenchmarkView<'
         .collect();
     let label = format!("{}, {name}, by category, with 95 % intervals. {}", benchmark.title, described.join("; "));
     let lane = if packages.len() > 3 { 9.0 } else { 11.0 };
-    let mut panel = Panel::new(shown.len(), lane * packages.len() as f64 + 12.0, range, tick_suffix(unit), label);
+    let row = lane * packages.len() as f64 + 12.0;
+    // Two values and the arrow between them need more room than one.
+    let room = if packages.len() == 2 { VALUES + 26.0 } else { VALUES };
+    let mut panel = Panel::with_values(shown.len(), row, range, tick_suffix(unit), label, room);
     for (row, category) in shown.iter().enumerate() {
         let middle = panel.y(row);
         let value = |place: usize| {

@@ -43,9 +43,14 @@ struct Panel {
 impl Panel {
     /// An empty panel with its axis.
     fn new(rows: usize, row: f64, range: [f64; 2], suffix: &str, label: String) -> Self {
+        Self::with_values(rows, row, range, suffix, label, VALUES)
+    }
+
+    /// As [`Self::new`], with so many pixels for the values behind the rows.
+    fn with_values(rows: usize, row: f64, range: [f64; 2], suffix: &str, label: String, values: f64) -> Self {
         let bottom = TOP + row * rows as f64;
         let mut panel =
-            Self { drawing: Drawing::new(WIDTH, bottom + AXIS, label), left: LABELS, right: WIDTH - VALUES, range, row };
+            Self { drawing: Drawing::new(WIDTH, bottom + AXIS, label), left: LABELS, right: WIDTH - values, range, row };
         let (ticks, decimals) = ticks(range);
         for tick in ticks {
             let x = panel.x(tick);
@@ -74,7 +79,8 @@ impl Panel {
 
     /// As [`Self::label`] for a title, of which the beginning says most.
     fn title(&mut self, row: usize, name: &str, value: &str) {
-        self.labelled(row, escape::shorten(&escape::terminal(name), 18), value);
+        // So many characters of common fonts fit into the room.
+        self.labelled(row, escape::shorten(&escape::terminal(name), 15), value);
     }
 
     fn labelled(&mut self, row: usize, name: String, value: &str) {
