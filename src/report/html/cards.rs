@@ -188,14 +188,11 @@ fn answers(view: &View<'_>, card: &Card) -> Markup {
 }
 
 fn said_by(answer: &Answer) -> Markup {
-    // What was understood is told only where it is not what was said.
-    let parsed =
-        answer.parsed.as_ref().filter(|parsed| !parsed.trim().eq_ignore_ascii_case(answer.text.trim().trim_end_matches('.')));
     html! {
         @if let Some(failure) = &answer.failure { span.quiet { (said(failure)) } }
         @else if answer.text.trim().is_empty() { span.quiet { "(empty answer)" } }
         @else { (said(&answer.text)) }
-        @if let Some(parsed) = parsed { span.parsed { "understood as " (said(parsed)) } }
+        @if let Some(parsed) = &answer.parsed { span.parsed { "understood as " (said(parsed)) } }
         @if let Some(iou) = answer.iou { span.parsed { "IoU " (format::number(iou, 2)) } }
     }
 }

@@ -364,9 +364,7 @@
       }
       cell.appendChild(bdi);
     }
-    // What was understood is told only where it is not what was said.
-    var bare = function (said) { return said.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, ""); };
-    if (answer.parsed !== null && bare(answer.parsed) !== bare(answer.text)) {
+    if (answer.parsed !== null) {
       cell.appendChild(put(make("span", "parsed"), "understood as ", told(answer.parsed)));
     }
     if (answer.iou !== null) { cell.appendChild(make("span", "parsed", "IoU " + answer.iou.toFixed(2))); }

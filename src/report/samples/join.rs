@@ -88,7 +88,7 @@ fn answer(record: &SampleRecord, package: usize, question: &str) -> Answer {
         package,
         mark: Mark::of(record.score, record.parsed.is_some(), record.failure.is_some()),
         text: texts::answer(&record.text),
-        parsed: record.parsed.as_ref().map(|parsed| escape::shorten(parsed, texts::ANSWER_LIMIT)),
+        parsed: understood(&record.text, record.parsed.as_deref()),
         score: record.score,
         failure: record
             .failure
@@ -159,7 +159,7 @@ fn flip_side(side: &FlipSide, package: usize) -> Answer {
         package,
         mark: Mark::of(side.score, side.parsed.is_some(), false),
         text: texts::answer(&side.text),
-        parsed: side.parsed.as_ref().map(|parsed| escape::shorten(parsed, texts::ANSWER_LIMIT)),
+        parsed: understood(&side.text, side.parsed.as_deref()),
         score: side.score,
         failure: None,
         predicted: None,
@@ -168,6 +168,13 @@ fn flip_side(side: &FlipSide, package: usize) -> Answer {
         generation: None,
         note: None,
     }
+}
+
+/// What was understood, where that is not just what was said: other letters and digits, capitals aside.
+fn understood(text: &str, parsed: Option<&str>) -> Option<String> {
+    let bare = |said: &str| said.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+    let parsed = parsed.filter(|parsed| bare(parsed) != bare(text))?;
+    Some(escape::shorten(parsed, texts::ANSWER_LIMIT))
 }
 
 #[cfg(test)]
