@@ -528,7 +528,8 @@ def test_ten_thousand_samples(browser, folder):
             act()
             page.evaluate("1")
             times[name] = time.monotonic() - before
-        equal(len(shown(page)), PER_PAGE, "cards shown")
+        # The second page of what is left: some cards, never more than a page of them.
+        assert 0 < len(shown(page)) <= PER_PAGE, f"{len(shown(page))} cards shown"
         # Far from what is measured (well below a second), so that a slow machine does not fail it.
         assert loaded < 20 and max(times.values()) < 10, (loaded, times)
         size = path.stat().st_size
