@@ -153,8 +153,8 @@ fn smooth(folder: &Path, count: usize, width: u32, height: u32) {
     for index in 0..count {
         let path = folder.join(format!("{index}.jpg"));
         if index < 8 {
-            let noise: Vec<u8> = (0..80 * 60 * 3).map(|_| dice.next() as u8).collect();
-            let small = image::RgbImage::from_raw(80, 60, noise).unwrap();
+            let noise: Vec<u8> = (0..20 * 15 * 3).map(|_| dice.next() as u8).collect();
+            let small = image::RgbImage::from_raw(20, 15, noise).unwrap();
             image::imageops::resize(&small, width, height, image::imageops::FilterType::CatmullRom).save(path).unwrap();
         } else {
             std::fs::copy(folder.join(format!("{}.jpg", index % 8)), path).unwrap();

@@ -1,6 +1,6 @@
 //! The order of the samples: a mixed choice of the most telling of every benchmark, then all others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Card;
 
@@ -12,7 +12,8 @@ const QUOTAS: [usize; 5] = [20, 12, 6, 14, 6];
 pub(super) const MOST_SAMPLES: usize = 20_000;
 
 /// All cards: first the choice of every benchmark, one card of each in turn, so that the first page is shared fairly; then
-/// the rest by interest, the questions about an image together, so that the pages share few images.
+/// the rest image by image, so that a further page repeats few of the images before it, those with the most telling samples
+/// first.
 pub(super) fn in_order(by_benchmark: Vec<Vec<Card>>) -> Vec<Card> {
     let (mut waiting, mut rest) = (Vec::new(), Vec::new());
     for cards in by_benchmark {
@@ -28,7 +29,13 @@ pub(super) fn in_order(by_benchmark: Vec<Vec<Card>>) -> Vec<Card> {
             break;
         }
     }
-    rest.sort_by_key(|card| (card.tier(), card.benchmark, card.cluster));
+    let mut best: HashMap<(usize, usize), usize> = HashMap::new();
+    for card in &rest {
+        let tier = best.entry((card.benchmark, card.cluster)).or_insert(usize::MAX);
+        *tier = card.tier().min(*tier);
+    }
+    let best_of = |card: &Card| best.get(&(card.benchmark, card.cluster)).copied().unwrap_or(usize::MAX);
+    rest.sort_by_key(|card| (best_of(card), card.benchmark, card.cluster, card.tier()));
     ordered.extend(rest);
     ordered.truncate(MOST_SAMPLES);
     ordered
@@ -102,15 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_comes_once_and_benchmarks_take_turns() {
-        let make = |benchmark| (0..100).map(|key| card(benchmark, key, key % 2 == 0, key / 4)).collect();
+    fn every_sample_comes_once_benchmarks_take_turns_and_images_stay_together() {
+        // Every second image has a broken sample.
+        let make = |benchmark| (0..400).map(|key| card(benchmark, key, key % 8 == 3, key / 4)).collect();
         let ordered = in_order(vec![make(0), make(1)]);
-        assert_eq!(ordered.len(), 200);
+        assert_eq!(ordered.len(), 800);
         let distinct: HashSet<(usize, &str)> = ordered.iter().map(|card| (card.benchmark, card.key.as_str())).collect();
-        assert_eq!(distinct.len(), 200);
+        assert_eq!(distinct.len(), 800);
         let turns: Vec<usize> = ordered.iter().take(6).map(|card| card.benchmark).collect();
         assert_eq!(turns, [0, 1, 0, 1, 0, 1]);
-        let rest = &ordered[2 * CHOSEN_PER_BENCHMARK..];
-        assert!(rest.is_sorted_by_key(|card| (card.tier(), card.benchmark, card.cluster)));
+        let images: Vec<(usize, usize)> =
+            ordered[2 * CHOSEN_PER_BENCHMARK..].iter().map(|card| (card.benchmark, card.cluster)).collect();
+        let changes = images.windows(2).filter(|two| two[0] != two[1]).count();
+        assert_eq!(changes + 1, images.iter().collect::<HashSet<_>>().len(), "an image's samples stand together");
+        let broken: Vec<usize> = (0..images.len()).filter(|at| ordered[2 * CHOSEN_PER_BENCHMARK + at].broken).collect();
+        assert!(!broken.is_empty() && *broken.last().unwrap() < images.len() / 2 + 4, "images with broken samples first");
     }
 }
