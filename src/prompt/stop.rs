@@ -63,7 +63,11 @@ impl StopRules {
             visible += usize::from(!skipped);
         }
         let tail = decode(ids.get(start..).unwrap_or_default()).unwrap_or_default();
-        if self.strings.iter().any(|stop| tail.contains(stop.as_str())) { Finish::StopString } else { Finish::No }
+        let holds = |text: &str| self.strings.iter().any(|stop| text.contains(stop.as_str()));
+        // A tail that begins inside a run of byte tokens can read otherwise than the whole, in which one byte that is no UTF-8 spoils
+        // the run; the whole has the last word, and is decoded only where the tail says stop.
+        let stopped = holds(&tail) && (start == 0 || holds(&decode(ids).unwrap_or_default()));
+        if stopped { Finish::StopString } else { Finish::No }
     }
 
     /// The answer before the first stop string, stripped as Python's `str.strip` does.
