@@ -47,7 +47,8 @@ fn of_tensor(tensor: &TensorProto, extent: &mut ExternalExtent) -> Result<(), St
         return Ok(());
     }
     let (mut offset, mut length) = (0, None);
-    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| format!("external data at {text:?}, expected a whole number"));
+    let number =
+        |text: &str| text.trim().parse::<u64>().map_err(|_| format!("external data at {text:?}, expected a whole number"));
     for entry in &tensor.external_data {
         let value = entry.value.as_deref().unwrap_or_default();
         match entry.key.as_deref().unwrap_or_default() {
@@ -97,7 +98,9 @@ mod tests {
         assert_eq!((extent.files, extent.end_bytes), (BTreeSet::from(["weights.bin".to_owned()]), 150));
         let packed = [plain.as_slice(), &[("prepacked_0", "Gemm+17|4096;64;0|8192;10;0")]].concat();
         assert_eq!(external_extent(path, &model(&packed)).unwrap().end_bytes, 8202);
-        for wrong in [[("location", "w"), ("offset", "x"), ("length", "1")], [("location", "w"), ("offset", "1"), ("prepacked_0", "k")]] {
+        for wrong in
+            [[("location", "w"), ("offset", "x"), ("length", "1")], [("location", "w"), ("offset", "1"), ("prepacked_0", "k")]]
+        {
             assert!(external_extent(path, &model(&wrong)).is_err(), "{wrong:?}");
         }
         assert!(external_extent(path, b"nonsense").is_err());

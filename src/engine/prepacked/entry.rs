@@ -145,7 +145,8 @@ impl Weights {
         let mut buffer = Vec::new();
         let last = bytes.saturating_sub(SAMPLE_BYTES);
         for place in 0..SAMPLES {
-            file.seek(SeekFrom::Start((u128::from(last) * u128::from(place) / u128::from(SAMPLES - 1)) as u64)).map_err(failed)?;
+            file.seek(SeekFrom::Start((u128::from(last) * u128::from(place) / u128::from(SAMPLES - 1)) as u64))
+                .map_err(failed)?;
             buffer.clear();
             file.by_ref().take(SAMPLE_BYTES).read_to_end(&mut buffer).map_err(failed)?;
             hasher.update(&buffer);

@@ -57,12 +57,7 @@ pub(super) fn session(runtime: &Loaded, cache: &Path, source: &Source<'_>, optio
     }
 }
 
-fn find_or_make(
-    runtime: &Loaded,
-    cache: &Path,
-    source: &Source<'_>,
-    options: &EngineOptions,
-) -> Result<Option<Session>, String> {
+fn find_or_make(runtime: &Loaded, cache: &Path, source: &Source<'_>, options: &EngineOptions) -> Result<Option<Session>, String> {
     let key = Key::of(&runtime.info, source)?;
     let folder = cache.join(key.folder_name());
     if let Some(session) = open(runtime, &folder, &key, source, options) {

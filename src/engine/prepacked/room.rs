@@ -95,7 +95,8 @@ fn cached_graph(folder: PathBuf) -> Option<CachedGraph> {
         return None;
     }
     let bytes = std::fs::read_dir(&folder).ok()?.flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-    let used = std::fs::metadata(folder.join(ENTRY_FILE)).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let used =
+        std::fs::metadata(folder.join(ENTRY_FILE)).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let used_unix_s = used.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // A damaged entry is one of the cache's own all the same.
     let (package, graph, runtime) = match Entry::read(&folder) {
