@@ -9,11 +9,13 @@ mod error;
 mod images;
 mod loader;
 mod memory;
+mod meter;
 mod plan;
 mod prompt_identity;
 mod ranking;
 mod record;
 mod rescore;
+mod stop;
 mod verify;
 mod verify_clip;
 
