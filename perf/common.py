@@ -157,11 +157,11 @@ class Failed(RuntimeError):
     """A side could not be measured; its text says why in words for the reader of the table."""
 
 
-def parser(documentation: str, default_work: str = "target/perf") -> argparse.ArgumentParser:
+def parser(documentation: str, program: bool = True) -> argparse.ArgumentParser:
     """The options that all parts have in common."""
     arguments = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--program", type=Path, required=True, help="the llava-gauge binary, release build")
-    arguments.add_argument("--work", type=Path, default=Path(default_work), help="folder for checkpoints, packages, results")
+    arguments.add_argument("--program", type=Path, required=program, help="the llava-gauge binary, release build")
+    arguments.add_argument("--work", type=Path, default=Path("target/perf"), help="folder for checkpoints, packages, results")
     arguments.add_argument("--checkpoint", type=Path, help="a LLaVA-1.5 checkpoint instead of the random one")
     arguments.add_argument("--threads", type=int, default=cores(), help="threads of every side [default: physical cores]")
     arguments.add_argument("--rounds", type=int, default=2, help="rounds, in turn forwards and backwards [default: 2]")

@@ -162,7 +162,8 @@ def main() -> int:
     """Measures the language model in a process of its own, so that every peer of a round starts afresh."""
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings.pop("threads"))
-    print(json.dumps(language_model(Path(settings.pop("folder")), **settings)))
+    folder = Path(settings.pop("folder"))
+    print(json.dumps(greedy(folder, **settings) if "count" in settings else language_model(folder, **settings)))
     return 0
 
 

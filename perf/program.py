@@ -28,6 +28,8 @@ class Answers:
     """The whole process, with start, loading and writing."""
     peak_memory_bytes: int = 0
     """Largest resident set of the process, mapped weights included."""
+    groups: list[dict] = field(default_factory=list)
+    """Timings of each image, as recorded."""
 
 
 class Program:
@@ -88,16 +90,14 @@ class Program:
             log_probabilities[record["key"]] = record["log_probability"]
             groups[record["cluster"]] = record["timings"]["group"]
         stages = {stage: sum(group[f"{stage}_ms"] for group in groups.values()) / 1000 for stage in STAGES}
-        return Answers(tokens, log_probabilities, sum(stages.values()), stages, wall, peak)
+        return Answers(tokens, log_probabilities, sum(stages.values()), stages, wall, peak, list(groups.values()))
 
-    def language_model(self, precision: str, benchmark: Path) -> dict:
-        """Prefill and decode of one question an image, from the records of a run: samples in seconds."""
-        output = self.work / "runs" / f"{benchmark.parent.name}-{precision}"
-        self.answer(precision, benchmark)
-        prefill, decode, tokens = [], [], 0
-        for line in next(output.rglob("samples.jsonl")).read_text().splitlines():
-            group = json.loads(line)["record"]["timings"]["group"]
-            prefill.append(group["prefill_ms"] / 1000)
-            decode.append(group["decode_ms"] / 1000 / group["decode_steps"])
-            tokens = group["prefill_tokens"]
-        return {"prefill_tokens": tokens, "prefill_seconds": prefill, "decode_seconds": decode}
+    def language_model(self, precision: str, benchmark: Path, sizes: dict) -> dict:
+        """Prefill and decode of one question an image, from the records of a run: samples in seconds.
+
+        Questions run one by one: nothing is shared, and no two images decode together.
+        """
+        answers = self.answer(precision, benchmark, ("--scheduling", "one-by-one"))
+        prefill = [group["prefill_ms"] / 1000 for group in answers.groups]
+        decode = [group["decode_ms"] / 1000 / group["decode_steps"] for group in answers.groups]
+        return {"prefill_tokens": answers.groups[0]["prefill_tokens"], "prefill_seconds": prefill, "decode_seconds": decode}
