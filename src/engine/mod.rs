@@ -28,6 +28,7 @@ mod tree;
 mod tree_candidates;
 mod types;
 mod vision;
+mod weight_memory;
 
 pub use clip::{ClipEncoder, normalise};
 pub use exchange::{ImageStages, LoadedStage};
@@ -42,3 +43,4 @@ pub use types::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer,
     Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule,
 };
+pub use weight_memory::{WeightMemory, weight_memory};
