@@ -18,7 +18,6 @@ from typing import Callable
 import common
 import peer_genai
 import peer_llama_cpp
-import peer_transformers
 from common import Failed, call, in_words, load_average, machine, median, ratio, rounds_in_turn, say, store, table
 from program import Program
 from workload import Workload, checkpoint, make_benchmark, text_checkpoint
@@ -55,6 +54,10 @@ class Subject:
     def seconds(self, what: str) -> list[float]:
         """The median of each round."""
         return [median(figures[what]) for figures in self.rounds]
+
+    def seconds_per_prompt_token(self) -> list[float]:
+        """Of prefill: what ratios are taken of, so that a prompt of another length is no advantage."""
+        return [seconds / figures["prefill_tokens"] for seconds, figures in zip(self.seconds("prefill_seconds"), self.rounds)]
 
 
 def subjects_of(arguments, work: Path, folder: Path, sizes: dict, left_out: dict) -> tuple[list[Subject], dict]:
@@ -143,7 +146,7 @@ def figures_of(subjects: list[Subject]) -> dict:
             even = {peer: other for peer, other in peers.items() if len(other.rounds) == len(subject.rounds)}
             figures[name]["times_faster"] = {
                 peer: {
-                    "prefill": ratio(other.seconds("prefill_seconds"), prefill),
+                    "prefill": ratio(other.seconds_per_prompt_token(), subject.seconds_per_prompt_token()),
                     "decode": ratio(other.seconds("decode_seconds"), decode),
                 } for peer, other in even.items()
             }
