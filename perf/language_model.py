@@ -20,7 +20,7 @@ import peer_genai
 import peer_llama_cpp
 from common import Failed, call, in_words, load_average, machine, median, ratio, rounds_in_turn, say, store, table
 from program import Program
-from workload import Workload, checkpoint, make_benchmark, text_checkpoint
+from workload import checkpoint, text_checkpoint
 
 HERE = Path(__file__).parent
 # Ratios are shown against these peers.
@@ -68,13 +68,11 @@ def subjects_of(arguments, work: Path, folder: Path, sizes: dict, left_out: dict
     program = Program(arguments.program, work, folder, threads)
     facts["llava_gauge"] = {"version": program.version, "sha256": program.sha256}
     if "llava-gauge" in arguments.sides:
-        load = Workload("text", sizes["repetitions"], 1, sizes["steps"] + 1, 1, "prefill and decode")
-        benchmark = make_benchmark(work, folder, load)
         precisions, unknown = program.known(arguments.precisions)
         left_out.update({f"llava-gauge {name}": reason for name, reason in unknown.items()})
         for precision in precisions:
             subjects.append(Subject(
-                f"llava-gauge {precision}", lambda precision=precision: program.language_model(precision, benchmark, sizes)))
+                f"llava-gauge {precision}", lambda precision=precision: program.language_model(precision, **sizes)))
     prompt = [1, *range(5, 5 + 31)]
     expected = None
 
@@ -185,7 +183,7 @@ def main() -> int:
     arguments = parser.parse_args()
     work = arguments.work
     common.room_for(work, 0.5 if arguments.smoke else 16)
-    folder = checkpoint(work, arguments.checkpoint, arguments.smoke)
+    folder = checkpoint(work, arguments.checkpoint, arguments.smoke, arguments.program)
     sizes = {"prompt": 76, "depth": 80, "steps": 4, "repetitions": 2} if arguments.smoke else {
         "prompt": 636, "depth": 640, "steps": 24, "repetitions": 2}
     left_out: dict[str, str] = {}

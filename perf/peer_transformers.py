@@ -60,6 +60,8 @@ class Transformers:
         self.processor = CLIPImageProcessorPil.from_pretrained(folder)
         config = json.loads((folder / "config.json").read_text())
         self.image_token = config.get("image_token_index", config.get("image_token_id"))
+        ends = json.loads((folder / "generation_config.json").read_text()).get("eos_token_id", [])
+        self.ends = ends if isinstance(ends, list) else [ends]
         self.image_tokens = (config["vision_config"]["image_size"] // config["vision_config"]["patch_size"]) ** 2
         self.questions = json.loads((data / "questions.json").read_text())["questions"]
         self.models = {}
@@ -114,7 +116,9 @@ class Transformers:
             for step, values in enumerate(logits):
                 sums += torch.log_softmax(values.double(), -1).gather(-1, rows[:, step:step + 1])[:, 0]
             for row, question in enumerate(batch):
-                tokens[str(question["question_id"])] = rows[row].tolist()
+                answer = rows[row].tolist()
+                ends = [place for place, token in enumerate(answer) if token in self.ends]
+                tokens[str(question["question_id"])] = answer[:ends[0]] if ends else answer
                 log_probabilities[str(question["question_id"])] = sums[row].item()
         return tokens, log_probabilities, seconds
 
