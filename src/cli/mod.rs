@@ -35,6 +35,7 @@ mod report;
 mod rescore;
 mod run;
 mod run_label;
+mod schedule;
 mod score;
 mod score_output;
 mod serve;
