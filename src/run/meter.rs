@@ -17,6 +17,14 @@ pub(super) struct Between {
     pub harness_ms: f64,
 }
 
+impl Between {
+    /// The equal share of one of so many groups, before whose common work this time went by.
+    pub(super) fn shared_by(self, groups: usize) -> Self {
+        let share = 1.0 / groups.max(1) as f64;
+        Self { image_wait_ms: self.image_wait_ms * share, harness_ms: self.harness_ms * share }
+    }
+}
+
 impl Meter {
     /// The engine is idle from now on.
     pub(super) fn start() -> Self {
