@@ -150,7 +150,7 @@ fn restored_checkpoint(checkpoint: &Path, package: &Package, output: &Path) {
         tensor.data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         "F32".clone_into(&mut tensor.dtype);
     }
-    assert!(used > 3, "only {used} weights of the package are in the checkpoint");
+    assert!(used > 0, "none of the package's weights is in the checkpoint");
     write_tensors(&file, &tensors);
 }
 
@@ -512,12 +512,13 @@ fn precisions_can_be_attributed_layer_by_layer() {
 /// A graph that multiplies codes of activations with codes of weights, as int8 packages do, in a session as the engine makes them.
 fn integer_products(activations: &[i32], weights: &[i8], [rows, inputs, outputs]: [usize; 3]) -> Vec<f32> {
     let folder = tempfile::tempdir().unwrap();
-    let package = exported(&fixture("transformers4-fp32"), folder.path(), &StagePrecisionChoice::default());
+    let output = folder.path().join("package");
+    let package = exported(&fixture("transformers4-fp32"), &output, &StagePrecisionChoice::default());
     // Weights and their scales, which are 1.
     let scales = vec![1.0_f32; outputs];
     let bytes: Vec<u8> =
         scales.iter().flat_map(|scale| scale.to_le_bytes()).chain(weights.iter().map(|code| code.to_le_bytes()[0])).collect();
-    fs::write(folder.path().join("codes.bin"), bytes).unwrap();
+    fs::write(output.join("codes.bin"), bytes).unwrap();
     let mut graph = GraphBuilder::new("products");
     let (tiles, fixed) = (Dimension::named("tiles"), |size: usize| Dimension::Fixed(size));
     let pixels = graph.input("pixel_values", ElementType::Float32, &[tiles, fixed(1), fixed(rows), fixed(inputs)]);
