@@ -116,9 +116,7 @@ impl WeightPlan {
             let Some(found) = checked.tensors.get(&required.name) else { continue };
             let table = required.name == EMBEDDING && tied.is_some();
             if table && tied == Some(true) {
-                if let Some(head) = tied_head(&required, found, schemes) {
-                    wanted.push(head);
-                }
+                wanted.extend(tied_head(&required, found, schemes));
             }
             let scheme = schemes.of(&required.name, &required.shape);
             let form = if table { table_form(found, tied == Some(true), schemes) } else { form_of(scheme) };
