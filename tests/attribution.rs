@@ -125,6 +125,7 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
                 scheduling_reason: None,
                 prompt_sha256: None,
                 answering: None,
+                ..Default::default()
             },
             environment: Environment {
                 program_version: "0".into(),

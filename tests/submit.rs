@@ -75,6 +75,7 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: "0.1.0".into(),

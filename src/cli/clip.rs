@@ -116,6 +116,8 @@ pub fn run_one(
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            low_memory: globals.loading.low_memory,
+            ..Default::default()
         },
         environment: environment(model.encoder.runtime()),
     };

@@ -47,6 +47,7 @@ pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
             variant: None,
             scheduling: ScheduleArguments::packed_tree(),
             choosing: Default::default(),
+            stop_when_decided: false,
             label: Default::default(),
         };
         runs.extend(run_suite(&suite, globals, &stop)?);

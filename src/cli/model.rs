@@ -67,12 +67,12 @@ pub fn load_opened(package: Package, globals: &Globals, scheduling: Scheduling) 
 
 /// Engine options from the global ones.
 pub fn engine_options(globals: &Globals, scheduling: Scheduling) -> EngineOptions {
-    EngineOptions {
+    globals.loading.apply(EngineOptions {
         ort_library: globals.ort_library.clone(),
         intra_op_threads: globals.threads.unwrap_or_else(crate::engine::physical_cores),
         scheduling,
         ..EngineOptions::default()
-    }
+    })
 }
 
 /// Bytes of the graphs and weights of a package: of all its files but texts, the tokenizer, and the reference values that

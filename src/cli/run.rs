@@ -55,6 +55,10 @@ pub struct RunArguments {
     scheduling: ScheduleArguments,
     #[command(flatten)]
     choosing: Choosing,
+    /// End the answer to a yes/no or multiple-choice question as soon as it decides its score, where the scorer reads the beginning
+    /// only; scores stay the same, texts are shorter [default: what each benchmark says]
+    #[arg(long)]
+    stop_when_decided: bool,
     /// Largest share of failed samples, in per cent, that still counts as a success
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     max_failed: f64,
@@ -101,6 +105,8 @@ pub struct Suite {
     pub scheduling: ScheduleArguments,
     /// How answers to questions with options are had, where not as the benchmarks say.
     pub choosing: Choosing,
+    /// Whether answers end once they decide their score, also where the benchmarks do not say so.
+    pub stop_when_decided: bool,
     /// Under what name and commit the runs are recorded.
     pub label: RunLabel,
 }
@@ -211,6 +217,7 @@ fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
         data: arguments.data,
         scheduling: arguments.scheduling,
         choosing: arguments.choosing,
+        stop_when_decided: arguments.stop_when_decided,
         label: arguments.label.or(in_file).resolve()?,
     })
 }
@@ -271,6 +278,9 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
         return Err(Failure::new(Exit::Setup, error));
     }
     suite.choosing.apply(&mut benchmarks)?;
+    if suite.stop_when_decided {
+        stop_when_decided(&mut benchmarks)?;
+    }
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
     let questions = benchmarks.iter().map(|benchmark| Plan::new(&benchmark.samples, suite.limit).samples());
@@ -298,6 +308,19 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
         }
     }
     Ok(runs)
+}
+
+/// Lets answers end once they decide their score wherever a scorer knows that; refused if none of the benchmarks' does.
+fn stop_when_decided(benchmarks: &mut [Benchmark]) -> Result<(), Failure> {
+    for benchmark in benchmarks.iter_mut() {
+        benchmark.spec.stop_when_decided |= benchmark.spec.scorer.rule.can_be_decided_early();
+    }
+    if benchmarks.iter().any(|benchmark| benchmark.spec.stop_when_decided) {
+        return Ok(());
+    }
+    let scorers: Vec<String> = benchmarks.iter().map(|benchmark| benchmark.spec.scorer.identity()).collect();
+    let error = anyhow!("--stop-when-decided: whole answers are read by {}", scorers.join(", "));
+    Err(Failure::new(Exit::Setup, error))
 }
 
 /// An open package of either kind.
@@ -364,6 +387,8 @@ fn run_one(
             scheduling_reason: reason.map(str::to_owned),
             prompt_sha256: Some(prompt_sha256(&benchmark.spec.prompt, &model.prompter)),
             answering: answering.summary(),
+            low_memory: globals.loading.low_memory,
+            stop_when_decided: benchmark.spec.stop_when_decided,
         },
         environment: environment(model.engine.runtime()),
         memory,

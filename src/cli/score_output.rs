@@ -152,6 +152,7 @@ fn header(names: &RunNames<'_>, benchmark: &Benchmark, predictions: &Predictions
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -20,6 +20,7 @@ mod options;
 mod ort_candidates;
 mod ort_engine;
 mod plan;
+mod prepacked;
 pub mod runtime;
 mod sampling;
 mod schedule;
@@ -38,6 +39,7 @@ pub use loaded::LoadedEngine;
 pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
+pub use prepacked::{CACHE_LIMIT_BYTES, CachedGraph, cached_graphs, clear_cache, default_cache};
 pub use runtime::doctor::physical_cores;
 pub use schedule::{MAXIMUM_SLOTS, MemoryNeed, RunShape, Schedule, cache_bytes_per_token};
 pub use types::{

@@ -38,9 +38,13 @@ pub struct EngineOptions {
     pub intra_op_threads: usize,
     /// How the questions of a group run.
     pub scheduling: Scheduling,
-    /// Let ONNX Runtime copy weights into its own packed layout at load: faster prefill, at the price of load time and of
-    /// one more copy of the weights in memory. Without it the weights stay mapped files.
+    /// Let ONNX Runtime copy weights into its own packed layout at load: faster prefill, at the price of load time and of a
+    /// private copy of the weights in memory, which takes the place of the mapped files. Without it the weights stay mapped files,
+    /// which processes share and the system may drop, and the last bits of logits may differ.
     pub prepack: bool,
+    /// Folder in which weights are kept packed between processes; `None` keeps none. Without effect unless `prepack`, on graphs that
+    /// other programs wrote, and on results, which are the same to the bit.
+    pub prepacked_cache: Option<PathBuf>,
     /// Most suffix tokens that run as one pack; a larger group runs as several packs over the same prefix. Bounds the
     /// memory of attention scores, `heads × packed tokens × total tokens × 4` bytes, and the work spent on hidden pairs.
     pub max_packed_tokens: usize,
@@ -53,6 +57,7 @@ impl Default for EngineOptions {
             intra_op_threads: physical_cores(),
             scheduling: Scheduling::PackedTree,
             prepack: true,
+            prepacked_cache: None,
             max_packed_tokens: 1024,
         }
     }

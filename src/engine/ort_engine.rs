@@ -73,8 +73,14 @@ impl OrtEngine {
         let (root, manifest) = (package.root.as_path(), &package.manifest);
         let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
         let loaded = runtime::load(&request, &mut |_| {})?;
-        let encoder = ImageEncoder::load(loaded, root, manifest, options)?;
-        let graph = Graph::load(loaded, root, &manifest.llm.graph, options, false)?;
+        // Packing weights is work of one thread a graph, and nearly all of a load.
+        let (encoder, graph) = std::thread::scope(|scope| {
+            let graph = scope.spawn(|| Graph::load(loaded, root, &manifest.llm.graph, options, false));
+            let encoder = ImageEncoder::load(loaded, root, manifest, options);
+            let stopped = || Err(EngineError::Runtime { doing: "loading".to_owned(), message: "its thread stopped".to_owned() });
+            (encoder, graph.join().unwrap_or_else(|_| stopped()))
+        });
+        let (encoder, graph) = (encoder?, graph?);
         if manifest.projector.output_size != manifest.llm.hidden_size {
             return Err(graph.wrong(format!(
                 "takes rows of {}, but the projector gives rows of {}",

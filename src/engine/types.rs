@@ -22,15 +22,18 @@ pub enum StopReason {
     StopString,
     /// The limit of new tokens was reached.
     MaxNewTokens,
+    /// Whoever asked has read enough: nothing that could follow changes what is made of the answer.
+    Decided,
 }
 
 impl StopReason {
-    /// The name used in records and JSON: `eos`, `stop_string`, `max_new_tokens`.
+    /// The name used in records and JSON: `eos`, `stop_string`, `max_new_tokens`, `decided`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EndOfSequence => "eos",
             Self::StopString => "stop_string",
             Self::MaxNewTokens => "max_new_tokens",
+            Self::Decided => "decided",
         }
     }
 }

@@ -8,24 +8,28 @@
 mod clip;
 mod contents;
 mod error;
+mod external;
 pub mod foreign;
 mod kind;
 mod manifest;
 mod open;
+mod quantisation;
 mod recipe;
 pub mod safetensors;
 mod stages;
 mod tiling;
 
-pub use crate::onnx::LayeredModel;
+pub use crate::onnx::{ExternalExtent, LayeredModel};
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
+pub use external::{external_extent, external_tensors};
 pub use kind::PackageKind;
 pub use manifest::{
     FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
     StagePrecision, TensorDtype, TensorLocation, VisionStage,
 };
 pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};
+pub use quantisation::{CalibrationRecord, Quantisation, WeightQuantisation};
 pub use recipe::{
     AspectMode, CONVERSATIONS, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TileMerge, TileOrder, Tiling,
     TokenizationMode, UnpadRounding,

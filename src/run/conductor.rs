@@ -6,8 +6,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::error::RunError;
 use super::loader::{self, LoadedGroup};
+use super::meter::{Between, Meter};
 use super::plan::{Plan, PlannedGroup};
 use super::record::{self, GroupFacts, PreparedChoices, PreparedPrompt};
+use super::stop::SampleStop;
 use crate::benchmark::{Answering, Benchmark, IMAGE_MARK, Sample};
 use crate::engine::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, ImageGroup, ImageTiles, Likelihoods, Request, RequestFailure,
@@ -87,6 +89,7 @@ pub(super) struct FinishedGroup<'a> {
     /// Answers of the samples whose prompt is `Ok`, in order; or why there are none.
     pub answer: Result<Answers, String>,
     pub image_ms: f64,
+    pub between: Between,
 }
 
 /// What the engine said to a group.
@@ -104,9 +107,9 @@ pub(super) enum SampleAnswer {
 }
 
 /// A sample as it is given to the engine.
-pub(super) enum Asked {
-    /// To be answered in the model's own words.
-    Generate(Vec<Segment>),
+pub(super) enum Asked<'a> {
+    /// To be answered in the model's own words, until then.
+    Generate(Vec<Segment>, SampleStop<'a>),
     /// To be answered by the most likely candidate.
     Rank(ChoiceRequest, PreparedChoices),
 }
@@ -158,14 +161,15 @@ impl Conductor<'_> {
             let storing = scope.spawn(|| self.store_behind(receiver, writer, &recorded, &mut state, progress));
 
             let mut outcome = Ok(Outcome::Complete);
+            let mut meter = Meter::start();
             for window in windows {
                 if self.stop.load(Ordering::Relaxed) {
                     outcome = Ok(Outcome::Interrupted);
                     break;
                 }
                 let asked = match window {
-                    [group] if window_groups == 1 => self.ask_alone(engine, group, &images, &sender),
-                    _ => self.ask_window(engine, window, &images, &sender),
+                    [group] if window_groups == 1 => self.ask_alone(engine, group, (&images, &sender), &mut meter),
+                    _ => self.ask_window(engine, window, (&images, &sender), &mut meter),
                 };
                 let notes = engine.take_notes().into_iter().map(Behind::Note);
                 let told = notes.map(|note| sender.send(note)).all(|sent| sent.is_ok());
@@ -196,11 +200,11 @@ impl Conductor<'_> {
         &self,
         engine: &mut dyn Engine,
         group: &'g PlannedGroup,
-        images: &Receiver<LoadedGroup>,
-        sender: &SyncSender<Behind<'g>>,
+        (images, sender): (&Receiver<LoadedGroup>, &SyncSender<Behind<'g>>),
+        meter: &mut Meter,
     ) -> Result<Asking, RunError> {
-        let loaded = images.recv().map_err(|_| RunError::Thread("image loading"))?;
-        let finished = self.ask(engine, group, loaded)?;
+        let loaded = meter.wait(|| images.recv()).map_err(|_| RunError::Thread("image loading"))?;
+        let finished = self.ask(engine, group, loaded, meter)?;
         Ok(if sender.send(Behind::Group(finished)).is_ok() { Asking::Answered } else { Asking::Closed })
     }
 
@@ -211,13 +215,16 @@ impl Conductor<'_> {
         engine: &mut dyn Engine,
         group: &'g PlannedGroup,
         loaded: LoadedGroup,
+        meter: &mut Meter,
     ) -> Result<FinishedGroup<'g>, RunError> {
         let (prompts, asked) = self.prompts(group, &loaded);
+        let between = meter.engine_begins();
         let answer = match loaded.images {
             Err(message) => Err(message),
             Ok(prepared) => Ok(self.answer(engine, &prepared.images, asked)?),
         };
-        Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms })
+        meter.engine_ends();
+        Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms, between })
     }
 
     /// The prompts of a group, for its records and for the engine.
@@ -225,7 +232,7 @@ impl Conductor<'_> {
         &self,
         group: &PlannedGroup,
         loaded: &LoadedGroup,
-    ) -> (Vec<Result<PreparedPrompt, String>>, Vec<Asked>) {
+    ) -> (Vec<Result<PreparedPrompt, String>>, Vec<Asked<'_>>) {
         // The prompt of an image that could not be read is recorded too; its rows are not known, one tile's stand for them.
         let rows = match &loaded.images {
             Ok(images) => images.rows.clone(),
@@ -248,23 +255,24 @@ impl Conductor<'_> {
 
     /// Asks the engine: at most once for what is generated and once for what is ranked. A group that has both encodes its
     /// images twice, and the time of both counts.
-    fn answer(&self, engine: &mut dyn Engine, images: &[ImageTiles], asked: Vec<Asked>) -> Result<Answers, EngineError> {
-        let stop = PrompterStop { prompter: self.prompter };
-        let (mut requests, mut ranked, mut choices) = (Vec::new(), Vec::new(), Vec::new());
+    fn answer(&self, engine: &mut dyn Engine, images: &[ImageTiles], asked: Vec<Asked<'_>>) -> Result<Answers, EngineError> {
+        let (mut asks, mut ranked, mut choices) = (Vec::new(), Vec::new(), Vec::new());
         // Which of the two lists each sample is in.
         let mut is_ranked = Vec::with_capacity(asked.len());
         for one in asked {
             is_ranked.push(matches!(one, Asked::Rank(..)));
             match one {
-                Asked::Generate(segments) => {
-                    requests.push(Request { segments, max_new_tokens: self.max_new_tokens, stop: &stop })
-                }
+                Asked::Generate(segments, stop) => asks.push((segments, stop)),
                 Asked::Rank(request, prepared) => {
                     ranked.push(request);
                     choices.push(prepared);
                 }
             }
         }
+        let (prompts, stops): (Vec<_>, Vec<_>) = asks.into_iter().unzip();
+        let request = |(segments, stop)| Request { segments, max_new_tokens: self.max_new_tokens, stop };
+        let requests: Vec<Request<'_>> =
+            prompts.into_iter().zip(stops.iter().map(|stop| stop as &dyn StopRule)).map(request).collect();
         let mut timings = StageTimings::default();
         let mut generated = Vec::new().into_iter();
         if !requests.is_empty() {
@@ -290,7 +298,7 @@ impl Conductor<'_> {
     }
 
     /// Renders and tokenises a prompt with images of so many rows, and the candidates of its answer if it is ranked.
-    fn prepare(&self, sample: &Sample, rows: &[usize]) -> Result<(PreparedPrompt, Asked), String> {
+    fn prepare<'s>(&'s self, sample: &'s Sample, rows: &[usize]) -> Result<(PreparedPrompt, Asked<'s>), String> {
         let turns = turns(self.prompter, sample).map_err(|error| error.to_string())?;
         let text = self.prompter.render_conversation(&turns).map_err(|error| error.to_string())?;
         let length = |segments: &[Segment]| -> usize {
@@ -305,7 +313,9 @@ impl Conductor<'_> {
         let (Answering::Likelihood(rule), Some(texts)) = (self.answering, candidates) else {
             let tokenized = self.prompter.tokenize(&text).map_err(|error| error.to_string())?;
             let segments = segments(&tokenized.pieces);
-            return Ok((PreparedPrompt { text, tokens: length(&segments) }, Asked::Generate(segments)));
+            let decided_by = self.benchmark.spec.stop_when_decided.then_some((&self.benchmark.spec.scorer, &sample.reference));
+            let stop = SampleStop { prompter: self.prompter, decided_by };
+            return Ok((PreparedPrompt { text, tokens: length(&segments) }, Asked::Generate(segments, stop)));
         };
         let made = self.prompter.continuations(&turns, &text, &texts, rule.end_of_sequence).map_err(|error| error.to_string())?;
         let segments = segments(&made.prompt.pieces);
@@ -343,7 +353,7 @@ impl Conductor<'_> {
 
     fn records(&self, finished: &FinishedGroup<'_>) -> Vec<SampleRecord> {
         let timings = finished.answer.as_ref().map(|answer| answer.timings).unwrap_or_default();
-        let facts = GroupFacts::new(finished.group.samples.len(), finished.image_ms, &timings);
+        let facts = GroupFacts::new(finished.group.samples.len(), finished.image_ms, &timings).between(finished.between);
         let mut answers = finished.answer.as_ref().map(|answer| answer.samples.as_slice()).unwrap_or_default().iter();
         let no_prompt = PreparedPrompt { text: String::new(), tokens: 0 };
         let mut records = Vec::with_capacity(finished.group.samples.len());

@@ -157,6 +157,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: "0".into(),

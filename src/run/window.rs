@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use super::conductor::{Answers, Asked, Asking, Behind, Conductor, FinishedGroup, PrompterStop, SampleAnswer};
+use super::conductor::{Answers, Asked, Asking, Behind, Conductor, FinishedGroup, SampleAnswer};
 use super::error::RunError;
 use super::images::PreparedImages;
 use super::loader::LoadedGroup;
+use super::meter::{Between, Meter};
 use super::plan::PlannedGroup;
 use super::record::PreparedPrompt;
-use crate::engine::{Engine, GroupAnswer, ImageGroup, Request, WindowSink};
+use super::stop::SampleStop;
+use crate::engine::{Engine, GroupAnswer, ImageGroup, Request, Segment, WindowSink};
 
 /// A group that the engine is answering.
 struct Waiting<'g> {
@@ -23,6 +25,7 @@ struct Sink<'s, 'g> {
     waiting: Vec<Option<Waiting<'g>>>,
     sender: &'s SyncSender<Behind<'g>>,
     stop: &'s AtomicBool,
+    between: Between,
     closed: bool,
 }
 
@@ -31,7 +34,8 @@ impl WindowSink for Sink<'_, '_> {
         let Some(Waiting { group, prompts, image_ms }) = self.waiting.get_mut(index).and_then(Option::take) else { return };
         let samples = answer.answers.into_iter().map(|answer| answer.map(SampleAnswer::Generated)).collect();
         let answer = Ok(Answers { samples, timings: answer.timings });
-        self.closed |= self.sender.send(Behind::Group(FinishedGroup { group, prompts, answer, image_ms })).is_err();
+        self.closed |=
+            self.sender.send(Behind::Group(FinishedGroup { group, prompts, answer, image_ms, between: self.between })).is_err();
     }
 
     fn stopped(&self) -> bool {
@@ -46,39 +50,53 @@ impl Conductor<'_> {
         &self,
         engine: &mut dyn Engine,
         window: &'g [PlannedGroup],
-        images: &Receiver<LoadedGroup>,
-        sender: &SyncSender<Behind<'g>>,
+        (images, sender): (&Receiver<LoadedGroup>, &SyncSender<Behind<'g>>),
+        meter: &mut Meter,
     ) -> Result<Asking, RunError> {
-        let stop = PrompterStop { prompter: self.prompter };
         let mut waiting = Vec::with_capacity(window.len());
-        let mut prepared: Vec<(PreparedImages, Vec<Request<'_>>)> = Vec::with_capacity(window.len());
+        let mut broken = Vec::new();
+        let mut prepared: Vec<(PreparedImages, Vec<Vec<Segment>>, Vec<SampleStop<'_>>)> = Vec::with_capacity(window.len());
         for group in window {
-            let loaded = images.recv().map_err(|_| RunError::Thread("image loading"))?;
+            let loaded = meter.wait(|| images.recv()).map_err(|_| RunError::Thread("image loading"))?;
             let (prompts, asked) = self.prompts(group, &loaded);
             let image_ms = loaded.image_ms;
-            let mut requests = Vec::with_capacity(asked.len());
-            for one in asked {
-                if let Asked::Generate(segments) = one {
-                    requests.push(Request { segments, max_new_tokens: self.max_new_tokens, stop: &stop });
+            let asked = asked.into_iter().filter_map(|one| match one {
+                Asked::Generate(segments, stop) => Some((segments, stop)),
+                Asked::Rank(..) => None,
+            });
+            let (segments, stops): (Vec<_>, Vec<_>) = asked.unzip();
+            let waits = Waiting { group, prompts, image_ms };
+            match loaded.images {
+                Ok(images) if !segments.is_empty() => {
+                    waiting.push(Some(waits));
+                    prepared.push((images, segments, stops));
                 }
+                Ok(_) => broken.push((waits, Ok(Answers::default()))),
+                Err(message) => broken.push((waits, Err(message))),
             }
-            let answer = match loaded.images {
-                Ok(images) if !requests.is_empty() => {
-                    waiting.push(Some(Waiting { group, prompts, image_ms }));
-                    prepared.push((images, requests));
-                    continue;
-                }
-                Ok(_) => Ok(Answers::default()),
-                Err(message) => Err(message),
-            };
-            if sender.send(Behind::Group(FinishedGroup { group, prompts, answer, image_ms })).is_err() {
+        }
+        let mut requests: Vec<Vec<Request<'_>>> = Vec::with_capacity(prepared.len());
+        for (_, segments, stops) in &prepared {
+            let mut of_group = Vec::with_capacity(segments.len());
+            for (segments, stop) in segments.iter().zip(stops) {
+                of_group.push(Request { segments: segments.clone(), max_new_tokens: self.max_new_tokens, stop });
+            }
+            requests.push(of_group);
+        }
+        let groups = prepared.iter().zip(&requests);
+        let groups: Vec<ImageGroup<'_>> =
+            groups.map(|((images, ..), requests)| ImageGroup { images: &images.images, requests }).collect();
+        let between = meter.engine_begins().shared_by(window.len());
+        for (Waiting { group, prompts, image_ms }, answer) in broken {
+            if sender.send(Behind::Group(FinishedGroup { group, prompts, answer, image_ms, between })).is_err() {
                 return Ok(Asking::Closed);
             }
         }
-        let groups: Vec<ImageGroup<'_>> =
-            prepared.iter().map(|(images, requests)| ImageGroup { images: &images.images, requests }).collect();
-        let mut sink = Sink { waiting, sender, stop: self.stop, closed: false };
-        engine.answer_window(&groups, &mut sink)?;
+        let mut sink = Sink { waiting, sender, stop: self.stop, between, closed: false };
+        if !groups.is_empty() {
+            engine.answer_window(&groups, &mut sink)?;
+        }
+        meter.engine_ends();
         if sink.closed {
             return Ok(Asking::Closed);
         }

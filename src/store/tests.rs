@@ -52,6 +52,7 @@ pub(super) fn header() -> RunHeader {
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: "0.1.0".into(),

@@ -60,7 +60,7 @@ pub struct DataFacts {
 }
 
 /// Settings that change answers or timings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunSettings {
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
@@ -80,6 +80,12 @@ pub struct RunSettings {
     /// How answers are chosen among given ones, such as `likelihood of letters, sum`; `None` where they are generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answering: Option<String>,
+    /// Whether the weights stayed mapped files instead of being packed (`--low-memory`); the last bits of logits may differ.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub low_memory: bool,
+    /// Whether answers end as soon as they decide their score (`stop_when_decided`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_when_decided: bool,
 }
 
 impl RunSettings {
@@ -196,6 +202,14 @@ pub struct GroupTimings {
     /// system does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
+    /// How long the engine stood still because the images of this group were not ready; absent in older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_wait_ms: Option<f64>,
+    /// The program's own share: from the end of the engine's work before this group to the begin of its work on it, waiting for images
+    /// aside. Prompts, tokens, and handing answers on; scoring and storing run beside the engine and count only where they hold
+    /// it up. Absent in older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harness_ms: Option<f64>,
 }
 
 /// Timings of one sample. `group` is shared by the questions of one image.
@@ -238,8 +252,8 @@ pub struct SampleRecord {
     pub text: String,
     /// Sum of the log-probabilities of the generated tokens.
     pub log_probability: f64,
-    /// Why generation ended: `eos`, `stop_string`, `max_new_tokens`; `likelihood` where a given answer was chosen; empty for
-    /// failed samples.
+    /// Why generation ended: `eos`, `stop_string`, `max_new_tokens`, `decided`; `likelihood` where a given answer was chosen; empty
+    /// for failed samples.
     pub stop_reason: String,
     /// The answer as the scorer understood it.
     pub parsed: Option<String>,

@@ -103,6 +103,7 @@ pub fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 scheduling_reason: None,
                 prompt_sha256: None,
                 answering: None,
+                ..Default::default()
             },
             environment: Environment {
                 program_version: "0.1.0".into(),

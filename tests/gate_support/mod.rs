@@ -102,6 +102,7 @@ pub fn run(package: &str, benchmark: &str, samples: &[Scored]) -> Run {
                 scheduling_reason: None,
                 prompt_sha256: None,
                 answering: None,
+                ..Default::default()
             },
             environment: Environment {
                 program_version: "0.1.0".into(),
