@@ -30,6 +30,7 @@ mod tree;
 mod tree_candidates;
 mod types;
 mod vision;
+mod weight_memory;
 mod window;
 
 pub use clip::{ClipEncoder, normalise};
@@ -46,3 +47,4 @@ pub use types::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer,
     Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule, WindowSink,
 };
+pub use weight_memory::{WeightMemory, weight_memory};
