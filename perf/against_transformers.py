@@ -27,11 +27,13 @@ from workload import SMOKE_WORKLOADS, WORKLOADS, Workload, checkpoint, make_benc
 
 # Configurations by workload. One question an image leaves nothing to batch over an image, and `many` is held against batch 1.
 MEASURED = {
-    "w": [configuration.name for configuration in CONFIGURATIONS],
+    "w": [configuration.name for configuration in CONFIGURATIONS if not configuration.compiled],
     "many": ["fp32, batch 1"],
     "single": ["fp32, batch 1"],
     "long": ["fp32, batch 1", "fp32, batched"],
 }
+# Compilation takes minutes; it is for decoding, so it is tried where that is most of the work.
+COMPILED_MEASURED = ["long"]
 # A question that takes longer than this in the warm-up is not worth minutes of the measurement.
 PATIENCE_SECONDS = 25.0
 # Images that a batch has where there is one question an image.
@@ -52,14 +54,23 @@ class Peer:
     skipped: str | None = None
 
     def measure(self, peer: Transformers, batches: list[list[dict]], new_tokens: int) -> None:
-        """One round. The first one begins with a warm-up, which is not counted."""
+        """One round. The first one begins with a warm-up, which is not counted. What fails is skipped from then on."""
         if self.skipped:
             return
+        try:
+            self._measure(peer, batches, new_tokens)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as failure:
+            self.skipped = f"failed: {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+        if self.skipped:
+            say(f"transformers {self.configuration.name}: {self.skipped}")
+        else:
+            say(f"transformers {self.configuration.name}: {self.seconds_per_question[-1]:.2f} s a question")
+
+    def _measure(self, peer: Transformers, batches: list[list[dict]], new_tokens: int) -> None:
         if not self.seconds_per_question:
             warm = peer.warm_up(self.configuration)
-            if warm > PATIENCE_SECONDS:
+            if warm > PATIENCE_SECONDS and self.configuration.precision != "fp32":
                 self.skipped = f"not measured: one question with 2 tokens took {warm:.0f} s"
-                say(f"transformers {self.configuration.name}: {self.skipped}")
                 return
         seconds, count = 0.0, 0
         for batch in batches:
@@ -69,14 +80,13 @@ class Peer:
             seconds, count = seconds + elapsed, count + len(batch)
         self.seconds_per_question.append(seconds / count)
         self.questions = len(self.tokens)
-        say(f"transformers {self.configuration.name}: {seconds / count:.2f} s a question ({count})")
 
 
 def batches_of(peer: Transformers, load: Workload, configuration: Configuration, number: int, full: bool) -> list[list[dict]]:
     """The questions of one round: other images in each round, whole images."""
     if load.questions == 1 and configuration.batched:
         images = load.images if full else min(IMAGES_IN_A_BATCH, load.images)
-        return [peer.questions[:images]]
+        return [[peer.questions[(number * images + index) % load.images] for index in range(images)]]
     wanted = range(load.images) if full else [
         (number * load.peer_images + index) % load.images for index in range(load.peer_images)]
     batches = [[question for question in peer.questions if question["image_id"] == image] for image in wanted]
@@ -86,21 +96,31 @@ def batches_of(peer: Transformers, load: Workload, configuration: Configuration,
 
 
 def measure(load: Workload, program: Program, peer: Transformers, precisions: list[str], benchmark: Path,
-            rounds: int, full: bool) -> dict:
+            rounds: int, full: bool, compiled: bool) -> dict:
     """All sides in turn, forwards and backwards. Returns the figures."""
     peers = {
-        configuration.name: Peer(configuration)
-        for configuration in CONFIGURATIONS if configuration.name in MEASURED[load.name]
+        configuration.name: Peer(configuration) for configuration in CONFIGURATIONS
+        if configuration.name in MEASURED[load.name]
+        or (configuration.compiled and compiled and load.name in COMPILED_MEASURED)
     }
     ours: dict[str, list[Answers]] = {precision: [] for precision in precisions}
+    failures: dict[str, str] = {}
     before = load_average()
     for number, subject in rounds_in_turn([*precisions, *peers.values()], rounds):
-        if isinstance(subject, str):
-            ours[subject].append(program.answer(subject, benchmark))
-            say(f"llava-gauge {subject} {load.name}: {ours[subject][-1].seconds:.2f} s")
-        else:
+        if isinstance(subject, Peer):
             subject.measure(peer, batches_of(peer, load, subject.configuration, number, full), load.new_tokens)
-    return figures_of(load, ours, peers, {"before": before, "after": load_average()})
+        elif subject not in failures:
+            try:
+                ours[subject].append(program.answer(subject, benchmark))
+                say(f"llava-gauge {subject} {load.name}: {ours[subject][-1].seconds:.2f} s")
+            except Failed as failure:
+                failures[subject] = str(failure)
+                say(f"llava-gauge {subject} {load.name} is left out: {failure}")
+    if not peers["fp32, batch 1"].seconds_per_question:
+        raise Failed(f"transformers fp32, batch 1, the reference of all, has no figures: {peers['fp32, batch 1'].skipped}")
+    ours = {precision: runs for precision, runs in ours.items() if precision not in failures}
+    figures = figures_of(load, ours, peers, {"before": before, "after": load_average()})
+    return {**figures, "failures": failures}
 
 
 def figures_of(load: Workload, ours: dict[str, list[Answers]], peers: dict[str, Peer], loads: dict) -> dict:
@@ -160,17 +180,19 @@ def largest_difference(reference: Peer, run: Answers, new_tokens: int) -> float 
     """Of summed log-probabilities, over answers with equal tokens, for each token."""
     return max((
         abs(value - run.log_probabilities[key]) / new_tokens for key, value in reference.log_probabilities.items()
-        if run.tokens.get(key) == reference.tokens[key]
+        if run.tokens.get(key) == reference.tokens[key] and len(reference.tokens[key]) == new_tokens
     ), default=None)
 
 
-def problems(figures: dict) -> list[str]:
-    """Why the figures would mean nothing."""
+def problems(figures: dict, random_checkpoint: bool) -> list[str]:
+    """Why the figures would mean nothing. A checkpoint of the user's may end its answers; the random one never does."""
     found = []
     for name, load in figures["workloads"].items():
+        found += [f"{name}, {precision}: {reason}" for precision, reason in load["failures"].items()]
         for precision, own in load["llava_gauge"].items():
-            if own["answers_of_other_length"]:
-                found.append(f"{name}, {precision}: {own['answers_of_other_length']} answers have not {load['new_tokens']} tokens")
+            if own["answers_of_other_length"] and random_checkpoint:
+                found.append(
+                    f"{name}, {precision}: {own['answers_of_other_length']} answers have not {load['new_tokens']} tokens")
             if precision != "fp32":
                 continue
             if own["answers_equal"] != own["answers_compared"] or own["answers_compared"] == 0:
@@ -211,7 +233,8 @@ def report(figures: dict) -> str:
         ]
         stages = [
             f"{precision}: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in own["stages_seconds"].items())
-            + f"; peak memory {own['peak_memory_bytes'] / 1e9:.2f} GB" for precision, own in load["llava_gauge"].items()
+            + f"; whole process {median(own['wall_seconds']):.1f} s with loading, peak memory "
+            f"{own['peak_memory_bytes'] / 1e9:.2f} GB" for precision, own in load["llava_gauge"].items()
         ]
         loads = load["load_average"]
         parts.append(
@@ -223,10 +246,11 @@ def report(figures: dict) -> str:
 def main() -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--compiled", action="store_true", help="also transformers with a static cache and torch.compile")
     arguments = parser.parse_args()
     work, smoke = arguments.work, arguments.smoke
     common.room_for(work, 0.2 if smoke else 14)
-    folder = checkpoint(work, arguments.checkpoint, smoke)
+    folder = checkpoint(work, arguments.checkpoint, smoke, arguments.program)
     program = Program(arguments.program, work, folder, arguments.threads)
     precisions, left_out = program.known(arguments.precisions)
     figures = {
@@ -241,10 +265,11 @@ def main() -> int:
         next_peer.models = peer.models if peer else {}
         peer = next_peer
         figures["workloads"][name] = measure(
-            load, program, peer, precisions, benchmark, arguments.rounds, arguments.full or smoke)
+            load, program, peer, precisions, benchmark, arguments.rounds, arguments.full or smoke,
+            arguments.compiled)
         store(work, "transformers", figures)
     print(report(figures))
-    found = problems(figures)
+    found = problems(figures, arguments.checkpoint is None)
     for problem in found:
         print(f"FAILED: {problem}", file=sys.stderr)
     return 1 if found else 0

@@ -33,13 +33,15 @@ def machine_line(results: Path) -> str:
 
 def main() -> int:
     parser = common.parser(__doc__)
+    parser.add_argument("--compiled", action="store_true", help="also transformers with a static cache and torch.compile")
     arguments = parser.parse_args()
     shared = ["--work", str(arguments.work), "--threads", str(arguments.threads)]
     shared += ["--smoke"] if arguments.smoke else []
     sides = ["--program", str(arguments.program), "--rounds", str(arguments.rounds), "--precisions", *arguments.precisions]
     sides += ["--full"] if arguments.full else []
     sides += ["--checkpoint", str(arguments.checkpoint)] if arguments.checkpoint else []
-    parts = {"limits.py": shared, "language_model.py": shared + sides, "against_transformers.py": shared + sides}
+    whole = shared + sides + (["--compiled"] if arguments.compiled else [])
+    parts = {"limits.py": shared, "language_model.py": shared + sides, "against_transformers.py": whole}
     tables, failed = [], []
     for script, options in parts.items():
         say(script)

@@ -18,10 +18,9 @@ from typing import Callable
 import common
 import peer_genai
 import peer_llama_cpp
-import peer_transformers
 from common import Failed, call, in_words, load_average, machine, median, ratio, rounds_in_turn, say, store, table
 from program import Program
-from workload import Workload, checkpoint, make_benchmark, text_checkpoint
+from workload import checkpoint, text_checkpoint
 
 HERE = Path(__file__).parent
 # Ratios are shown against these peers.
@@ -56,6 +55,10 @@ class Subject:
         """The median of each round."""
         return [median(figures[what]) for figures in self.rounds]
 
+    def seconds_per_prompt_token(self) -> list[float]:
+        """Of prefill: what ratios are taken of, so that a prompt of another length is no advantage."""
+        return [seconds / figures["prefill_tokens"] for seconds, figures in zip(self.seconds("prefill_seconds"), self.rounds)]
+
 
 def subjects_of(arguments, work: Path, folder: Path, sizes: dict, left_out: dict) -> tuple[list[Subject], dict]:
     """Prepares all sides: exports, conversions, builds. What cannot be prepared goes to `left_out` with the reason."""
@@ -65,13 +68,11 @@ def subjects_of(arguments, work: Path, folder: Path, sizes: dict, left_out: dict
     program = Program(arguments.program, work, folder, threads)
     facts["llava_gauge"] = {"version": program.version, "sha256": program.sha256}
     if "llava-gauge" in arguments.sides:
-        load = Workload("text", sizes["repetitions"], 1, sizes["steps"] + 1, 1, "prefill and decode")
-        benchmark = make_benchmark(work, folder, load)
         precisions, unknown = program.known(arguments.precisions)
         left_out.update({f"llava-gauge {name}": reason for name, reason in unknown.items()})
         for precision in precisions:
             subjects.append(Subject(
-                f"llava-gauge {precision}", lambda precision=precision: program.language_model(precision, benchmark, sizes)))
+                f"llava-gauge {precision}", lambda precision=precision: program.language_model(precision, **sizes)))
     prompt = [1, *range(5, 5 + 31)]
     expected = None
 
@@ -143,7 +144,7 @@ def figures_of(subjects: list[Subject]) -> dict:
             even = {peer: other for peer, other in peers.items() if len(other.rounds) == len(subject.rounds)}
             figures[name]["times_faster"] = {
                 peer: {
-                    "prefill": ratio(other.seconds("prefill_seconds"), prefill),
+                    "prefill": ratio(other.seconds_per_prompt_token(), subject.seconds_per_prompt_token()),
                     "decode": ratio(other.seconds("decode_seconds"), decode),
                 } for peer, other in even.items()
             }
@@ -182,7 +183,7 @@ def main() -> int:
     arguments = parser.parse_args()
     work = arguments.work
     common.room_for(work, 0.5 if arguments.smoke else 16)
-    folder = checkpoint(work, arguments.checkpoint, arguments.smoke)
+    folder = checkpoint(work, arguments.checkpoint, arguments.smoke, arguments.program)
     sizes = {"prompt": 76, "depth": 80, "steps": 4, "repetitions": 2} if arguments.smoke else {
         "prompt": 636, "depth": 640, "steps": 24, "repetitions": 2}
     left_out: dict[str, str] = {}

@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     CLIPImageProcessorPil,
+    CompileConfig,
     DynamicCache,
     LlavaForConditionalGeneration,
 )
@@ -35,6 +36,8 @@ class Configuration:
     """All questions of an image in one call of `generate`; otherwise one question a call."""
     shared_prefix: bool = False
     """The image and the rows in front of the question run once for an image: not a setting but code of one's own."""
+    compiled: bool = False
+    """A static cache and decoding steps compiled by torch."""
 
 
 CONFIGURATIONS = [
@@ -42,7 +45,8 @@ CONFIGURATIONS = [
     Configuration("fp32, batched", "fp32", True),
     Configuration("bf16, batch 1", "bf16", False),
     Configuration("bf16, batched", "bf16", True),
-    Configuration("fp32, batched, prefix shared by hand", "fp32", True, True),
+    Configuration("fp32, batched, prefix shared by hand", "fp32", True, shared_prefix=True),
+    Configuration("fp32, batch 1, compiled", "fp32", False, compiled=True),
 ]
 
 
@@ -56,9 +60,15 @@ class Transformers:
         self.processor = CLIPImageProcessorPil.from_pretrained(folder)
         config = json.loads((folder / "config.json").read_text())
         self.image_token = config.get("image_token_index", config.get("image_token_id"))
+        ends = json.loads((folder / "generation_config.json").read_text()).get("eos_token_id", [])
+        self.ends = ends if isinstance(ends, list) else [ends]
         self.image_tokens = (config["vision_config"]["image_size"] // config["vision_config"]["patch_size"]) ** 2
         self.questions = json.loads((data / "questions.json").read_text())["questions"]
         self.models = {}
+        # On a CPU generate compiles only where it is told to; one graph serves all lengths.
+        settings = CompileConfig(mode="default", fullgraph=False, dynamic=True)
+        settings._compile_all_devices = True
+        self.compilation = {"cache_implementation": "static", "compile_config": settings}
 
     def model(self, precision: str) -> LlavaForConditionalGeneration:
         if precision not in self.models:
@@ -88,7 +98,7 @@ class Transformers:
         started = time.perf_counter()
         for batch in [questions] if configuration.batched else [[question] for question in questions]:
             ids = torch.tensor([self.prompt(question) for question in batch])
-            more = {}
+            more = dict(self.compilation) if configuration.compiled else {}
             if configuration.shared_prefix:
                 more["past_key_values"] = self._prefix(model, batch, ids)
             else:
@@ -106,7 +116,9 @@ class Transformers:
             for step, values in enumerate(logits):
                 sums += torch.log_softmax(values.double(), -1).gather(-1, rows[:, step:step + 1])[:, 0]
             for row, question in enumerate(batch):
-                tokens[str(question["question_id"])] = rows[row].tolist()
+                answer = rows[row].tolist()
+                ends = [place for place, token in enumerate(answer) if token in self.ends]
+                tokens[str(question["question_id"])] = answer[:ends[0]] if ends else answer
                 log_probabilities[str(question["question_id"])] = sums[row].item()
         return tokens, log_probabilities, seconds
 
@@ -123,6 +135,9 @@ class Transformers:
 
     def warm_up(self, configuration: Configuration) -> float:
         """One question with two tokens, not counted. Returns its seconds: a configuration without kernels shows here."""
+        if configuration.compiled:
+            for tokens in [4, 6]:  # the second length makes the compiled graph one for all lengths
+                self.answer(configuration, self.questions[:1], tokens)
         return self.answer(configuration, self.questions[:1], 2)[2]
 
 

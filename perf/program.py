@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import Failed, call, say
-from workload import END_OF_SEQUENCE
 
 STAGES = ["image", "vision", "projector", "prefill", "decode"]
 
@@ -28,8 +27,6 @@ class Answers:
     """The whole process, with start, loading and writing."""
     peak_memory_bytes: int = 0
     """Largest resident set of the process, mapped weights included."""
-    groups: list[dict] = field(default_factory=list)
-    """Timings of each image, as recorded."""
 
 
 class Program:
@@ -85,19 +82,21 @@ class Program:
             record = json.loads(line)["record"]
             if record.get("failure") is not None:
                 raise Failed(f"question {record['key']} failed: {record['failure']}")
-            ended = record["stop_reason"] == "eos"
-            tokens[record["key"]] = record["token_ids"] + ([END_OF_SEQUENCE] if ended else [])
+            tokens[record["key"]] = record["token_ids"]
             log_probabilities[record["key"]] = record["log_probability"]
             groups[record["cluster"]] = record["timings"]["group"]
         stages = {stage: sum(group[f"{stage}_ms"] for group in groups.values()) / 1000 for stage in STAGES}
-        return Answers(tokens, log_probabilities, sum(stages.values()), stages, wall, peak, list(groups.values()))
+        return Answers(tokens, log_probabilities, sum(stages.values()), stages, wall, peak)
 
-    def language_model(self, precision: str, benchmark: Path, sizes: dict) -> dict:
-        """Prefill and decode of one question an image, from the records of a run: samples in seconds.
-
-        Questions run one by one: nothing is shared, and no two images decode together.
-        """
-        answers = self.answer(precision, benchmark, ("--scheduling", "one-by-one"))
-        prefill = [group["prefill_ms"] / 1000 for group in answers.groups]
-        decode = [group["decode_ms"] / 1000 / group["decode_steps"] for group in answers.groups]
-        return {"prefill_tokens": answers.groups[0]["prefill_tokens"], "prefill_seconds": prefill, "decode_seconds": decode}
+    def language_model(self, precision: str, prompt: int, depth: int, steps: int, repetitions: int) -> dict:
+        """`bench`: prefill of `prompt` tokens and decode steps from `depth` on, in seconds."""
+        command = [
+            self.binary, "bench", self.package(precision), "--test", f"prefill {prompt}", "--test", f"decode {steps}@{depth}",
+            "--repetitions", repetitions, "--warmup", 1, "--threads", self.threads, "--no-progress", "--json",
+        ]
+        series = {test["test"]: test["samples_ms"] for test in json.loads(call(command)[0])["series"]}
+        return {
+            "prefill_tokens": prompt,
+            "prefill_seconds": [ms / 1000 for ms in series[f"prefill {prompt}"]],
+            "decode_seconds": [ms / 1000 / steps for ms in series[f"decode {steps}@{depth}"]],
+        }

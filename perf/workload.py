@@ -1,8 +1,8 @@
 """The random LLaVA-shaped checkpoint, the pictures, the questions, and the four workloads.
 
-M1 is CLIP ViT-L/14-336, an mlp2x_gelu projector and a LLaMA-type model of 0.5 B parameters (hidden 896, 24 layers, 14
-query and 2 key-value heads, untied head). The prompt is 35 system + 576 image + 25 question tokens. `tiny` has the same
-parts at a size that runs in milliseconds; it serves `--smoke`.
+The checkpoint is `llava-gauge synth --like M1`: CLIP ViT-L/14-336, an mlp2x_gelu projector and a LLaMA-type model of 0.5 B
+parameters (hidden 896, 24 layers, 14 query and 2 key-value heads, untied head). The prompt is 35 system + 576 image + 25
+question tokens. `--like pico` has the same parts at a size that runs in milliseconds; it serves `--smoke`.
 
 The head's row of the end-of-sequence token is zero, so that its logit is exactly 0 and never the largest of thousands:
 both sides generate exactly as many tokens as they are asked for, with nothing suppressed on either side.
@@ -17,47 +17,14 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy
-import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    AutoTokenizer,
-    CLIPImageProcessorPil,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoTokenizer
 
-from common import Failed, say
+from common import Failed, call, say
 
-END_OF_SEQUENCE = 2
-SYSTEM_TOKENS, QUESTION_TOKENS = 35, 25
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a checkpoint, in the words of its configuration."""
-
-    name: str
-    vision_hidden: int
-    vision_intermediate: int
-    vision_layers: int
-    vision_heads: int
-    image_size: int
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    vocabulary: int
-
-
-M1 = Shape("m1", 1024, 4096, 24, 16, 336, 896, 4864, 24, 14, 2, 32064)
-TINY = Shape("tiny", 64, 128, 3, 4, 56, 128, 256, 2, 4, 2, 2064)
+QUESTION_TOKENS = 25
 
 
 @dataclass(frozen=True)
@@ -86,79 +53,37 @@ SMOKE_WORKLOADS = {
 }
 
 
-def checkpoint(work: Path, given: Path | None, smoke: bool) -> Path:
-    """The checkpoint's folder: the given one, or the random one, which is made once."""
+def checkpoint(work: Path, given: Path | None, smoke: bool, binary: Path) -> Path:
+    """The checkpoint's folder: the given one, or the random one, which `llava-gauge synth` makes once."""
     if given:
         if not (given / "config.json").exists():
             raise Failed(f"{given}: has no config.json")
         return given
-    shape = TINY if smoke else M1
-    folder = work / shape.name
-    if not (folder / "chat_template.jinja").exists():
-        say(f"making the random checkpoint {folder}")
-        unfinished = work / f"{shape.name}.new"
+    shape = "pico" if smoke else "M1"
+    folder = work / shape.lower()
+    if not folder.exists():
+        say(f"llava-gauge makes the random checkpoint {folder}")
+        unfinished = work / f"{shape.lower()}.new"
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        _make_checkpoint(unfinished, shape)
-        shutil.rmtree(folder, ignore_errors=True)
+        call([binary, "synth", "--like", shape, "-o", unfinished])
+        end = json.loads((unfinished / "generation_config.json").read_text())["eos_token_id"]
+        silence(unfinished / "model.safetensors", end)
         unfinished.rename(folder)
     return folder
 
 
-def _make_checkpoint(folder: Path, shape: Shape) -> None:
-    """Writes the random checkpoint, with weights scaled so that activations and logits have realistic sizes."""
-    vision = CLIPVisionConfig(
-        hidden_size=shape.vision_hidden, intermediate_size=shape.vision_intermediate, num_hidden_layers=shape.vision_layers,
-        num_attention_heads=shape.vision_heads, image_size=shape.image_size, patch_size=14, projection_dim=768,
-    )
-    text = LlamaConfig(
-        vocab_size=shape.vocabulary, hidden_size=shape.hidden, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.key_value_heads, intermediate_size=shape.intermediate,
-        max_position_embeddings=4096, rms_norm_eps=1e-5, tie_word_embeddings=False,
-        bos_token_id=1, eos_token_id=END_OF_SEQUENCE, pad_token_id=0,
-    )
-    words = shape.vocabulary - 64
-    config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=words, projector_hidden_act="gelu",
-        vision_feature_layer=-2, vision_feature_select_strategy="default", tie_word_embeddings=False,
-        image_seq_length=(shape.image_size // 14) ** 2,
-    )
-    torch.manual_seed(0)
-    model = LlavaForConditionalGeneration(config).float().eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() == 1:
-                is_scale = "norm" in name and name.endswith("weight")
-                parameter.copy_(1 + 0.1 * noise if is_scale else 0.02 * noise)
-            elif "embed_tokens" in name:
-                parameter.copy_(0.5 * noise)
-            elif "projector" in name:
-                parameter.copy_(noise / parameter.shape[1] ** 0.5)
-            elif parameter.dim() == 2 and "embedding" not in name:
-                parameter.copy_(0.7 * noise / parameter.shape[1] ** 0.5)
-        model.lm_head.weight[END_OF_SEQUENCE] = 0
-    model.generation_config.eos_token_id = END_OF_SEQUENCE
-    model.save_pretrained(folder)
-
-    vocabulary = {f"w{index}": index for index in range(words)}
-    for index, special in enumerate(["<unk>", "<s>", "</s>"]):
-        del vocabulary[f"w{index}"]
-        vocabulary[special] = index
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ["<unk>", "<s>", "</s>", "<image>"]])
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-    system = " ".join(f"w{index}" for index in numpy.random.default_rng(7).integers(3, words, SYSTEM_TOKENS - 1))
-    template = system + " {% for message in messages %}{% for part in message['content'] %}" \
-        "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
-    fast.save_pretrained(folder)
-    processor = CLIPImageProcessorPil(
-        size={"shortest_edge": shape.image_size}, crop_size={"height": shape.image_size, "width": shape.image_size})
-    processor.save_pretrained(folder)
-    (folder / "chat_template.jinja").write_text(template)
+def silence(file: Path, token: int) -> None:
+    """Makes a row of the head zero, in place: that token's logit is then exactly 0."""
+    with open(file, "r+b") as opened:
+        header_bytes = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(header_bytes))
+        name = next((name for name in header if name.endswith("lm_head.weight")), None)
+        if name is None:
+            raise Failed(f"{file}: has no head (lm_head.weight)")
+        first, after = header[name]["data_offsets"]
+        row = (after - first) // header[name]["shape"][0]
+        opened.seek(8 + header_bytes + first + token * row)
+        opened.write(bytes(row))
 
 
 def question_words(folder: Path) -> list[str]:

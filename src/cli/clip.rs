@@ -10,7 +10,7 @@ use super::run::{StopSignal, Suite, benchmark_identity, environment, finish};
 use super::{Globals, clock, model, shipped};
 use crate::benchmark::Benchmark;
 use crate::engine::{ClipEncoder, Scheduling};
-use crate::package::{ClipPackage, PackageKind, Precision};
+use crate::package::{ClipPackage, PackageKind, Precision, Quantisation};
 use crate::prompt::ClipTokenizer;
 use crate::run::{ClipConductor, Plan};
 use crate::store::{ModelIdentity, Run, RunHeader, RunSettings, RunWriter};
@@ -56,6 +56,7 @@ pub fn identity(package: &ClipPackage) -> ModelIdentity {
         template: "class templates".to_owned(),
         image_recipe: manifest.image.summary(),
         weight_bytes: super::model::weight_bytes(&manifest.files),
+        quantisation: manifest.quantisation.as_ref().map(Quantisation::lines).unwrap_or_default(),
     }
 }
 

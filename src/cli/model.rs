@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::shipped;
 use crate::engine::{EngineOptions, LoadedEngine, Scheduling};
 use crate::guard::escape;
-use crate::package::{FileRecord, Package, Precision, PromptTemplate, foreign};
+use crate::package::{FileRecord, Package, Precision, PromptTemplate, Quantisation, foreign};
 use crate::prompt::Prompter;
 use crate::store::ModelIdentity;
 
@@ -100,5 +100,6 @@ pub fn identity(package: &Package) -> ModelIdentity {
         },
         image_recipe: manifest.image.summary(),
         weight_bytes: weight_bytes(&manifest.files),
+        quantisation: manifest.quantisation.as_ref().map(Quantisation::lines).unwrap_or_default(),
     }
 }

@@ -141,6 +141,7 @@ fn header(names: &RunNames<'_>, benchmark: &Benchmark, predictions: &Predictions
             template: unknown(),
             image_recipe: unknown(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: benchmark_identity(benchmark, plan),
         settings: RunSettings {

@@ -113,6 +113,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             template: "vicuna_v1".into(),
             image_recipe: "pad".into(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),

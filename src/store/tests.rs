@@ -23,6 +23,7 @@ pub(super) fn header() -> RunHeader {
             template: "vicuna_v1".into(),
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: "pope".into(),

@@ -20,6 +20,19 @@ pub struct ModelIdentity {
     /// Bytes of the weights that the graphs use, as they lie on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_bytes: Option<u64>,
+    /// How weights in fewer than 32 bits are stored, a line for each part; empty where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quantisation: Vec<String>,
+}
+
+impl ModelIdentity {
+    /// The precision, with how weights in fewer bits are stored.
+    pub fn precision_text(&self) -> String {
+        match self.quantisation.as_slice() {
+            [] => self.precision.clone(),
+            parts => format!("{} ({})", self.precision, parts.join("; ")),
+        }
+    }
 }
 
 /// The benchmark that was run.

@@ -81,6 +81,7 @@ pub fn run(package: &str, benchmark: &str, samples: &[Scored]) -> Run {
                 template: "vicuna_v1".into(),
                 image_recipe: "pad 64px bicubic".into(),
                 weight_bytes: Some(10_000_000),
+                quantisation: Vec::new(),
             },
             benchmark: BenchmarkIdentity {
                 name: benchmark.into(),
