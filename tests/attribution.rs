@@ -93,6 +93,7 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
     Run {
         directory: PathBuf::from("run"),
         header: RunHeader {
+            memory: None,
             format: 1,
             started: "2025-11-23T07:00:00Z".into(),
             tag: None,

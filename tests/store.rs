@@ -19,6 +19,7 @@ const GROUP: usize = 6;
 
 fn header() -> RunHeader {
     RunHeader {
+        memory: None,
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,

@@ -35,6 +35,7 @@ fn answers() -> Vec<Answer> {
 
 fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
     RunHeader {
+        memory: None,
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,

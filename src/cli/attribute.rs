@@ -212,6 +212,7 @@ fn run_mix(
     let answering = benchmark.spec.answering;
     let loaded = engine.with(mix)?;
     let header = RunHeader {
+        memory: None,
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
         tag: None,

@@ -102,6 +102,7 @@ pub fn run_one(
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
     let header = RunHeader {
+        memory: None,
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
         tag: suite.label.tag.clone(),
@@ -111,7 +112,7 @@ pub fn run_one(
         settings: RunSettings {
             max_new_tokens: 0,
             provider: "cpu".to_owned(),
-            intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
+            intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
             scheduling: SCHEDULING.to_owned(),
             scheduling_reason: None,
             prompt_sha256: None,

@@ -37,6 +37,7 @@ mod report;
 mod rescore;
 mod run;
 mod run_label;
+mod schedule;
 mod score;
 mod score_output;
 mod serve;

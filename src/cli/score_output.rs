@@ -130,6 +130,7 @@ fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
 fn header(names: &RunNames<'_>, benchmark: &Benchmark, predictions: &Predictions, plan: &Plan) -> RunHeader {
     let unknown = || UNKNOWN.to_owned();
     RunHeader {
+        memory: None,
         format: FORMAT,
         started: clock::now_rfc3339(),
         tag: names.tag.map(str::to_owned),

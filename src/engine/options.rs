@@ -13,14 +13,18 @@ pub enum Scheduling {
     /// Every question from the image on, alone: nothing is shared. The reference that the tree is tested against; each
     /// answer's `first_token_ms` counts from the start of its own question.
     OneByOne,
+    /// As the packed tree up to the first token, but then the questions of several images decode together, each with its own
+    /// rows of the cache, joining and leaving at any step. Packages whose graph has a batch of one cannot.
+    AcrossImages,
 }
 
 impl Scheduling {
-    /// The name used in run records and on the command line: `packed-tree` or `one-by-one`.
+    /// The name used in run records and on the command line: `packed-tree`, `one-by-one` or `across-images`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PackedTree => "packed-tree",
             Self::OneByOne => "one-by-one",
+            Self::AcrossImages => "across-images",
         }
     }
 }

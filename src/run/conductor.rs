@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::error::RunError;
 use super::loader::{self, LoadedGroup};
@@ -42,6 +42,9 @@ pub trait Progress: Send {
     /// The records that the next update counts in: first those of earlier attempts, then each stored group's.
     fn records(&mut self, _new: &[SampleRecord]) {}
 
+    /// Something about how the run goes on that its user should know.
+    fn note(&mut self, _text: &str) {}
+
     /// So many texts of a CLIP run are embedded, which comes before its first group.
     fn texts(&mut self, _done: usize, _total: usize) {}
 }
@@ -69,40 +72,56 @@ pub struct Conductor<'a> {
     pub max_new_tokens: usize,
     /// How answers are had.
     pub answering: Answering,
-    /// Set from a signal handler to end the run after the group in work.
+    /// Set from a signal handler to end the run after the group in work, or the step where groups decode together.
     pub stop: &'a AtomicBool,
 }
 
+/// What goes from the engine to the store.
+pub(super) enum Behind<'a> {
+    Group(FinishedGroup<'a>),
+    Note(String),
+}
+
 /// A group on its way from the engine to the store.
-struct FinishedGroup<'a> {
-    group: &'a PlannedGroup,
-    prompts: Vec<Result<PreparedPrompt, String>>,
+pub(super) struct FinishedGroup<'a> {
+    pub group: &'a PlannedGroup,
+    pub prompts: Vec<Result<PreparedPrompt, String>>,
     /// Answers of the samples whose prompt is `Ok`, in order; or why there are none.
-    answer: Result<Answers, String>,
-    image_ms: f64,
-    between: Between,
+    pub answer: Result<Answers, String>,
+    pub image_ms: f64,
+    pub between: Between,
 }
 
 /// What the engine said to a group.
 #[derive(Default)]
-struct Answers {
+pub(super) struct Answers {
     /// In the order of the prompts.
-    samples: Vec<Result<SampleAnswer, RequestFailure>>,
-    timings: StageTimings,
+    pub samples: Vec<Result<SampleAnswer, RequestFailure>>,
+    pub timings: StageTimings,
 }
 
 /// What the engine said to one sample.
-enum SampleAnswer {
+pub(super) enum SampleAnswer {
     Generated(Generation),
     Ranked(PreparedChoices, Likelihoods),
 }
 
 /// A sample as it is given to the engine.
-enum Asked<'a> {
+pub(super) enum Asked<'a> {
     /// To be answered in the model's own words, until then.
     Generate(Vec<Segment>, SampleStop<'a>),
     /// To be answered by the most likely candidate.
     Rank(ChoiceRequest, PreparedChoices),
+}
+
+/// How asking a window ended.
+pub(super) enum Asking {
+    /// With all answers.
+    Answered,
+    /// The stop signal came before.
+    Stopped,
+    /// Nobody stores answers any more.
+    Closed,
 }
 
 /// Groups that may wait for scoring and storing.
@@ -112,7 +131,8 @@ impl Conductor<'_> {
     /// Runs what is still outstanding. `recovered` are the records that an earlier attempt left in the log of `writer`.
     ///
     /// A group that is recorded in part is asked again as a whole, because the shape of a packed run decides the last
-    /// bits of its logits, and only its missing records are written: a continued run ends like an uninterrupted one.
+    /// bits of its logits, and only its missing records are written: a continued run ends like an uninterrupted one. For the
+    /// same reason a window whose groups decode together is asked again as a whole.
     pub fn run(
         &self,
         engine: &mut dyn Engine,
@@ -127,37 +147,44 @@ impl Conductor<'_> {
         let mut state = ProgressUpdate { planned, ..Default::default() };
         recovered.iter().for_each(|record| count(&mut state, record));
         let recorded: HashSet<String> = recovered.iter().map(|record| record.key.clone()).collect();
-        let outstanding = self.plan.outstanding(&self.benchmark.samples, &recorded);
+        // Given answers are ranked group by group.
+        let window_groups = if self.answering == Answering::Generate { engine.window_groups() } else { 1 };
+        let windows: Vec<&[PlannedGroup]> =
+            self.plan.outstanding_windows(&self.benchmark.samples, &recorded, window_groups).collect();
         progress.records(recovered);
         progress.update(&state);
 
         std::thread::scope(|scope| {
-            let image_lists = outstanding.iter().map(|group| group.images.clone()).collect();
+            let image_lists = windows.iter().copied().flatten().map(|group| group.images.clone()).collect();
             let images = loader::load_ahead(scope, image_lists, self.manifest);
-            let (sender, receiver) = sync_channel::<FinishedGroup<'_>>(GROUPS_BEHIND);
+            let (sender, receiver) = sync_channel::<Behind<'_>>(GROUPS_BEHIND);
             let storing = scope.spawn(|| self.store_behind(receiver, writer, &recorded, &mut state, progress));
 
             let mut outcome = Ok(Outcome::Complete);
             let mut meter = Meter::start();
-            for group in outstanding {
+            for window in windows {
                 if self.stop.load(Ordering::Relaxed) {
                     outcome = Ok(Outcome::Interrupted);
                     break;
                 }
-                let Ok(loaded) = meter.wait(|| images.recv()) else {
-                    outcome = Err(RunError::Thread("image loading"));
-                    break;
+                let asked = match window {
+                    [group] if window_groups == 1 => self.ask_alone(engine, group, (&images, &sender), &mut meter),
+                    _ => self.ask_window(engine, window, (&images, &sender), &mut meter),
                 };
-                let finished = match self.ask(engine, group, loaded, &mut meter) {
-                    Ok(finished) => finished,
+                let notes = engine.take_notes().into_iter().map(Behind::Note);
+                let told = notes.map(|note| sender.send(note)).all(|sent| sent.is_ok());
+                match asked {
+                    Ok(Asking::Answered) if told => {}
+                    // The storing thread has ended with an error, which the join below returns.
+                    Ok(Asking::Answered | Asking::Closed) => break,
+                    Ok(Asking::Stopped) => {
+                        outcome = Ok(Outcome::Interrupted);
+                        break;
+                    }
                     Err(error) => {
                         outcome = Err(error);
                         break;
                     }
-                };
-                if sender.send(finished).is_err() {
-                    // The storing thread has ended with an error, which the join below returns.
-                    break;
                 }
             }
             // Both threads see their channel close and end: the loader at its next send, the storing one when drained.
@@ -166,6 +193,19 @@ impl Conductor<'_> {
             let stored = storing.join().map_err(|_| RunError::Thread("storing"))?;
             stored.and(outcome)
         })
+    }
+
+    /// One group by itself, from its images to the store.
+    fn ask_alone<'g>(
+        &self,
+        engine: &mut dyn Engine,
+        group: &'g PlannedGroup,
+        (images, sender): (&Receiver<LoadedGroup>, &SyncSender<Behind<'g>>),
+        meter: &mut Meter,
+    ) -> Result<Asking, RunError> {
+        let loaded = meter.wait(|| images.recv()).map_err(|_| RunError::Thread("image loading"))?;
+        let finished = self.ask(engine, group, loaded, meter)?;
+        Ok(if sender.send(Behind::Group(finished)).is_ok() { Asking::Answered } else { Asking::Closed })
     }
 
     /// Prompts, images and engine for one group. Errors of the engine that concern the whole group end the run, since a
@@ -177,6 +217,22 @@ impl Conductor<'_> {
         loaded: LoadedGroup,
         meter: &mut Meter,
     ) -> Result<FinishedGroup<'g>, RunError> {
+        let (prompts, asked) = self.prompts(group, &loaded);
+        let between = meter.engine_begins();
+        let answer = match loaded.images {
+            Err(message) => Err(message),
+            Ok(prepared) => Ok(self.answer(engine, &prepared.images, asked)?),
+        };
+        meter.engine_ends();
+        Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms, between })
+    }
+
+    /// The prompts of a group, for its records and for the engine.
+    pub(super) fn prompts(
+        &self,
+        group: &PlannedGroup,
+        loaded: &LoadedGroup,
+    ) -> (Vec<Result<PreparedPrompt, String>>, Vec<Asked<'_>>) {
         // The prompt of an image that could not be read is recorded too; its rows are not known, one tile's stand for them.
         let rows = match &loaded.images {
             Ok(images) => images.rows.clone(),
@@ -194,13 +250,7 @@ impl Conductor<'_> {
                 Err(error) => prompts.push(Err(error)),
             }
         }
-        let between = meter.engine_begins();
-        let answer = match loaded.images {
-            Err(message) => Err(message),
-            Ok(prepared) => Ok(self.answer(engine, &prepared.images, asked)?),
-        };
-        meter.engine_ends();
-        Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms, between })
+        (prompts, asked)
     }
 
     /// Asks the engine: at most once for what is generated and once for what is ranked. A group that has both encodes its
@@ -277,13 +327,20 @@ impl Conductor<'_> {
 
     fn store_behind(
         &self,
-        groups: Receiver<FinishedGroup<'_>>,
+        groups: Receiver<Behind<'_>>,
         writer: &mut RunWriter,
         recorded: &HashSet<String>,
         state: &mut ProgressUpdate,
         progress: &mut dyn Progress,
     ) -> Result<(), RunError> {
-        for finished in groups {
+        for behind in groups {
+            let finished = match behind {
+                Behind::Group(finished) => finished,
+                Behind::Note(text) => {
+                    progress.note(&text);
+                    continue;
+                }
+            };
             let mut records = self.records(&finished);
             records.retain(|record| !recorded.contains(&record.key));
             writer.append(&records)?;

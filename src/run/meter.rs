@@ -17,6 +17,14 @@ pub(super) struct Between {
     pub harness_ms: f64,
 }
 
+impl Between {
+    /// The part of one of so many groups that the engine works on together.
+    pub(super) fn shared_by(self, groups: usize) -> Self {
+        let groups = groups.max(1) as f64;
+        Self { image_wait_ms: self.image_wait_ms / groups, harness_ms: self.harness_ms / groups }
+    }
+}
+
 impl Meter {
     /// The engine is idle from now on.
     pub(super) fn start() -> Self {

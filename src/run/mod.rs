@@ -15,9 +15,11 @@ mod prompt_identity;
 mod ranking;
 mod record;
 mod rescore;
+mod shape;
 mod stop;
 mod verify;
 mod verify_clip;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -31,5 +33,6 @@ pub use plan::{Plan, PlannedGroup};
 pub use prompt_identity::prompt_sha256;
 pub use ranking::{LOGIT_FACTOR, best, class_embedding, logits};
 pub use rescore::rescore;
+pub use shape::run_shape;
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};
 pub use verify_clip::{ClipVerifyReport, verify_clip_package};

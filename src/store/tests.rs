@@ -12,6 +12,7 @@ use crate::benchmark::{Contribution, MetricSpec, PixelBox, Reference};
 
 pub(super) fn header() -> RunHeader {
     RunHeader {
+        memory: None,
         format: FORMAT,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,

@@ -81,9 +81,9 @@ pub struct RunSettings {
     pub provider: String,
     /// Intra-op threads of ONNX Runtime.
     pub intra_op_threads: usize,
-    /// How questions of one image are run: `packed-tree`, `shared-prefix` or `one-by-one`.
+    /// How questions are run: `packed-tree`, `across-images`, `shared-prefix` or `one-by-one`.
     pub scheduling: String,
-    /// Why they are run so, where the graphs decide it: in packages that other programs wrote.
+    /// Why they are run so, where the program decided it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling_reason: Option<String>,
     /// SHA-256, hexadecimal, of an example question as the benchmark and the package together ask it: equal if and only if
@@ -130,6 +130,23 @@ pub struct Environment {
     pub memory_bytes: u64,
 }
 
+/// The memory that a run was planned with, in bytes. Estimates, made before the first question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPlan {
+    /// Most that the key-value caches may take: `--kv-memory`, or a share of what was free.
+    pub kv_memory_bytes: u64,
+    /// Key-value caches, as planned.
+    pub cache_bytes: u64,
+    /// Weights, as they lie on disk.
+    pub weights_bytes: u64,
+    /// Logits of a run.
+    pub logits_bytes: u64,
+    /// Prepared pictures.
+    pub image_bytes: u64,
+    /// Sequences that decode together across images; 1 where each image decodes by itself.
+    pub slots: usize,
+}
+
 /// The header of a run, `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunHeader {
@@ -151,6 +168,9 @@ pub struct RunHeader {
     pub settings: RunSettings,
     /// Machine and libraries.
     pub environment: Environment,
+    /// The memory that it was planned with, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryPlan>,
 }
 
 /// The provider of a run whose answers were made elsewhere.
@@ -166,7 +186,7 @@ impl RunHeader {
 /// Why a sample has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Machine-readable kind: `image`, `prompt`, `non_finite`, `engine`.
+    /// Machine-readable kind: `image`, `prompt`, `non_finite`, `too_long`, `memory`, `engine`.
     pub kind: String,
     /// For people.
     pub message: String,

@@ -70,6 +70,7 @@ pub fn run(package: &str, benchmark: &str, samples: &[Scored]) -> Run {
     Run {
         directory: PathBuf::from(format!("runs/{package}/{benchmark}")),
         header: RunHeader {
+            memory: None,
             format: 1,
             started: "2026-11-23T07:00:00Z".into(),
             tag: None,
