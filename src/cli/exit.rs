@@ -123,6 +123,7 @@ exit_for! {
     },
     crate::engine::EngineError => engine_exit,
     crate::export::ExportError => |_| Exit::Rejected,
+    crate::export::synth::SynthError => synth_exit,
     crate::guard::files::GuardError => |_| Exit::Rejected,
     crate::hub::HubError => hub_exit,
     crate::judge::JudgeError => judge_exit,
@@ -190,5 +191,15 @@ fn engine_exit(error: &crate::engine::EngineError) -> Exit {
         EngineError::RuntimeMissing(_) => Exit::Environment,
         EngineError::Graph { .. } | EngineError::File(_) => Exit::Rejected,
         _ => Exit::Internal,
+    }
+}
+
+fn synth_exit(error: &crate::export::synth::SynthError) -> Exit {
+    use crate::export::synth::SynthError;
+    match error {
+        SynthError::Unknown { .. } | SynthError::Exists { .. } | SynthError::Busy { .. } => Exit::Setup,
+        SynthError::Config(_) | SynthError::File(_) | SynthError::Tokens { .. } => Exit::Rejected,
+        SynthError::DiskSpace { .. } | SynthError::Io { .. } => Exit::Output,
+        SynthError::ReadBack(_) | SynthError::Threads(_) => Exit::Internal,
     }
 }

@@ -41,6 +41,7 @@ mod serve;
 mod shipped;
 mod submit;
 mod supported;
+mod synth;
 mod terminal;
 mod watch;
 
@@ -103,6 +104,8 @@ enum Verb {
     Serve(serve::ServeArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
+    /// Make a random checkpoint with the exact shapes of a real one, to measure speed and memory without its weights
+    Synth(synth::SynthArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
     Ask(ask::AskArguments),
     /// Ask a CLIP package which of some labels fits an image
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         Verb::History(arguments) => history::run(arguments),
         Verb::Serve(arguments) => serve::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
+        Verb::Synth(arguments) => synth::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),
         Verb::Score(arguments) => score::run(arguments, &globals),

@@ -30,6 +30,7 @@ mod rotary;
 mod rotary_scaling;
 mod sentencepiece;
 mod supported;
+pub mod synth;
 mod tiling;
 mod torch;
 mod vision;
