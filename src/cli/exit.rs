@@ -122,8 +122,12 @@ exit_for! {
         _ => Exit::Setup,
     },
     crate::engine::EngineError => engine_exit,
-    crate::export::ExportError => |_| Exit::Rejected,
     crate::export::synth::SynthError => synth_exit,
+    crate::bench::BenchError => bench_exit,
+    crate::export::ExportError => |error: &crate::export::ExportError| match error {
+        crate::export::ExportError::Option { .. } => Exit::Setup,
+        _ => Exit::Rejected,
+    },
     crate::guard::files::GuardError => |_| Exit::Rejected,
     crate::hub::HubError => hub_exit,
     crate::judge::JudgeError => judge_exit,
@@ -201,5 +205,15 @@ fn synth_exit(error: &crate::export::synth::SynthError) -> Exit {
         SynthError::Config(_) | SynthError::File(_) | SynthError::Tokens { .. } => Exit::Rejected,
         SynthError::DiskSpace { .. } | SynthError::Io { .. } => Exit::Output,
         SynthError::ReadBack(_) | SynthError::Threads(_) => Exit::Internal,
+    }
+}
+
+fn bench_exit(error: &crate::bench::BenchError) -> Exit {
+    use crate::bench::BenchError;
+    match error {
+        BenchError::Engine(error) => engine_exit(error),
+        BenchError::Test { .. } | BenchError::Sweep { .. } | BenchError::Nothing | BenchError::TooLong { .. } => Exit::Setup,
+        BenchError::Foreign { .. } | BenchError::Shapes(_) | BenchError::Tiling(_) => Exit::Rejected,
+        BenchError::Graph(_) => Exit::Internal,
     }
 }

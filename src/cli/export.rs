@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::exit::Exit;
 use super::models::Models;
+use super::precision::PrecisionArguments;
 use super::{Globals, VerbResult, terminal};
 use crate::export::{ExportOptions, ExportProgress, export, export_clip, is_clip_checkpoint};
 use crate::package::{AspectMode, ClipPackage};
@@ -40,6 +41,8 @@ pub struct ExportArguments {
     /// Override the prompt template by a name of LLaVA's conversation.py, such as vicuna_v1 or qwen_1_5
     #[arg(long, value_name = "NAME")]
     conversation: Option<String>,
+    #[command(flatten)]
+    precision: PrecisionArguments,
     /// Replace a different package in the output folder
     #[arg(long)]
     force: bool,
@@ -74,6 +77,8 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
             AspectArgument::Pad => AspectMode::Pad,
         }),
         conversation: arguments.conversation,
+        precision: arguments.precision.choice(),
+        calibration: None,
         force: arguments.force,
         progress,
     };
@@ -86,10 +91,11 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
     } else {
         let manifest = &package.manifest;
         terminal::print(&format!(
-            "{}: {} ({}), vision {} px → {} tokens, llm {} layers × {}, in {:.1} s",
+            "{}: {} ({}, {}), vision {} px → {} tokens, llm {} layers × {}, in {:.1} s",
             package.root.display(),
             manifest.name,
             manifest.source.model_type,
+            super::model::identity(&package).precision,
             manifest.vision.image_size,
             manifest.vision.tokens_per_image,
             manifest.llm.layers,
@@ -108,9 +114,10 @@ fn report_clip(package: &ClipPackage, json: bool, started: Instant) -> VerbResul
         return Ok(Exit::Success);
     }
     terminal::print(&format!(
-        "{}: {} (clip), vision {} px, {} layers × {}, text {} layers × {}, embeddings of {}, in {:.1} s",
+        "{}: {} (clip, {}), vision {} px, {} layers × {}, text {} layers × {}, embeddings of {}, in {:.1} s",
         package.root.display(),
         manifest.name,
+        super::clip::identity(package).precision,
         manifest.vision.image_size,
         manifest.vision.layers,
         manifest.vision.hidden_size,

@@ -30,6 +30,7 @@ mod model;
 mod models;
 mod package;
 mod power;
+mod precision;
 mod progress;
 mod report;
 mod rescore;
