@@ -7,6 +7,7 @@
 mod ask;
 mod attribute;
 mod baseline;
+mod bench;
 mod benchmarks;
 mod choosing;
 mod classify;
@@ -107,6 +108,8 @@ enum Verb {
     Export(export::ExportArguments),
     /// Make a random checkpoint with the exact shapes of a real one, to measure speed and memory without its weights
     Synth(synth::SynthArguments),
+    /// Measure how fast packages are on this machine, and how near its limits
+    Bench(bench::BenchArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
     Ask(ask::AskArguments),
     /// Ask a CLIP package which of some labels fits an image
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
         Verb::Synth(arguments) => synth::run(arguments, &globals),
+        Verb::Bench(arguments) => bench::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),
         Verb::Score(arguments) => score::run(arguments, &globals),

@@ -116,7 +116,7 @@ fn list(json: bool) -> VerbResult {
 fn free_bytes(folder: &Path) -> Option<u64> {
     let folder = folder.canonicalize().ok()?;
     let disks = sysinfo::Disks::new_with_refreshed_list().ok()?;
-    let holding = disks.list().iter().filter(|disk| folder.starts_with(disk.mount_point()));
+    let holding = disks.iter().filter(|disk| folder.starts_with(disk.mount_point()));
     holding.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(sysinfo::Disk::available_space)
 }
 

@@ -216,3 +216,11 @@ fn configuration(like: &str) -> Result<(PathBuf, String), SynthError> {
 fn existing(folder: &Path) -> &Path {
     folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."))
 }
+
+/// Name and shape of every tensor that a shape has, in the order in which files are filled.
+pub fn planned_tensors(like: &str) -> Result<Vec<(String, Vec<usize>)>, SynthError> {
+    let (file, text) = configuration(like)?;
+    let config = Config::of_bytes(&file, text.as_bytes())?;
+    let checkpoint = Checkpoint::of_config(&CheckpointFiles::configuration_only(Path::new("")), config, None)?;
+    Ok(tensors::list(&checkpoint, false)?.into_iter().map(|tensor| (tensor.name, tensor.shape)).collect())
+}

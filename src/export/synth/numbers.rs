@@ -164,7 +164,10 @@ mod tests {
         let mean = found.iter().sum::<f32>() / count;
         let variance = found.iter().map(|value| value * value).sum::<f32>() / count;
         let neighbours = found.windows(2).map(|pair| pair[0] * pair[1]).sum::<f32>() / count;
-        assert!(mean.abs() < 0.016 && (variance - 1.0).abs() < 0.02 && neighbours.abs() < 0.016, "{mean} {variance} {neighbours}");
+        assert!(
+            mean.abs() < 0.016 && (variance - 1.0).abs() < 0.02 && neighbours.abs() < 0.016,
+            "{mean} {variance} {neighbours}"
+        );
         assert!(found.iter().all(|value| value.abs() < 3.47));
         assert_ne!(stream_of(1, "a"), stream_of(1, "b"));
         assert_ne!(stream_of(1, "a"), stream_of(2, "a"));
@@ -178,7 +181,13 @@ mod tests {
         assert_eq!(whole[21], 300.0);
         let plain = numbers(&fill(), 0, 40, 10);
         for (place, (found, plain)) in whole.iter().zip(&plain).enumerate() {
-            let expected = if place == 21 { 300.0 } else if place % 10 == 3 { plain * 30.0 } else { *plain };
+            let expected = if place == 21 {
+                300.0
+            } else if place % 10 == 3 {
+                plain * 30.0
+            } else {
+                *plain
+            };
             assert_eq!(*found, expected, "place {place}");
         }
     }

@@ -92,8 +92,13 @@ fn order(name: &str, family: VisionFamily) -> (usize, usize, usize, String) {
             (2, number, place, weight_first)
         }
         "vision" if rest.starts_with("embeddings.") || rest.starts_with("pre_layrnorm") => {
-            let place =
-                of_list(&["embeddings.class", "embeddings.patch", "embeddings.position", "pre_layrnorm.weight", "pre_layrnorm.bias"]);
+            let place = of_list(&[
+                "embeddings.class",
+                "embeddings.patch",
+                "embeddings.position",
+                "pre_layrnorm.weight",
+                "pre_layrnorm.bias",
+            ]);
             (1, 0, place, weight_first)
         }
         "vision" => {
@@ -113,7 +118,8 @@ fn order(name: &str, family: VisionFamily) -> (usize, usize, usize, String) {
         _ if layer.is_some() => {
             let list = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"];
             let [q, k, v, o] = list;
-            let list = [q, k, v, o, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm"];
+            let list =
+                [q, k, v, o, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm"];
             (6, number, of_list(&list), weight_first)
         }
         _ if rest.starts_with("embed_tokens") => (5, 0, 0, weight_first),
