@@ -9,6 +9,7 @@ use llava_gauge::bench::{
     BenchResult, Conditions, PackageFacts, Ratio, Series, Sweeps, Test, decode_cost, expand, image_cost, packed_cost,
     parse_sweep, prefill_cost, summarise, to_csv, to_markdown, to_table,
 };
+use llava_gauge::engine::runtime::doctor::Machine;
 use llava_gauge::export::{StageShapes, stage_shapes};
 use proptest::prelude::*;
 
@@ -146,6 +147,16 @@ fn made_result() -> BenchResult {
             slow,
             series(1, questions, &[2_000.0, 2_040.0, 2_080.0]),
         ],
+        machine: Machine {
+            operating_system: "Linux".to_owned(),
+            architecture: "x86_64".to_owned(),
+            cpu: "A Processor".to_owned(),
+            cpu_features: vec!["avx2".to_owned(), "fma".to_owned()],
+            physical_cores: 2,
+            logical_cores: 2,
+            memory_total_bytes: 1 << 34,
+            memory_available_bytes: 1 << 33,
+        },
         roofline: None,
         conditions: Conditions { seconds: 30.0, processors: 2, load_average: Some(3.0), ..Conditions::default() },
         peak_memory_bytes: Some(3_000_000_000),

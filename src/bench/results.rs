@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::conditions::Conditions;
 use super::plan::Test;
 use super::roofline::Roofline;
+use crate::engine::runtime::doctor::Machine;
 use crate::stats::{mean, quantile_of_sorted, sorted, supported_quantile, t_interval};
 
 /// A package under measurement.
@@ -79,6 +80,8 @@ pub struct BenchResult {
     pub packages: Vec<PackageFacts>,
     /// All series, by test and then by package.
     pub series: Vec<Series>,
+    /// The machine.
+    pub machine: Machine,
     /// Limits of the machine, where they were measured.
     pub roofline: Option<Roofline>,
     /// The state of the machine meanwhile.
@@ -190,6 +193,7 @@ impl BenchResult {
             "format": 1,
             "version": env!("CARGO_PKG_VERSION"),
             "onnx_runtime": self.runtime_version,
+            "machine": self.machine,
             "started_at": self.started_at,
             "settings": { "threads": self.threads, "warmup": self.warmup },
             "caches": WARM,

@@ -82,6 +82,9 @@ pub(super) fn notes(result: &BenchResult) -> Vec<String> {
     let repetitions = result.series.first().map_or(0, |series| series.samples_ms.len());
     let peak =
         result.peak_memory_bytes.map_or_else(|| "not readable here".to_owned(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
+    let machine = &result.machine;
+    let features = machine.cpu_features.join(" ");
+    notes.push(format!("{}, {} physical cores ({features})", machine.cpu, machine.physical_cores));
     notes.push(format!(
         "{} threads, {repetitions} repetitions after {} of warm-up, peak memory of the process {peak}, ONNX Runtime {}",
         result.threads, result.warmup, result.runtime_version,

@@ -12,6 +12,7 @@ use crate::bench::{
     BenchError, BenchOptions, BenchPackage, BenchResult, ConditionsWatch, Sweeps, Test, arithmetics, check, expand,
     measure_limits, memory_bytes, parse_sweep, prompt_tokens, run as measure, shares, to_csv, to_markdown, to_table,
 };
+use crate::engine::runtime::doctor::Machine;
 use crate::engine::{EngineOptions, Scheduling};
 use crate::export::stage_shapes;
 use crate::package::Package;
@@ -109,6 +110,7 @@ pub fn run(arguments: BenchArguments, globals: &Globals) -> VerbResult {
         packages: loaded.iter().map(|package| package.facts.clone()).collect(),
         runtime_version: loaded.first().map(BenchPackage::runtime_version).unwrap_or_default(),
         series,
+        machine: Machine::look(),
         roofline: None,
         conditions: watch.stop(),
         peak_memory_bytes,
