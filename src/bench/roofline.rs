@@ -57,6 +57,10 @@ const ENOUGH_MS: f64 = 400.0;
 const READ_ROWS: usize = 4_096;
 const READ_COLUMNS: usize = 16_384;
 
+/// What a part reads less than stays in the caches from one run to the next, and does not count as read from memory: more than the
+/// last level of most processors.
+const CACHED_BYTES: f64 = (64_u64 << 20) as f64;
+
 /// Numbers from -1 to 1 without a pattern.
 fn numbers(count: usize) -> Vec<f32> {
     (0..count as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
@@ -155,7 +159,7 @@ impl Roofline {
         let bytes = cost.linear_weights * linear.0.weight_bytes(linear.1)
             + cost.head_weights * head.0.weight_bytes(head.1)
             + cost.cache_bytes;
-        let memory_ms = bytes / (self.read_gigabytes_per_second * 1e6);
+        let memory_ms = if bytes > CACHED_BYTES { bytes / (self.read_gigabytes_per_second * 1e6) } else { 0.0 };
         let ms = compute_ms.max(memory_ms);
         Floor { ms, memory_ms: if memory_ms > compute_ms { ms } else { 0.0 }, operations: cost.operations() }
     }
