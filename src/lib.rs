@@ -4,6 +4,7 @@
 //! Each public module is one room of the house with one job; `ARCHITECTURE.md` shows the allowed edges between
 //! them, and `tests/layering.rs` holds them.
 
+pub mod bench;
 pub mod benchmark;
 pub mod cli;
 pub mod compare;

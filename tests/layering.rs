@@ -19,6 +19,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("score", &["benchmark"]),
         ("store", &["guard", "benchmark"]),
         ("stats", &[]),
+        ("bench", &["engine", "export", "onnx", "package", "stats", "guard"]),
         ("compare", &["store", "stats", "benchmark"]),
         ("report", &["guard", "compare", "store", "stats", "benchmark"]),
         ("guard", &[]),

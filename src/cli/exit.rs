@@ -122,6 +122,8 @@ exit_for! {
         _ => Exit::Setup,
     },
     crate::engine::EngineError => engine_exit,
+    crate::export::synth::SynthError => synth_exit,
+    crate::bench::BenchError => bench_exit,
     crate::export::ExportError => |error: &crate::export::ExportError| match error {
         crate::export::ExportError::Option { .. } => Exit::Setup,
         _ => Exit::Rejected,
@@ -193,5 +195,25 @@ fn engine_exit(error: &crate::engine::EngineError) -> Exit {
         EngineError::RuntimeMissing(_) => Exit::Environment,
         EngineError::Graph { .. } | EngineError::File(_) => Exit::Rejected,
         _ => Exit::Internal,
+    }
+}
+
+fn synth_exit(error: &crate::export::synth::SynthError) -> Exit {
+    use crate::export::synth::SynthError;
+    match error {
+        SynthError::Unknown { .. } | SynthError::Exists { .. } | SynthError::Busy { .. } => Exit::Setup,
+        SynthError::Config(_) | SynthError::File(_) | SynthError::Tokens { .. } => Exit::Rejected,
+        SynthError::DiskSpace { .. } | SynthError::Io { .. } => Exit::Output,
+        SynthError::ReadBack(_) | SynthError::Threads(_) => Exit::Internal,
+    }
+}
+
+fn bench_exit(error: &crate::bench::BenchError) -> Exit {
+    use crate::bench::BenchError;
+    match error {
+        BenchError::Engine(error) => engine_exit(error),
+        BenchError::Test { .. } | BenchError::Sweep { .. } | BenchError::Nothing | BenchError::TooLong { .. } => Exit::Setup,
+        BenchError::Foreign { .. } | BenchError::Shapes(_) | BenchError::Tiling(_) => Exit::Rejected,
+        BenchError::Graph(_) => Exit::Internal,
     }
 }
