@@ -5,6 +5,7 @@
 //! them, and `tests/layering.rs` holds them.
 
 pub mod benchmark;
+pub mod calibration;
 pub mod cli;
 pub mod compare;
 pub mod engine;

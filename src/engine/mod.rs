@@ -23,6 +23,7 @@ mod plan;
 pub mod runtime;
 mod sampling;
 mod session;
+mod statistics;
 mod tree;
 mod tree_candidates;
 mod types;
@@ -36,6 +37,7 @@ pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
 pub use runtime::doctor::physical_cores;
+pub use statistics::{InputSums, StatisticsProbe};
 pub use types::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer,
     Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule,

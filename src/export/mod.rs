@@ -26,6 +26,7 @@ mod original;
 mod output;
 mod projector;
 mod prompt_recipe;
+mod quantise;
 mod rotary;
 mod rotary_scaling;
 mod sentencepiece;

@@ -15,9 +15,10 @@ mod open;
 mod recipe;
 pub mod safetensors;
 mod stages;
+mod taps;
 mod tiling;
 
-pub use crate::onnx::LayeredModel;
+pub use crate::onnx::{LayeredModel, Tap, TapOutputs, TappedModel};
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
 pub use kind::PackageKind;
@@ -32,4 +33,5 @@ pub use recipe::{
 };
 pub use safetensors::TensorFile;
 pub use stages::{Misfit, StageName, changes_of_stage, layered_stage, misfits, mixed_manifest};
+pub use taps::{tapped_stage, taps_of_stage};
 pub use tiling::{GridLayout, MAXIMUM_TILES, RowLayout, TilePlacement, TilingError};
