@@ -45,6 +45,16 @@ pub enum CalibrationError {
         /// What is wrong with the first.
         reason: String,
     },
+    /// Tokens of one package mean nothing to the other.
+    #[error("{base} and {other} cannot be compared token by token: {problem}")]
+    Unequal {
+        /// Name of the base package.
+        base: String,
+        /// Name of the other package.
+        other: String,
+        /// What differs.
+        problem: String,
+    },
     /// The stop signal came.
     #[error("interrupted while asking samples; nothing was written")]
     Interrupted,

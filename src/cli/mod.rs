@@ -29,6 +29,7 @@ mod local_judge;
 mod model;
 mod models;
 mod package;
+mod package_compare;
 mod power;
 mod progress;
 mod report;

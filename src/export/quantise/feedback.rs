@@ -129,7 +129,7 @@ impl Grid<'_> {
         }
         let zero = f32::from(zero_point);
         // A conversion to an integer saturates, so that nothing leaves the codes.
-        let code = ((value / scale + zero).round().max(0.0) as u8).min(self.largest);
+        let code = (((value / scale).round() + zero).max(0.0) as u8).min(self.largest);
         (code, scale * (f32::from(code) - zero))
     }
 }
