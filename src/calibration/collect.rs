@@ -7,9 +7,11 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sha2::{Digest, Sha256};
+
 use super::CalibrationError;
 use super::gram_file::{GramFile, GramPlace};
-use crate::benchmark::{Benchmark, ImageStore, Sample, SampleImage, samples_sha256};
+use crate::benchmark::{Benchmark, ImageStore, SampleImage};
 use crate::engine::{Engine, EngineOptions, ImageGroup, ImageTiles, InputSums, OrtEngine, Request, Segment, StatisticsProbe};
 use crate::package::{Package, Precision, StageName, Tap, tapped_stage, taps_of_stage};
 use crate::prompt::Prompter;
@@ -60,8 +62,8 @@ pub struct Collected {
     pub inputs: Vec<CalibrationInput>,
     /// Samples that were asked.
     pub samples: usize,
-    /// SHA-256 of the chosen samples' keys.
-    pub samples_sha256: String,
+    /// SHA-256, hexadecimal, of the chosen samples' keys, each ended by a line feed.
+    pub keys_sha256: String,
     /// What is wrong with samples that were left out, the first few.
     pub left_out: Vec<String>,
 }
@@ -120,8 +122,13 @@ pub fn collect(package: &Package, options: &EngineOptions, collection: &Collecti
     if let Some(file) = file {
         file.finish()?;
     }
-    let chosen: Vec<&Sample> = collection.plan.sample_indices().filter_map(|index| benchmark.samples.get(index)).collect();
-    Ok(Collected { inputs, samples: asked, samples_sha256: samples_sha256(chosen.into_iter()), left_out })
+    let mut keys = Sha256::new();
+    for sample in collection.plan.sample_indices().filter_map(|index| benchmark.samples.get(index)) {
+        keys.update(sample.key.as_bytes());
+        keys.update(b"\n");
+    }
+    let keys_sha256 = keys.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Collected { inputs, samples: asked, keys_sha256, left_out })
 }
 
 /// Refuses benchmarks that have no questions for a LLaVA package.

@@ -40,6 +40,9 @@ pub fn inspect(root: &Path, hashes: bool, json: bool) -> VerbResult {
         format!("identity   {}", package.identity),
         format!("source     CLIP, tensors {}", clean(&manifest.source.checkpoint_dtype)),
         format!("precision  vision/text {}", identity.precision),
+    ];
+    lines.extend(super::package::quantisation_lines(manifest.quantisation.as_ref()));
+    lines.extend([
         format!(
             "vision     {} px, patch {}, {} layers × {}",
             manifest.vision.image_size, manifest.vision.patch_size, manifest.vision.layers, manifest.vision.hidden_size
@@ -51,7 +54,7 @@ pub fn inspect(root: &Path, hashes: bool, json: bool) -> VerbResult {
         format!("embedding  {} numbers, cosines × {:.4}", manifest.projection_size, manifest.logit_scale.exp()),
         format!("image      {} — {}", clean(&identity.image_recipe), clean(&manifest.image.origin)),
         format!("files      {} ({:.1} MB)", manifest.files.len(), bytes as f64 / 1e6),
-    ];
+    ]);
     if hashes {
         lines.push("hashes     all equal to the manifest".to_owned());
     }

@@ -123,7 +123,10 @@ exit_for! {
         _ => Exit::Setup,
     },
     crate::engine::EngineError => engine_exit,
-    crate::export::ExportError => |_| Exit::Rejected,
+    crate::export::ExportError => |error: &crate::export::ExportError| match error {
+        crate::export::ExportError::Option { .. } => Exit::Setup,
+        _ => Exit::Rejected,
+    },
     crate::guard::files::GuardError => |_| Exit::Rejected,
     crate::hub::HubError => hub_exit,
     crate::judge::JudgeError => judge_exit,

@@ -1,14 +1,17 @@
 //! `export`: checkpoint → package.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::calibrating::{CalibrationArguments, Outcome};
 use super::exit::Exit;
 use super::models::Models;
+use super::precision::PrecisionArguments;
 use super::{Globals, VerbResult, terminal};
 use crate::export::{ExportOptions, ExportProgress, export, export_clip, is_clip_checkpoint};
 use crate::package::{AspectMode, ClipPackage};
@@ -40,6 +43,10 @@ pub struct ExportArguments {
     /// Override the prompt template by a name of LLaVA's conversation.py, such as vicuna_v1 or qwen_1_5
     #[arg(long, value_name = "NAME")]
     conversation: Option<String>,
+    #[command(flatten)]
+    precision: PrecisionArguments,
+    #[command(flatten)]
+    calibration: CalibrationArguments,
     /// Replace a different package in the output folder
     #[arg(long)]
     force: bool,
@@ -63,7 +70,7 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
     let models = Models::new(named.into_iter().flatten().map(PathBuf::as_path), arguments.download, globals.no_progress)?;
     let folder = |model: Option<PathBuf>| model.map(|model| models.folder(&model)).transpose();
     let progress = (!globals.no_progress).then(export_reporter);
-    let options = ExportOptions {
+    let mut options = ExportOptions {
         checkpoint: models.folder(&arguments.checkpoint)?,
         output: arguments.output,
         base: folder(arguments.base)?,
@@ -74,22 +81,42 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
             AspectArgument::Pad => AspectMode::Pad,
         }),
         conversation: arguments.conversation,
+        precision: arguments.precision.choice(),
+        calibration: None,
         force: arguments.force,
         progress,
     };
     if is_clip_checkpoint(&options.checkpoint)? {
+        arguments.calibration.refuse_for_clip()?;
         return report_clip(&export_clip(&options)?, arguments.json, started);
     }
+    // Held until the weights are written: its matrices stand in a temporary folder.
+    let calibrated = match arguments.calibration.calibrate(&options, globals)? {
+        Outcome::NotAsked => None,
+        Outcome::Stopped(exit) => return Ok(exit),
+        Outcome::Done(calibrated) => Some(Arc::new(*calibrated)),
+    };
+    if let Some(calibrated) = &calibrated {
+        options.calibration = Some(calibrated.calibration.clone());
+        let (calibrated, report) = (Arc::clone(calibrated), options.progress.take());
+        options.progress = Some(Box::new(move |progress| {
+            report.iter().for_each(|report| report(progress));
+            calibrated.end_if_stopped();
+        }));
+    }
     let package = export(&options)?;
+    drop(options);
+    drop(calibrated);
     if arguments.json {
         terminal::print_json(&package.manifest)?;
     } else {
         let manifest = &package.manifest;
         terminal::print(&format!(
-            "{}: {} ({}), vision {} px → {} tokens, llm {} layers × {}, in {:.1} s",
+            "{}: {} ({}, {}), vision {} px → {} tokens, llm {} layers × {}, in {:.1} s",
             package.root.display(),
             manifest.name,
             manifest.source.model_type,
+            super::model::identity(&package).precision,
             manifest.vision.image_size,
             manifest.vision.tokens_per_image,
             manifest.llm.layers,
@@ -108,9 +135,10 @@ fn report_clip(package: &ClipPackage, json: bool, started: Instant) -> VerbResul
         return Ok(Exit::Success);
     }
     terminal::print(&format!(
-        "{}: {} (clip), vision {} px, {} layers × {}, text {} layers × {}, embeddings of {}, in {:.1} s",
+        "{}: {} (clip, {}), vision {} px, {} layers × {}, text {} layers × {}, embeddings of {}, in {:.1} s",
         package.root.display(),
         manifest.name,
+        super::clip::identity(package).precision,
         manifest.vision.image_size,
         manifest.vision.layers,
         manifest.vision.hidden_size,

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::{Globals, VerbResult, clip_package, model, package_compare, shipped, terminal};
 use crate::engine::Scheduling;
 use crate::guard::escape;
-use crate::package::{Manifest, PackageKind};
+use crate::package::{Manifest, PackageKind, Quantisation};
 use crate::run::{VerifyReport, verify_package};
 
 /// Verbs about packages.
@@ -98,6 +98,9 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
             clean(&manifest.source.checkpoint_dtype)
         ),
         format!("precision  vision/projector/llm {}", identity.precision),
+    ];
+    lines.extend(quantisation_lines(manifest.quantisation.as_ref()));
+    lines.extend([
         format!(
             "vision     {} px, patch {}, {} tokens × {}, layer {}, {}",
             manifest.vision.image_size,
@@ -128,7 +131,7 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
         format!("image      {} — {}", clean(&identity.image_recipe), clean(&manifest.image.origin)),
         format!("prompt     {}, eos {:?}", clean(&identity.template), manifest.prompt.eos_token_ids),
         format!("files      {} ({:.1} MB)", manifest.files.len(), bytes as f64 / 1e6),
-    ];
+    ]);
     if let Some(foreign) = &manifest.foreign {
         let (scheme, reason) = foreign.decoder.scheme();
         lines.push(format!("layout     {}: {}", foreign.layout.as_str(), clean(&foreign.choice)));
@@ -147,6 +150,17 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
     }
     terminal::print(&lines.join("\n"))?;
     Ok(Exit::Success)
+}
+
+/// One line for each part of a package that has fewer bits, and one for what guided it.
+pub(super) fn quantisation_lines(record: Option<&Quantisation>) -> Vec<String> {
+    let Some(record) = record else { return Vec::new() };
+    let parts = record.parts().map(|(name, part)| format!("           {name} {}", escape::terminal(&part.summary())));
+    let embedding = record.embedding.map(|precision| format!("           embeddings {}", precision.as_str()));
+    let calibration = record.calibration.as_ref().map(|calibration| {
+        format!("           calibrated on {} samples of {}", calibration.samples, escape::terminal(&calibration.benchmark))
+    });
+    parts.chain(embedding).chain(calibration).collect()
 }
 
 fn verify(arguments: &VerifyArguments, globals: &Globals) -> VerbResult {

@@ -16,6 +16,8 @@ pub(super) struct EmbeddingTable {
     rows: usize,
     width: usize,
     dtype: TensorDtype,
+    /// What each row of an 8-bit table is multiplied by.
+    scales: Vec<f32>,
 }
 
 impl EmbeddingTable {
@@ -27,10 +29,7 @@ impl EmbeddingTable {
         let &[rows, width] = location.shape.as_slice() else {
             return Err(wrong(format!("the embedding table has shape {:?}, expected [vocabulary, hidden_size]", location.shape)));
         };
-        let element_bytes = match location.dtype {
-            TensorDtype::F32 => 4,
-            TensorDtype::F16 | TensorDtype::Bf16 => 2,
-        };
+        let element_bytes = element_bytes(location.dtype);
         let expected = rows.checked_mul(width).and_then(|elements| elements.checked_mul(element_bytes));
         if expected != usize::try_from(location.bytes).ok() {
             return Err(wrong(format!(
@@ -41,7 +40,9 @@ impl EmbeddingTable {
         let map = files::map_file(&path)?;
         let end = location.offset.checked_add(location.bytes);
         match (usize::try_from(location.offset), end) {
-            (Ok(offset), Some(end)) if end <= map.len() as u64 => Ok(Self { map, offset, rows, width, dtype: location.dtype }),
+            (Ok(offset), Some(end)) if end <= map.len() as u64 => {
+                Ok(Self { map, offset, rows, width, dtype: location.dtype, scales: Vec::new() })
+            }
             _ => Err(wrong(format!(
                 "the embedding table at bytes {}+{} lies beyond the {} bytes of {}",
                 location.offset,
@@ -49,6 +50,37 @@ impl EmbeddingTable {
                 map.len(),
                 path.display()
             ))),
+        }
+    }
+
+    /// The table with the scales of its rows, f32 `[rows]`, which an 8-bit table has and no other.
+    pub(super) fn with_scales(
+        mut self,
+        root: &Path,
+        location: Option<&TensorLocation>,
+        graph: &Path,
+    ) -> Result<Self, EngineError> {
+        let wrong = |message: &str| EngineError::Graph { graph: graph.to_path_buf(), message: message.to_owned() };
+        match (self.dtype, location) {
+            (TensorDtype::I8, Some(location)) => {
+                if location.shape != [self.rows] || location.dtype != TensorDtype::F32 {
+                    let message = format!(
+                        "the scales of the embedding table have shape {:?} in {:?}, expected [{}] in F32",
+                        location.shape, location.dtype, self.rows
+                    );
+                    return Err(wrong(&message));
+                }
+                let row = TensorLocation { shape: vec![1, self.rows], ..location.clone() };
+                let mut scales = vec![0.0; self.rows];
+                if !Self::open(root, &row, graph)?.write_row(0, &mut scales) {
+                    return Err(wrong("the scales of the embedding table cannot be read"));
+                }
+                self.scales = scales;
+                Ok(self)
+            }
+            (TensorDtype::I8, None) => Err(wrong("the 8-bit embedding table has no scales")),
+            (_, Some(_)) => Err(wrong("the embedding table is not in 8 bits, but has scales")),
+            (_, None) => Ok(self),
         }
     }
 
@@ -64,10 +96,7 @@ impl EmbeddingTable {
 
     /// Writes the row of `token` as f32 to `target`, which must be as long as a row; false if the table has no such row.
     pub(super) fn write_row(&self, token: u32, target: &mut [f32]) -> bool {
-        let row_bytes = match self.dtype {
-            TensorDtype::F32 => self.width * 4,
-            TensorDtype::F16 | TensorDtype::Bf16 => self.width * 2,
-        };
+        let row_bytes = self.width * element_bytes(self.dtype);
         let row = token as usize;
         if row >= self.rows || target.len() != self.width {
             return false;
@@ -90,8 +119,22 @@ impl EmbeddingTable {
                     *value = bf16::from_le_bytes(*bytes).to_f32();
                 }
             }
+            TensorDtype::I8 => {
+                let Some(&scale) = self.scales.get(row) else { return false };
+                for (value, byte) in target.iter_mut().zip(bytes) {
+                    *value = f32::from(i8::from_le_bytes([*byte])) * scale;
+                }
+            }
         }
         true
+    }
+}
+
+fn element_bytes(dtype: TensorDtype) -> usize {
+    match dtype {
+        TensorDtype::F32 => 4,
+        TensorDtype::F16 | TensorDtype::Bf16 => 2,
+        TensorDtype::I8 => 1,
     }
 }
 
@@ -128,6 +171,36 @@ mod tests {
         assert!(opened.write_row(1, &mut row));
         assert_eq!(row, [0.25, 1000.0]);
         assert!(!opened.write_row(2, &mut row), "beyond the vocabulary");
+    }
+
+    #[test]
+    fn an_8_bit_table_needs_its_scales() {
+        let root = tempfile::tempdir().unwrap();
+        let codes: [i8; 4] = [127, -127, 1, 0];
+        let scales: Vec<u8> = [0.5_f32, 2.0].iter().flat_map(|scale| scale.to_le_bytes()).collect();
+        let bytes: Vec<u8> = codes.iter().map(|code| code.to_le_bytes()[0]).chain(scales).collect();
+        std::fs::write(root.path().join("w"), bytes).unwrap();
+        let place = |offset, bytes, dtype, shape: &[usize]| TensorLocation {
+            file: "w".to_owned(),
+            offset,
+            bytes,
+            dtype,
+            shape: shape.to_vec(),
+        };
+        let graph = Path::new("llm.onnx");
+        let open = || EmbeddingTable::open(root.path(), &place(0, 4, TensorDtype::I8, &[2, 2]), graph).unwrap();
+        let scales = place(4, 8, TensorDtype::F32, &[2]);
+        let table = open().with_scales(root.path(), Some(&scales), graph).unwrap();
+        let mut row = [0.0_f32; 2];
+        assert!(table.write_row(0, &mut row));
+        assert_eq!(row, [63.5, -63.5]);
+        assert!(table.write_row(1, &mut row));
+        assert_eq!(row, [2.0, 0.0]);
+        assert!(!open().write_row(0, &mut row), "without scales a row means nothing");
+        assert!(open().with_scales(root.path(), None, graph).is_err());
+        let short = place(4, 4, TensorDtype::F32, &[1]);
+        let text = open().with_scales(root.path(), Some(&short), graph).err().unwrap().to_string();
+        assert!(text.contains("expected [2] in F32"), "{text}");
     }
 
     #[test]

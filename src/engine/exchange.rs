@@ -59,7 +59,11 @@ pub struct ImageStages {
 /// The language model and its token embedding, checked against the manifest.
 pub(super) fn language_model(graph: Graph, package: &Package) -> Result<(LanguageModel, EmbeddingTable), EngineError> {
     let stage: &LanguageModelStage = &package.manifest.llm;
-    let embedding = EmbeddingTable::open(&package.root, &stage.embedding, &graph.path)?;
+    let embedding = EmbeddingTable::open(&package.root, &stage.embedding, &graph.path)?.with_scales(
+        &package.root,
+        stage.embedding_scales.as_ref(),
+        &graph.path,
+    )?;
     if embedding.width() != stage.hidden_size || embedding.rows() < stage.vocabulary_size {
         return Err(graph.wrong(format!(
             "the embedding table has shape [{}, {}], expected at least [{}, {}]",

@@ -111,6 +111,8 @@ pub(super) fn builder(runtime: &Loaded, options: &EngineOptions, fixed_shapes: b
         // A memory plan is kept for each new shape, and in decoding each step has one.
         .with_memory_pattern(fixed_shapes)?
         .with_deterministic_compute(true)?
+        // On x86 without VNNI, 8-bit products would saturate in 16 bits.
+        .with_config_entry("session.x64quantprecision", "1")?
         .with_prepacking(options.prepack)?)
 }
 

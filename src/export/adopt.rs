@@ -72,6 +72,7 @@ pub fn adopt(root: &Path, variant: Option<&str>) -> Result<Package, ExportError>
             projector: folder.vision.precision,
             llm: folder.decoder.precision,
         },
+        quantisation: None,
         vision: vision_stage(&folder, &checkpoint, &sizes),
         projector: ProjectorStage {
             graph: folder.vision.name.clone(),
@@ -196,6 +197,7 @@ fn language_model_stage(folder: &ForeignFolder, checkpoint: &Checkpoint, sizes: 
             dtype: TensorDtype::F32,
             shape: vec![sizes.vocabulary_size, sizes.hidden_size],
         },
+        embedding_scales: None,
     }
 }
 

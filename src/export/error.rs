@@ -163,6 +163,30 @@ pub enum ExportError {
         /// Its type.
         found: String,
     },
+    /// A number that has no counterpart in the type that the weight is to be stored in.
+    #[error("{path}: number {index} of tensor {tensor:?} is {value}, which {wanted} cannot hold")]
+    Number {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Which of its numbers, counted in row-major order from 0.
+        index: usize,
+        /// The number.
+        value: f32,
+        /// The wanted type.
+        wanted: &'static str,
+    },
+    /// An option that does not fit the others or the checkpoint.
+    #[error("{option} {found}: expected {expected}")]
+    Option {
+        /// The option.
+        option: String,
+        /// Its value.
+        found: String,
+        /// What would be accepted.
+        expected: String,
+    },
     /// Something else stands where the package would be written.
     #[error("{path} exists and differs from what this export writes{hint}")]
     Exists {

@@ -11,12 +11,13 @@ use super::llama::{COSINES, SINES, llm_graph};
 use super::output::OutputFolder;
 use super::projector::projector_graph;
 use super::prompt_recipe::{DerivedPrompt, prompt_recipe};
+use super::quantise::{Calibration, StagePrecisionChoice};
 use super::rotary::rotary_tables;
 use super::vision::vision_graph;
 use super::weights::{WEIGHTS_FILE, WeightPlan};
 use crate::package::{
-    AspectMode, FORMAT, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Source, StagePrecision,
-    VisionStage, is_plain_name,
+    AspectMode, FORMAT, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation, Source,
+    StagePrecision, VisionStage, WeightQuantisation, is_plain_name,
 };
 
 /// Small files of a checkpoint that travel with a package.
@@ -81,6 +82,10 @@ pub struct ExportOptions {
     /// Overrides the prompt template by a conversation template of LLaVA's own, one of
     /// [`CONVERSATIONS`](crate::package::CONVERSATIONS).
     pub conversation: Option<String>,
+    /// Precision of each stage.
+    pub precision: StagePrecisionChoice,
+    /// What guides the quantisation beside the weights themselves.
+    pub calibration: Option<Calibration>,
     /// Replaces another package in the output folder.
     pub force: bool,
     /// Told how far the export is.
@@ -98,6 +103,8 @@ impl ExportOptions {
             name: None,
             image_aspect: None,
             conversation: None,
+            precision: StagePrecisionChoice::default(),
+            calibration: None,
             force: false,
             progress: None,
         }
@@ -115,6 +122,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     };
     report(ExportProgress::Reading);
     let files = CheckpointFiles::recognise(&options.checkpoint, options.base.as_deref())?;
+    let schemes = options.precision.llava()?;
     let checkpoint = Checkpoint::read(&files, options.vision_tower.as_deref())?;
     let architecture = checkpoint.architecture.clone();
     let checked = checkpoint.tensors.clone().check(&architecture)?;
@@ -127,7 +135,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     let (cosines, sines) = rotary_tables(llm);
     let table = vec![llm.maximum_positions, llm.head_size / 2];
     let computed = vec![(COSINES, table.clone(), cosines), (SINES, table, sines)];
-    let plan = WeightPlan::new(&architecture, checked, computed);
+    let plan = WeightPlan::new(&architecture, checked, computed, &schemes, options.calibration.as_ref())?;
     let graphs = [
         (VISION_GRAPH, vision_graph(&architecture.vision, &plan)?),
         (PROJECTOR_GRAPH, projector_graph(&architecture, &plan)?),
@@ -145,7 +153,12 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
         name: package_name(options)?,
         exporter: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
         source,
-        precision: StagePrecision { vision: Precision::Fp32, projector: Precision::Fp32, llm: Precision::Fp32 },
+        precision: StagePrecision {
+            vision: schemes.vision.precision(),
+            projector: schemes.projector.precision(),
+            llm: schemes.llm.precision(),
+        },
+        quantisation: record(schemes.llava_record(), options),
         vision: vision_stage(&checkpoint),
         projector: projector_stage(&checkpoint, &plan),
         llm: llm_stage(&checkpoint, &plan)?,
@@ -189,6 +202,31 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     })?;
     output.commit(&text, options.force)?;
     Ok(Package::open(&options.output)?)
+}
+
+/// What the manifest says of the quantisation, the calibration that guided it included.
+pub(super) fn record(record: Option<Quantisation>, options: &ExportOptions) -> Option<Quantisation> {
+    let Some(calibration) = &options.calibration else { return record };
+    let guided = |part: Option<WeightQuantisation>, smoothed: bool| {
+        part.map(|mut part| {
+            if part.scheme == Precision::Int4 {
+                part.method = calibration.method.as_str().to_owned();
+            }
+            if part.scheme == Precision::Int8 && smoothed && calibration.smoothing > 0.0 {
+                // As it was given, without the digits that the wider type would add.
+                part.smoothing = format!("{}", calibration.smoothing).parse().ok();
+            }
+            part
+        })
+    };
+    record.map(|record| Quantisation {
+        vision: guided(record.vision, true),
+        projector: guided(record.projector, false),
+        llm: guided(record.llm, true),
+        head: guided(record.head, false),
+        calibration: Some(calibration.record.clone()),
+        ..record
+    })
 }
 
 /// The given name, or the output folder's.
@@ -261,14 +299,14 @@ fn projector_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> ProjectorStage
         kind: architecture.projector.kind.name(),
         input_size: architecture.vision.hidden_size,
         output_size: architecture.llm.hidden_size,
-        image_newline: plan.place(super::architecture::IMAGE_NEWLINE).cloned(),
+        image_newline: plan.location(super::architecture::IMAGE_NEWLINE),
     }
 }
 
 fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModelStage, ExportError> {
     let llm = &checkpoint.architecture.llm;
     let name = super::architecture::EMBEDDING;
-    let embedding = plan.place(name).cloned().ok_or_else(|| ExportError::MissingTensor {
+    let (embedding, embedding_scales) = plan.table().ok_or_else(|| ExportError::MissingTensor {
         checkpoint: checkpoint.root.clone(),
         tensor: name.to_owned(),
         shape: vec![llm.vocabulary_size, llm.hidden_size],
@@ -286,5 +324,6 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModel
         maximum_positions: llm.maximum_positions,
         sliding_window: llm.sliding_window,
         embedding,
+        embedding_scales,
     })
 }

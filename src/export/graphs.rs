@@ -1,38 +1,142 @@
-//! What the three graph builders share: weights by name, and linear layers.
+//! What the graph builders share: weights by name, and linear layers in every precision.
+
+use std::collections::BTreeMap;
 
 use super::ExportError;
-use super::weights::WeightPlan;
+use super::quantise::{BlockFormat, Scheme};
+use super::weights::{CODES, LinearWeight, SCALES, WeightPlan};
 use crate::onnx::{Attribute, ElementType, ExternalData, GraphBuilder, Value};
+
+/// Largest magnitude of an activation's 8-bit code; codes are unsigned, and 128 is zero.
+const LARGEST_CODE: f32 = 127.0;
+const ZERO_CODE: u8 = 128;
+/// The least that a row of activations is taken to reach: a row of zeros has no scale, and this one gives zeros.
+const LEAST_MAGNITUDE: f32 = 1e-30;
 
 /// A graph under construction and the weights that it may name.
 pub(super) struct StageBuilder<'a> {
     pub graph: GraphBuilder,
     weights: &'a WeightPlan,
     missing: Option<String>,
+    /// Activations in 8 bits, by the value that they were made of: their codes, and what the rows are multiplied by.
+    rounded: BTreeMap<String, (Value, Value)>,
 }
 
 impl<'a> StageBuilder<'a> {
     pub fn new(name: &str, weights: &'a WeightPlan) -> Self {
-        Self { graph: GraphBuilder::new(name), weights, missing: None }
+        Self { graph: GraphBuilder::new(name), weights, missing: None, rounded: BTreeMap::new() }
     }
 
-    /// A weight, as a constant in another file.
+    /// A tensor of the package, as a constant in another file.
     pub fn weight(&mut self, name: &str) -> Value {
         let Some(place) = self.weights.place(name) else {
             self.missing.get_or_insert_with(|| name.to_owned());
             return Value::absent();
         };
         let data = ExternalData { file: place.file.clone(), offset: place.offset, bytes: place.bytes };
-        self.graph.external(name, ElementType::Float32, &place.shape, &data)
+        self.graph.external(name, place.stored.element(), &place.shape, &data)
     }
 
-    /// `x · Wᵀ + b` on `[rows, inputs]`, with the weight `[outputs, inputs]` as checkpoints store it.
+    /// Name of the output head's weight without `.weight`.
+    pub fn head(&self) -> &'static str {
+        self.weights.head()
+    }
+
+    /// `x · Wᵀ + b` on `[rows, inputs]`, with the weight `[outputs, inputs]` as checkpoints store it, in the precision that the plan
+    /// has for it. The last node is named `node`.
     pub fn linear(&mut self, node: &str, input: &Value, weight: &str, bias: bool) -> Value {
-        let mut inputs = vec![input.clone(), self.weight(&format!("{weight}.weight"))];
-        if bias {
-            inputs.push(self.weight(&format!("{weight}.bias")));
+        let Some(layer) = self.weights.linear(weight) else {
+            self.missing.get_or_insert_with(|| format!("{weight}.weight"));
+            return Value::absent();
+        };
+        let bias = bias.then(|| format!("{weight}.bias"));
+        match layer.scheme {
+            Scheme::Fp32 => {
+                let matrix = self.weight(&layer.name);
+                self.gemm(node, input, matrix, bias)
+            }
+            Scheme::Fp16 | Scheme::Bf16 => {
+                // ONNX Runtime computes this once, as it loads the graph: its processor kernels multiply in 32 bits.
+                let narrow = self.weight(&layer.name);
+                let to = [("to", Attribute::Int(i64::from(ElementType::Float32.code())))];
+                let wide = self.graph.op("Cast", &format!("{}/widened", layer.name), &[&narrow], &to);
+                self.gemm(node, input, wide, bias)
+            }
+            Scheme::Int8 => self.integers(node, input, &layer, bias),
+            Scheme::Blocks(format) => self.blocks(node, input, &layer, format, bias),
         }
-        self.graph.op("Gemm", node, &inputs.iter().collect::<Vec<_>>(), &[("transB", Attribute::Int(1))])
+    }
+
+    fn gemm(&mut self, node: &str, input: &Value, matrix: Value, bias: Option<String>) -> Value {
+        let bias = bias.map(|bias| self.weight(&bias));
+        let inputs: Vec<&Value> = [input, &matrix].into_iter().chain(&bias).collect();
+        self.graph.op("Gemm", node, &inputs, &[("transB", Attribute::Int(1))])
+    }
+
+    /// Weights in blocks: the operator scales them itself.
+    fn blocks(&mut self, node: &str, input: &Value, layer: &LinearWeight, format: BlockFormat, bias: Option<String>) -> Value {
+        let [outputs, inputs] = layer.shape;
+        let codes = self.weight(&format!("{}{CODES}", layer.name));
+        let scales = self.weight(&format!("{}{SCALES}", layer.name));
+        let bias = bias.map(|bias| self.weight(&bias));
+        // Without zero points, the middle code is zero; the order of inputs is theirs.
+        let absent = Value::absent();
+        let mut operands = vec![input, &codes, &scales];
+        if let Some(bias) = &bias {
+            operands.extend([&absent, &absent, bias]);
+        }
+        let attributes = [
+            ("K", Attribute::Int(signed(inputs))),
+            ("N", Attribute::Int(signed(outputs))),
+            ("bits", Attribute::Int(i64::from(format.bits))),
+            ("block_size", Attribute::Int(signed(format.block_size))),
+            ("accuracy_level", Attribute::Int(i64::from(format.accuracy_level))),
+        ];
+        self.graph.microsoft_op("MatMulNBits", node, &operands, &attributes)
+    }
+
+    /// Weights and activations in 8 bits, multiplied in integers: `y = (xq · Wq) ⊙ sw ⊙ max|x| / 127 + b`.
+    ///
+    /// Weights are signed, activations unsigned. On x86 without VNNI, ONNX Runtime's kernel for this pair adds products in 16 bits
+    /// and saturates; `session.x64quantprecision`, which the engine sets, makes it take unsigned weights there, with the same sums as
+    /// exact integers. So results are the same on every processor, and where there is VNNI the fast kernel runs. Unsigned weights in
+    /// the file would be exact everywhere, too, but have no VNNI kernel; both signed has no fast one at all before AVX-VNNI-INT8; and
+    /// 7-bit weights, exact and fast everywhere, have twice the error.
+    fn integers(&mut self, node: &str, input: &Value, layer: &LinearWeight, bias: Option<String>) -> Value {
+        let (rounded, largest) = self.rounded(input);
+        let codes = self.weight(&format!("{}{CODES}", layer.name));
+        let scales = self.weight(&format!("{}{SCALES}", layer.name));
+        let (one, zero) = (self.graph.float("int8/step", 1.0 / LARGEST_CODE), self.graph.byte("int8/zero", ZERO_CODE));
+        let product = format!("{node}/product");
+        let product = self.graph.microsoft_op("MatMulIntegerToFloat", &product, &[&rounded, &codes, &one, &scales, &zero], &[]);
+        let Some(bias) = bias else { return self.graph.op("Mul", node, &[&product, &largest], &[]) };
+        let scaled = self.graph.op("Mul", &format!("{node}/scaled"), &[&product, &largest], &[]);
+        let bias = self.weight(&bias);
+        self.graph.op("Add", node, &[&scaled, &bias], &[])
+    }
+
+    /// The rows of a value in 8 bits, each by its own largest magnitude, and these magnitudes `[rows, 1]`. Layers with the same input
+    /// share them.
+    ///
+    /// One scale for a whole tensor would not do: the huge activation of a language model's first token takes the scale of all other
+    /// tokens with it.
+    fn rounded(&mut self, input: &Value) -> (Value, Value) {
+        if let Some(known) = self.rounded.get(input.name()) {
+            return known.clone();
+        }
+        let node = |part: &str| format!("{}/int8/{part}", input.name());
+        let graph = &mut self.graph;
+        let magnitudes = graph.op("Abs", &node("magnitudes"), &[input], &[]);
+        let axis = graph.integers("int8/axis", &[-1]);
+        let keep = [("keepdims", Attribute::Int(1))];
+        let largest = graph.op("ReduceMax", &node("largest"), &[&magnitudes, &axis], &keep);
+        let least = graph.float("int8/least", LEAST_MAGNITUDE);
+        let largest = graph.op("Max", &node("magnitude"), &[&largest, &least], &[]);
+        let shares = graph.op("Div", &node("shares"), &[input, &largest], &[]);
+        let (step, zero) = (graph.float("int8/step", 1.0 / LARGEST_CODE), graph.byte("int8/zero", ZERO_CODE));
+        let codes = graph.op("QuantizeLinear", &node("codes"), &[&shares, &step, &zero], &[]);
+        self.rounded.insert(input.name().to_owned(), (codes.clone(), largest.clone()));
+        (codes, largest)
     }
 
     /// Another view of the same numbers; `0` keeps a dimension, `-1` is the rest. `shape_name` names the constant, which

@@ -3,7 +3,6 @@
 //! attention bias.
 
 use super::ExportError;
-use super::architecture::{EMBEDDING, OUTPUT_HEAD};
 use super::graphs::{StageBuilder, signed};
 use super::language_architecture::LlamaArchitecture;
 use super::weights::WeightPlan;
@@ -49,9 +48,8 @@ pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan) -> Result
     for (layer, past) in past.iter().enumerate() {
         (normed, residual) = decoder_layer(&mut stage, llm, &inputs, layer, past, &normed, &residual);
     }
-    let head = if llm.tied { EMBEDDING } else { OUTPUT_HEAD };
-    let head = stage.weight(head);
-    let logits = stage.graph.op("Gemm", "logits", &[&normed, &head], &[("transB", Attribute::Int(1))]);
+    let head = stage.head();
+    let logits = stage.linear("logits", &normed, head, false);
     stage.graph.output(&logits, ElementType::Float32, &[named("rows"), llm.vocabulary_size.into()]);
     for layer in 0..llm.layers {
         for part in ["key", "value"] {

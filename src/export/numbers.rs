@@ -218,16 +218,6 @@ impl Numbers<'_> {
         values.par_chunks_mut(PIECE).enumerate().for_each(|(piece, values)| self.piece(range.start + piece * PIECE, values));
     }
 
-    /// The numbers of a range as bytes of the tensor's own type; the numbers were rounded to it.
-    pub fn narrow(&self, values: &[f32], bytes: &mut Vec<u8>) {
-        bytes.clear();
-        match self.dtype {
-            StoredDtype::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
-            StoredDtype::F16 => bytes.extend(values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes())),
-            StoredDtype::Bf16 => bytes.extend(values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes())),
-        }
-    }
-
     fn piece(&self, start: usize, values: &mut [f32]) {
         self.stored.read(start, values);
         match &self.change {

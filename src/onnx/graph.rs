@@ -16,6 +16,14 @@ use super::{IR_VERSION, MICROSOFT_DOMAIN, MICROSOFT_OPSET, OnnxError, STANDARD_O
 pub enum ElementType {
     /// 32-bit floating point.
     Float32,
+    /// 16-bit floating point.
+    Float16,
+    /// bfloat16.
+    Bfloat16,
+    /// 8-bit signed integer.
+    Int8,
+    /// 8-bit unsigned integer.
+    Uint8,
     /// 32-bit integer.
     Int32,
     /// 64-bit integer.
@@ -23,9 +31,14 @@ pub enum ElementType {
 }
 
 impl ElementType {
-    fn code(self) -> i32 {
+    /// The number that models know the type by.
+    pub fn code(self) -> i32 {
         match self {
             Self::Float32 => data_type::FLOAT,
+            Self::Float16 => data_type::FLOAT16,
+            Self::Bfloat16 => data_type::BFLOAT16,
+            Self::Int8 => data_type::INT8,
+            Self::Uint8 => data_type::UINT8,
             Self::Int32 => data_type::INT32,
             Self::Int64 => data_type::INT64,
         }
@@ -147,11 +160,26 @@ impl GraphBuilder {
 
     /// A vector of 64-bit integers inside the model; the same name and numbers may be asked for again.
     pub fn integers(&mut self, name: &str, values: &[i64]) -> Value {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constant(name, ElementType::Int64, &[values.len()], bytes)
+    }
+
+    /// A single 32-bit floating-point number inside the model, without dimensions; may be asked for again.
+    pub fn float(&mut self, name: &str, value: f32) -> Value {
+        self.constant(name, ElementType::Float32, &[], value.to_le_bytes().to_vec())
+    }
+
+    /// A single byte inside the model, without dimensions; may be asked for again.
+    pub fn byte(&mut self, name: &str, value: u8) -> Value {
+        self.constant(name, ElementType::Uint8, &[], vec![value])
+    }
+
+    fn constant(&mut self, name: &str, element: ElementType, shape: &[usize], bytes: Vec<u8>) -> Value {
         let tensor = TensorProto {
-            dims: signed(&[values.len()]),
-            data_type: Some(data_type::INT64),
+            dims: signed(shape),
+            data_type: Some(element.code()),
             name: Some(name.to_owned()),
-            raw_data: Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+            raw_data: Some(bytes),
             ..TensorProto::default()
         };
         if self.graph.initializer.contains(&tensor) {

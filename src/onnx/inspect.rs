@@ -185,6 +185,7 @@ fn tensor_bytes(tensor: &TensorProto) -> Option<u64> {
         data_type::FLOAT | data_type::INT32 => 4,
         data_type::INT64 => 8,
         data_type::FLOAT16 | data_type::BFLOAT16 => 2,
+        data_type::INT8 | data_type::UINT8 => 1,
         _ => return None,
     };
     // A negative or overflowing shape matches no length.

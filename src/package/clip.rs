@@ -9,6 +9,7 @@ use super::contents::{Contents, port};
 use super::kind::{CLIP, PackageKind};
 use super::manifest::{FORMAT, MANIFEST_FILE, Precision};
 use super::open::{MANIFEST_LIMIT_BYTES, PLAIN_NAME, check_format, hexadecimal, is_plain_name};
+use super::quantisation::Quantisation;
 use super::{FileRecord, ImageRecipe, PackageError};
 use crate::guard::files::read_text_capped;
 use crate::onnx::{Dimension, proto::data_type};
@@ -99,6 +100,9 @@ pub struct ClipManifest {
     pub source: ClipSource,
     /// Precision of each stage.
     pub precision: ClipPrecision,
+    /// How weights in fewer than 32 bits were made; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<Quantisation>,
     /// The image encoder.
     pub vision: ClipVisionStage,
     /// The text encoder.
@@ -190,6 +194,10 @@ impl ClipPackage {
         // e^88 is the largest power that 32-bit numbers hold.
         if !manifest.logit_scale.is_finite() || manifest.logit_scale.abs() > 88.0 {
             return Err(contents.field("logit_scale", manifest.logit_scale, "a logarithm from -88 to 88"));
+        }
+        let stages = [("vision", manifest.precision.vision), ("text", manifest.precision.text)];
+        if let Some((field, found, expected)) = manifest.quantisation.as_ref().and_then(|record| record.fault(&stages)) {
+            return Err(contents.field(field, found, expected));
         }
         contents.record("tokenizer", "tokenizer.json")?;
         let named = Dimension::named;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::foreign::ForeignGraphs;
+use super::quantisation::Quantisation;
 use super::recipe::{ImageRecipe, PromptRecipe};
 
 /// Number type of a stage's weights and arithmetic.
@@ -15,11 +16,17 @@ pub enum Precision {
     Fp16,
     /// bfloat16.
     Bf16,
+    /// 8-bit weights and activations: each row of activations with a scale of its own as the graph runs, each output's weights
+    /// with theirs. In packages of transformers.js' layout: 8-bit signed integers (`_int8`).
+    Int8,
+    /// 8-bit weights in blocks with a scale each.
+    #[serde(rename = "int8-weights")]
+    Int8Weights,
+    /// 4-bit weights in blocks with a scale each.
+    Int4,
     /// 8-bit weights and activations, quantised as the graph runs (`_quantized` of transformers.js). This and the
     /// following only in packages that other programs wrote.
     Q8,
-    /// 8-bit signed integers.
-    Int8,
     /// 8-bit unsigned integers.
     Uint8,
     /// 4-bit weights.
@@ -47,6 +54,8 @@ impl Precision {
             Self::Bf16 => "bf16",
             Self::Q8 => "q8",
             Self::Int8 => "int8",
+            Self::Int8Weights => "int8-weights",
+            Self::Int4 => "int4",
             Self::Uint8 => "uint8",
             Self::Q4 => "q4",
             Self::Bnb4 => "bnb4",
@@ -108,6 +117,8 @@ pub enum TensorDtype {
     F16,
     /// bfloat16, little endian.
     Bf16,
+    /// 8-bit signed integers, which a scale for each row belongs to.
+    I8,
 }
 
 /// A tensor's place in a file of the package.
@@ -207,6 +218,9 @@ pub struct LanguageModelStage {
     /// The token embedding table `[vocabulary, hidden_size]`, looked up by the engine outside the graph. In a package that
     /// another program wrote it stands inside the graph that `file` names, and `bytes` is 0.
     pub embedding: TensorLocation,
+    /// What the rows of an 8-bit embedding table are multiplied by, f32 `[vocabulary]`; only there for such a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_scales: Option<TensorLocation>,
 }
 
 /// One file of a package, pinned.
@@ -235,6 +249,9 @@ pub struct Manifest {
     pub source: Source,
     /// Precision of each stage.
     pub precision: StagePrecision,
+    /// How weights in fewer than 32 bits were made; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantisation: Option<Quantisation>,
     /// The CLIP vision encoder.
     pub vision: VisionStage,
     /// The projector.
@@ -264,6 +281,7 @@ impl TensorDtype {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::I8 => 1,
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod foreign;
 mod kind;
 mod manifest;
 mod open;
+mod quantisation;
 mod recipe;
 pub mod safetensors;
 mod stages;
@@ -27,6 +28,7 @@ pub use manifest::{
     StagePrecision, TensorDtype, TensorLocation, VisionStage,
 };
 pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};
+pub use quantisation::{CalibrationRecord, Quantisation, WeightQuantisation};
 pub use recipe::{
     AspectMode, CONVERSATIONS, ImageRecipe, PromptRecipe, PromptTemplate, Resample, ResizeRule, TileMerge, TileOrder, Tiling,
     TokenizationMode, UnpadRounding,

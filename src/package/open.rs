@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::contents::{Contents, port};
 use super::kind::PackageKind;
 use super::manifest::{FORMAT, MANIFEST_FILE, Manifest};
-use super::{FileRecord, PackageError, PromptTemplate, TensorLocation};
+use super::{FileRecord, PackageError, PromptTemplate, TensorDtype, TensorLocation};
 use crate::guard::files::{GuardError, contained, read_text_capped};
 use crate::onnx::{Dimension, proto::data_type};
 
@@ -97,6 +97,8 @@ impl Package {
         self.check_stages()?;
         let embedding = &self.manifest.llm.embedding;
         self.check_tensor("llm.embedding", embedding, &[None, Some(self.manifest.llm.hidden_size)])?;
+        self.check_embedding_scales()?;
+        self.check_quantisation()?;
         self.check_tiling()?;
         if let PromptTemplate::ChatTemplate(name) = &self.manifest.prompt.template {
             self.record("prompt.template.chat-template", name)?;
@@ -179,12 +181,41 @@ impl Package {
         Ok(())
     }
 
+    /// An 8-bit embedding table has a scale for each row, and no other has any.
+    fn check_embedding_scales(&self) -> Result<(), PackageError> {
+        let (embedding, scales) = (&self.manifest.llm.embedding, self.manifest.llm.embedding_scales.as_ref());
+        match (embedding.dtype, scales) {
+            (TensorDtype::I8, Some(scales)) if scales.dtype == TensorDtype::F32 => {
+                self.check_tensor("llm.embedding_scales", scales, &[embedding.shape.first().copied()])
+            }
+            (TensorDtype::I8, Some(scales)) => {
+                Err(self.field("llm.embedding_scales.dtype", format!("{:?}", scales.dtype).to_lowercase(), "f32"))
+            }
+            (TensorDtype::I8, None) => {
+                Err(self.field("llm.embedding_scales", "missing", "the scales of the 8-bit embedding table"))
+            }
+            (_, Some(_)) => Err(self.field("llm.embedding_scales", "present", "absent, as the embedding table is not in 8 bits")),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// The record of what was quantised is of the stages that there are.
+    fn check_quantisation(&self) -> Result<(), PackageError> {
+        let precision = self.manifest.precision;
+        let stages = [("vision", precision.vision), ("projector", precision.projector), ("llm", precision.llm)];
+        let fault = self.manifest.quantisation.as_ref().and_then(|record| record.fault(&stages));
+        fault.map_or(Ok(()), |(field, found, expected)| Err(self.field(field, found, expected)))
+    }
+
     /// The tiling fits the vision tower, and its newline row is there.
     fn check_tiling(&self) -> Result<(), PackageError> {
         let (vision, projector) = (&self.manifest.vision, &self.manifest.projector);
         let newline = projector.image_newline.as_ref();
         if let Some(location) = newline {
             self.check_tensor("projector.image_newline", location, &[Some(projector.output_size)])?;
+            if location.dtype == TensorDtype::I8 {
+                return Err(self.field("projector.image_newline.dtype", "i8", "f32, f16 or bf16"));
+            }
         }
         let Some(tiling) = &self.manifest.image.tiling else { return Ok(()) };
         let side = self.manifest.patches_per_side();

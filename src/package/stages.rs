@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{Manifest, Package, PackageError, PromptTemplate, TensorLocation};
+use super::{Manifest, Package, PackageError, PromptTemplate, Quantisation, TensorLocation};
 use crate::guard::files::{contained, map_file, read_capped};
 use crate::onnx::{ExternalTensor, LayeredModel, layered_model, model_content};
 
@@ -108,6 +108,7 @@ pub fn mixed_manifest(base: &Manifest, new: &Manifest, new_stages: &[StageName])
             }
         }
     }
+    mixed.quantisation = Quantisation::mixed(base.quantisation.as_ref(), new.quantisation.as_ref(), new_stages);
     mixed
 }
 
@@ -154,6 +155,8 @@ pub fn changes_of_stage(base: &Package, new: &Package, stage: StageName) -> Resu
         }
         StageName::Llm => {
             same_weights = same_weights && same_tensor(base, Some(&left.llm.embedding), new, Some(&right.llm.embedding))?;
+            let scales = (left.llm.embedding_scales.as_ref(), right.llm.embedding_scales.as_ref());
+            same_weights = same_weights && same_tensor(base, scales.0, new, scales.1)?;
             if left.llm.sliding_window != right.llm.sliding_window || left.llm.maximum_positions != right.llm.maximum_positions {
                 changes.push("positions");
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::ExportError;
 use super::super::config::Config;
-use super::super::exporter::{ExportOptions, ExportProgress, package_name, refuse_own_files};
+use super::super::exporter::{ExportOptions, ExportProgress, package_name, record, refuse_own_files};
 use super::super::output::OutputFolder;
 use super::super::weights::{WEIGHTS_FILE, WeightPlan};
 use super::architecture::ClipModelArchitecture;
@@ -13,7 +13,7 @@ use super::image::image_recipe;
 use super::tensors;
 use super::tokenizer::{TOKENIZER_FILE, tokenizer_file};
 use crate::package::{
-    ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, FORMAT, MANIFEST_FILE, Precision,
+    ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, FORMAT, MANIFEST_FILE,
 };
 
 /// Small files of a checkpoint that travel with a package.
@@ -75,6 +75,7 @@ pub fn export_clip(options: &ExportOptions) -> Result<ClipPackage, ExportError> 
     };
     config.refuse_present("quantization_config", "weights that are not quantised")?;
     refuse_llava_options(options, &config)?;
+    let schemes = options.precision.clip()?;
     let architecture = ClipModelArchitecture::read(&config)?;
     let required = architecture.required_tensors();
     let (checked, logit_scale) = tensors::read(root, &required)?;
@@ -82,7 +83,7 @@ pub fn export_clip(options: &ExportOptions) -> Result<ClipPackage, ExportError> 
     let tokenizer = tokenizer_file(root)?;
     let checkpoint_dtype = checked.commonest_dtype();
     refuse_own_files(&checked, root)?;
-    let plan = WeightPlan::of(required, None, checked, Vec::new());
+    let plan = WeightPlan::of(required, None, checked, Vec::new(), &schemes, options.calibration.as_ref())?;
     let graphs = [(VISION_GRAPH, vision_graph(&architecture, &plan)?), (TEXT_GRAPH, text_graph(&architecture, &plan)?)];
 
     let maximum_tokens = tokenizer.maximum_tokens.unwrap_or(usize::MAX).min(architecture.maximum_tokens);
@@ -94,7 +95,8 @@ pub fn export_clip(options: &ExportOptions) -> Result<ClipPackage, ExportError> 
         projection_size: architecture.projection_size,
         logit_scale,
         source: ClipSource { model_type: "clip".to_owned(), checkpoint_dtype },
-        precision: ClipPrecision { vision: Precision::Fp32, text: Precision::Fp32 },
+        precision: ClipPrecision { vision: schemes.vision.precision(), text: schemes.text.precision() },
+        quantisation: record(schemes.clip_record(), options),
         vision: ClipVisionStage {
             graph: VISION_GRAPH.to_owned(),
             image_size: architecture.image_size,

@@ -19,7 +19,7 @@ const COLUMNS: usize = 128;
 const ROWS: usize = 32;
 
 /// What error feedback needs to know of the inputs of a layer.
-pub(crate) struct Feedback {
+pub(in super::super) struct Feedback {
     inputs: usize,
     /// The input that stands at each place; the last is rounded first.
     order: Vec<usize>,
@@ -29,7 +29,7 @@ pub(crate) struct Feedback {
 
 /// Where the weights may go: `scale · (code − zero point)` with codes from 0 to `largest`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Grid<'a> {
+pub(in super::super) struct Grid<'a> {
     /// Inputs that share a scale.
     pub block: usize,
     /// Scale of each block of each row, `[outputs, ⌈inputs / block⌉]`.
@@ -43,7 +43,7 @@ pub(crate) struct Grid<'a> {
 impl Feedback {
     /// Prepares the feedback for a layer with this `XᵀX / rows`, `[inputs, inputs]`. `None` if it is no such matrix: not square, with
     /// numbers that are not finite, or far from positive definite.
-    pub(crate) fn new(gram: &[f32], inputs: usize) -> Option<Self> {
+    pub(in super::super) fn new(gram: &[f32], inputs: usize) -> Option<Self> {
         if inputs == 0 || gram.len() != inputs.checked_mul(inputs)? || !gram.iter().all(|value| value.is_finite()) {
             return None;
         }
@@ -75,7 +75,7 @@ impl Feedback {
 
     /// Rounds weights `[outputs, inputs]` to codes of the same shape. Rows do not depend on each other, nor the codes on the number of
     /// threads.
-    pub(crate) fn codes(&self, weights: &[f32], grid: &Grid<'_>) -> Vec<u8> {
+    pub(in super::super) fn codes(&self, weights: &[f32], grid: &Grid<'_>) -> Vec<u8> {
         let (inputs, blocks) = (self.inputs, self.inputs.div_ceil(grid.block.max(1)));
         let mut codes = vec![0_u8; weights.len()];
         codes.par_chunks_mut(inputs * ROWS).zip(weights.par_chunks(inputs * ROWS)).enumerate().for_each(
@@ -129,7 +129,7 @@ impl Grid<'_> {
         }
         let zero = f32::from(zero_point);
         // A conversion to an integer saturates, so that nothing leaves the codes.
-        let code = (((value / scale).round() + zero).max(0.0) as u8).min(self.largest);
+        let code = (((value / scale).round_ties_even() + zero).max(0.0) as u8).min(self.largest);
         (code, scale * (f32::from(code) - zero))
     }
 }

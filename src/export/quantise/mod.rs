@@ -1,11 +1,77 @@
-//! Better quantisation from what really goes into the layers.
-
-mod cholesky;
-mod feedback;
-mod smoothing;
+//! Weights in fewer bits: which layers get which precision, and how numbers become codes and scales. How they stand in files is
+//! [`super::weights`]' business, how graphs multiply by them [`super::graphs`]'.
 
 #[cfg(test)]
 mod algorithm_tests;
+mod calibration;
+mod choice;
+mod cholesky;
+mod feedback;
+mod matrix;
+mod smoothing;
 
-pub(crate) use feedback::{Feedback, Grid};
-pub(crate) use smoothing::{divide_norm, multiply_inputs, raise_maxima, smoothing_factors};
+pub use calibration::{Calibration, GramMatrix, InputStatistics, Int4Method};
+pub(super) use choice::Schemes;
+pub use choice::StagePrecisionChoice;
+pub(super) use feedback::Feedback;
+pub(super) use matrix::{quantise_matrix, symmetric};
+pub(super) use smoothing::{divide_norm, multiply_inputs, raise_maxima, smoothing_factors};
+
+use crate::package::Precision;
+
+/// How the weights of a linear layer are stored and multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// 32-bit floating point.
+    Fp32,
+    /// 16-bit floating point, widened as the graph is loaded; arithmetic is in 32 bits.
+    Fp16,
+    /// bfloat16, likewise.
+    Bf16,
+    /// Signed 8-bit weights with a scale for each output, and activations in 8 bits with a scale for each row.
+    Int8,
+    /// Weights in blocks along the inputs, each with a scale.
+    Blocks(BlockFormat),
+}
+
+/// The format of `MatMulNBits` of ONNX Runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockFormat {
+    /// Bits of a code, 4 or 8. Codes are unsigned; the middle one is zero.
+    pub bits: u32,
+    /// Inputs that share a scale, a power of two from 16 on.
+    pub block_size: usize,
+    /// 4: activations are rounded to 8 bits a block; 0: they stay in 32 bits.
+    pub accuracy_level: u32,
+}
+
+impl BlockFormat {
+    /// Blocks of a row of this many inputs; the last may be partly filled.
+    pub fn blocks(self, inputs: usize) -> usize {
+        inputs.div_ceil(self.block_size)
+    }
+
+    /// Bytes of the codes of a block.
+    pub fn block_bytes(self) -> usize {
+        self.block_size * self.bits as usize / 8
+    }
+
+    /// The code of zero.
+    pub fn zero(self) -> i32 {
+        1 << (self.bits - 1)
+    }
+}
+
+impl Scheme {
+    /// The precision that manifests name it by.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::Fp32 => Precision::Fp32,
+            Self::Fp16 => Precision::Fp16,
+            Self::Bf16 => Precision::Bf16,
+            Self::Int8 => Precision::Int8,
+            Self::Blocks(format) if format.bits == 8 => Precision::Int8Weights,
+            Self::Blocks(_) => Precision::Int4,
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Numbers to codes. A row of the weight, which makes one output, is quantised by itself, so rows run in parallel and the result
+//! does not depend on how many threads there are.
+
+use rayon::prelude::*;
+
+use super::feedback::{Feedback, Grid};
+use super::{BlockFormat, InputStatistics, Scheme};
+
+/// Largest magnitude of an 8-bit code: −128 has no counterpart and is not used.
+const LARGEST_CODE: f32 = 127.0;
+/// Steps of the search for a block's scale to either side of the one that just covers the block, and their size in codes.
+const SEARCH_STEPS: i32 = 8;
+const SEARCH_STEP: f32 = 0.125;
+
+/// A weight `[outputs, inputs]` as codes and scales.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in super::super) struct QuantisedMatrix {
+    /// `Int8`: signed codes `[outputs, inputs]`. Blocks: unsigned codes `[outputs, blocks, block_bytes]`, of two 4-bit codes in a
+    /// byte the first in the low half; what the last block has beyond the inputs is the code of zero.
+    pub codes: Vec<u8>,
+    /// `Int8`: `[outputs]`. Blocks: `[outputs, blocks]`.
+    pub scales: Vec<f32>,
+}
+
+/// Quantises rows of a weight: `weights` is `[outputs, inputs]` row-major, and finite. `statistics` of the layer's inputs say which
+/// of them matter; with `feedback`, codes in blocks are chosen with regard to what their rounding does to the layer's outputs.
+/// Schemes without codes (16 and 32 bits) give nothing.
+pub(in super::super) fn quantise_matrix(
+    scheme: Scheme,
+    weights: &[f32],
+    inputs: usize,
+    statistics: Option<&InputStatistics>,
+    feedback: Option<&Feedback>,
+) -> QuantisedMatrix {
+    if inputs == 0 {
+        return QuantisedMatrix::default();
+    }
+    let outputs = weights.len() / inputs;
+    let (code_bytes, scales) = match scheme {
+        Scheme::Fp32 | Scheme::Fp16 | Scheme::Bf16 => return QuantisedMatrix::default(),
+        Scheme::Int8 => (inputs, 1),
+        Scheme::Blocks(format) => (format.blocks(inputs) * format.block_bytes(), format.blocks(inputs)),
+    };
+    let mut matrix = QuantisedMatrix { codes: vec![0; outputs * code_bytes], scales: vec![0.0; outputs * scales] };
+    // With what weight an input's error counts; all alike where nothing is known.
+    let importance = statistics.map(|statistics| statistics.mean_square.as_slice()).filter(|squares| squares.len() == inputs);
+    let targets = matrix.codes.par_chunks_mut(code_bytes).zip(matrix.scales.par_chunks_mut(scales));
+    targets.zip(weights.par_chunks_exact(inputs)).for_each(|((codes, scales), row)| match scheme {
+        Scheme::Blocks(format) => blocks(format, row, importance, codes, scales),
+        _ => scales.iter_mut().for_each(|scale| *scale = symmetric(row, codes)),
+    });
+    if let (Some(feedback), Scheme::Blocks(format)) = (feedback, scheme) {
+        feed_back(format, weights, inputs, feedback, &mut matrix);
+    }
+    matrix
+}
+
+/// Rounds the weights again to the scales of a matrix in blocks, with feedback of what rounding does to the layer's outputs.
+fn feed_back(format: BlockFormat, weights: &[f32], inputs: usize, feedback: &Feedback, matrix: &mut QuantisedMatrix) {
+    let zero = byte(format.zero());
+    let largest = byte(2 * format.zero() - 1);
+    let grid = Grid { block: format.block_size, scales: &matrix.scales, zero_points: &[zero], largest };
+    let chosen = feedback.codes(weights, &grid);
+    let rows = matrix.codes.par_chunks_exact_mut(format.blocks(inputs) * format.block_bytes());
+    rows.zip(chosen.par_chunks_exact(inputs)).for_each(|(codes, chosen)| {
+        for (codes, chosen) in codes.chunks_exact_mut(format.block_bytes()).zip(chosen.chunks(format.block_size)) {
+            pack(format, chosen.iter().copied().chain(std::iter::repeat(zero)), codes);
+        }
+    });
+}
+
+/// The only byte of a number that fits into one.
+fn byte(number: i32) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+/// Puts the codes of a block into its bytes: of two 4-bit codes the first into the low half.
+fn pack(format: BlockFormat, mut chosen: impl Iterator<Item = u8>, codes: &mut [u8]) {
+    for target in codes {
+        let first = chosen.next().unwrap_or(0);
+        *target = if format.bits == 4 { first | chosen.next().unwrap_or(0) << 4 } else { first };
+    }
+}
+
+/// Signed codes of a row with one scale, its largest magnitude at 127.
+pub(in super::super) fn symmetric(row: &[f32], codes: &mut [u8]) -> f32 {
+    let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let scale = largest / LARGEST_CODE;
+    if scale < f32::MIN_POSITIVE {
+        // Zeros, or numbers so small that their scale would not be a normal number: zero is as close as any code.
+        codes.fill(0);
+        return 1.0;
+    }
+    for (code, value) in codes.iter_mut().zip(row) {
+        let rounded = (value / scale).round_ties_even().clamp(-LARGEST_CODE, LARGEST_CODE);
+        *code = (rounded as i8).to_le_bytes()[0];
+    }
+    scale
+}
+
+/// Codes and scales of a row, block by block.
+fn blocks(format: BlockFormat, row: &[f32], importance: Option<&[f32]>, codes: &mut [u8], scales: &mut [f32]) {
+    let size = format.block_size;
+    let mut chosen = vec![format.zero(); size];
+    let targets = codes.chunks_exact_mut(format.block_bytes()).zip(scales);
+    for (index, ((codes, scale), values)) in targets.zip(row.chunks(size)).enumerate() {
+        let importance = importance.and_then(|squares| squares.get(index * size..index * size + values.len()));
+        *scale = block_scale(format, values, importance);
+        chosen.fill(format.zero());
+        chosen.iter_mut().zip(values).for_each(|(chosen, value)| *chosen = code(format, *value, *scale));
+        pack(format, chosen.iter().map(|&code| byte(code)), codes);
+    }
+}
+
+/// The code nearest to a number.
+fn code(format: BlockFormat, value: f32, scale: f32) -> i32 {
+    let zero = format.zero();
+    // Clamped before the conversion, so that it is exact.
+    (value / scale).round_ties_even().clamp(-(zero as f32), (zero - 1) as f32) as i32 + zero
+}
+
+/// The scale of a block.
+///
+/// There is one more code below zero than above, so the number of the largest magnitude is given the lowest code, and the scale is
+/// negative where that number is positive. With 8 bits that is all. With 4 bits, scales around that one are tried, each moved to the
+/// least-squares scale of the codes that it gives, `Σ h w q / Σ h q²`, and the one with the least error `Σ h (w − s q)²` is kept;
+/// `h` is the importance of an input.
+fn block_scale(format: BlockFormat, values: &[f32], importance: Option<&[f32]>) -> f32 {
+    let extreme = values.iter().fold(0.0_f32, |extreme, &value| if value.abs() > extreme.abs() { value } else { extreme });
+    let lowest = -(format.zero() as f32);
+    let covering = extreme / lowest;
+    if covering.abs() < f32::MIN_POSITIVE {
+        return 1.0;
+    }
+    if format.bits > 4 {
+        return covering;
+    }
+    let mut best = (error(format, values, importance, covering).0, covering);
+    for step in -SEARCH_STEPS..=SEARCH_STEPS {
+        let tried = extreme / (lowest + SEARCH_STEP * step as f32);
+        let fitted = error(format, values, importance, tried).1;
+        if fitted.abs() < f32::MIN_POSITIVE || !fitted.is_finite() {
+            continue;
+        }
+        let found = error(format, values, importance, fitted).0;
+        if found < best.0 {
+            best = (found, fitted);
+        }
+    }
+    best.1
+}
+
+/// The weighted square error of a block under a scale, and the least-squares scale of its codes.
+fn error(format: BlockFormat, values: &[f32], importance: Option<&[f32]>, scale: f32) -> (f64, f32) {
+    let (mut squares, mut products, mut codes) = (0.0_f64, 0.0_f64, 0.0_f64);
+    for (index, value) in values.iter().enumerate() {
+        let weight = importance.and_then(|importance| importance.get(index)).map_or(1.0, |weight| f64::from(*weight));
+        let code = f64::from(code(format, *value, scale) - format.zero());
+        let value = f64::from(*value);
+        let difference = value - f64::from(scale) * code;
+        squares += weight * difference * difference;
+        products += weight * value * code;
+        codes += weight * code * code;
+    }
+    // Where no input matters, any scale is as good.
+    let fitted = if codes > 0.0 { (products / codes) as f32 } else { scale };
+    (squares, fitted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INT4: BlockFormat = BlockFormat { bits: 4, block_size: 32, accuracy_level: 4 };
+    const INT8: BlockFormat = BlockFormat { bits: 8, block_size: 32, accuracy_level: 4 };
+
+    fn restored(format: BlockFormat, matrix: &QuantisedMatrix, inputs: usize) -> Vec<f32> {
+        let (blocks, bytes) = (format.blocks(inputs), format.block_bytes());
+        let mut values = Vec::new();
+        for (index, (codes, scale)) in matrix.codes.chunks(bytes).zip(&matrix.scales).enumerate() {
+            let codes: Vec<u8> = match format.bits {
+                4 => codes.iter().flat_map(|byte| [byte & 15, byte >> 4]).collect(),
+                _ => codes.to_vec(),
+            };
+            let kept = (inputs - index % blocks * format.block_size).min(format.block_size);
+            values.extend(codes[..kept].iter().map(|&code| (i32::from(code) - format.zero()) as f32 * scale));
+        }
+        values
+    }
+
+    fn wave(count: usize) -> Vec<f32> {
+        (0..count).map(|index| (index as f32 * 0.7).sin() * (1.0 + (index % 7) as f32)).collect()
+    }
+
+    #[test]
+    fn codes_are_the_nearest_ones() {
+        let weights = wave(6 * 40);
+        for format in [INT4, INT8] {
+            let matrix = quantise_matrix(Scheme::Blocks(format), &weights, 40, None, None);
+            assert_eq!(matrix.codes.len(), 6 * 2 * format.block_bytes());
+            assert_eq!(matrix.scales.len(), 12);
+            // The 24 places of the second block that no input has hold zero.
+            let zero = if format.bits == 4 { 0x88 } else { 0x80 };
+            let used = 8 * format.bits as usize / 8;
+            let second = &matrix.codes[format.block_bytes()..2 * format.block_bytes()];
+            assert!(second[used..].iter().all(|&code| code == zero), "{second:?}");
+            let back = restored(format, &matrix, 40);
+            for (index, (value, back)) in weights.iter().zip(&back).enumerate() {
+                let scale = matrix.scales[index / 40 * 2 + index % 40 / 32].abs();
+                // Half a step, but the largest numbers of a 4-bit block may be cut where that makes the others better.
+                let limit = if format.bits == 4 { 1.6 } else { 0.5001 } * scale;
+                assert!((value - back).abs() <= limit, "{value} became {back} with steps of {scale}");
+            }
+        }
+        let matrix = quantise_matrix(Scheme::Int8, &weights, 40, None, None);
+        for (row, (codes, scale)) in matrix.codes.chunks(40).zip(&matrix.scales).enumerate() {
+            for (value, code) in weights[row * 40..].iter().zip(codes) {
+                assert!((value - f32::from(i8::from_le_bytes([*code])) * scale).abs() <= 0.5001 * scale);
+            }
+        }
+    }
+
+    #[test]
+    fn the_search_never_makes_a_block_worse_than_rounding() {
+        let mut better = 0;
+        for seed in 0..200 {
+            let values: Vec<f32> = wave(32).iter().enumerate().map(|(i, v)| v * ((i * seed) as f32 * 0.37).cos()).collect();
+            let extreme = values.iter().fold(0.0_f32, |e, &v| if v.abs() > e.abs() { v } else { e });
+            let plain = error(INT4, &values, None, extreme / -8.0).0;
+            let searched = error(INT4, &values, None, block_scale(INT4, &values, None)).0;
+            assert!(searched <= plain, "seed {seed}: {searched} is worse than {plain}");
+            better += usize::from(searched < 0.95 * plain);
+        }
+        assert!(better > 100, "only {better} of 200 blocks became better by 5 %");
+    }
+
+    #[test]
+    fn inputs_that_matter_more_are_kept_better() {
+        let weights = wave(32);
+        let mut statistics = InputStatistics { rows: 1, mean_square: vec![1e-6; 32], ..InputStatistics::default() };
+        statistics.mean_square[5] = 1.0;
+        let at = |statistics| {
+            let back = restored(INT4, &quantise_matrix(Scheme::Blocks(INT4), &weights, 32, statistics, None), 32);
+            (back[5] - weights[5]).abs()
+        };
+        assert!(at(Some(&statistics)) < at(None), "{} is not less than {}", at(Some(&statistics)), at(None));
+    }
+
+    #[test]
+    fn extreme_rows_give_finite_scales_and_their_numbers_back() {
+        let tiny = f32::from_bits(1);
+        let mut outlier = vec![1e-3; 64];
+        outlier[17] = -1e30;
+        for row in [vec![0.0; 64], vec![-0.0; 64], vec![tiny; 64], vec![f32::MIN_POSITIVE; 64], vec![f32::MAX; 64], outlier] {
+            let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            for scheme in [Scheme::Int8, Scheme::Blocks(INT4), Scheme::Blocks(INT8)] {
+                let matrix = quantise_matrix(scheme, &row, 64, None, None);
+                assert!(matrix.scales.iter().all(|scale| scale.is_normal()), "{scheme:?} of {:?}: {:?}", row[0], matrix.scales);
+                if let Scheme::Blocks(format) = scheme {
+                    let back = restored(format, &matrix, 64);
+                    for (value, back) in row.iter().zip(&back) {
+                        assert!(
+                            (value / 16.0 - back / 16.0).abs() <= largest / 16.0 / 7.0 + f32::MIN_POSITIVE,
+                            "{value} became {back}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_the_result() {
+        let weights = wave(64 * 96);
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let four = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+        for scheme in [Scheme::Int8, Scheme::Blocks(INT4)] {
+            let run = || quantise_matrix(scheme, &weights, 96, None, None);
+            assert_eq!(one.install(run), four.install(run));
+        }
+    }
+}
