@@ -192,3 +192,133 @@ fn missing_pictures_are_named() {
     let error = gauge_fails(&given, 102);
     assert!(error.contains("gone.png"), "{error}");
 }
+
+/// Exports pico-llava-1.5 and gives the manifest.
+fn exported(output: &Path, options: &[&str]) -> serde_json::Value {
+    gauge_json(&[&["export", "exports/pico-llava-1.5", "--output", text(output), "--json"], options].concat())
+}
+
+/// What `package compare` says of one package against the shipped fp32 one.
+fn agreement(packages: &[&Path], benchmark: &str, limit: &str) -> Vec<serde_json::Value> {
+    let packages: Vec<&str> = packages.iter().map(|package| text(package)).collect();
+    let compare = ["package", "compare", "pico-llava-1.5"];
+    let asked = ["--benchmark", benchmark, "--limit", limit, "--json"];
+    let found = gauge_json(&[&compare[..], &packages, &asked].concat());
+    found["packages"].as_array().unwrap()[1..].iter().map(|package| package["agreement"].clone()).collect()
+}
+
+/// Names in a folder, hidden ones included.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn calibrated_int4_is_nearer_to_fp32_and_always_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let int4 = ["--precision", "int4", "--block-size", "128"];
+    let calibrate = ["--calibrate", "pico-vqa:32"];
+    exported(&at("plain"), &int4);
+    let manifest = exported(&at("guided"), &[&int4[..], &calibrate].concat());
+    let again = exported(&at("again"), &[&["--name", "guided", "--threads", "1"], &int4[..], &calibrate].concat());
+    let record = &manifest["quantisation"];
+    assert_eq!(record["llm"]["method"], "error-feedback");
+    assert_eq!((&record["calibration"]["benchmark"], &record["calibration"]["samples"]), (&"pico-vqa".into(), &32.into()));
+    assert_eq!(record["calibration"]["keys_sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(manifest["files"], again["files"], "neither threads nor time change a byte");
+    assert_eq!(names(folder.path()), ["again", "guided", "plain"], "nothing temporary stays behind");
+    // On questions that the calibration did not see.
+    let found = agreement(&[&at("plain"), &at("guided")], "pico-pope", "48");
+    let kl = |found: &serde_json::Value| found["first_token_mean_kl"].as_f64().unwrap();
+    assert!(kl(&found[1]) < kl(&found[0]), "{} is not below {}", kl(&found[1]), kl(&found[0]));
+}
+
+#[test]
+fn smoothed_int8_is_another_way_to_the_same_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let manifest = exported(&at("smooth"), &["--precision", "int8", "--calibrate", "pico-vqa:16", "--smoothing", "0.6"]);
+    assert_eq!(manifest["quantisation"]["llm"]["smoothing"], 0.6);
+    assert_eq!(manifest["quantisation"]["vision"]["smoothing"], 0.6);
+    assert!(manifest["quantisation"]["projector"]["smoothing"].is_null());
+    exported(&at("plain"), &["--precision", "int8"]);
+    let bytes = |name: &str| std::fs::read(at(name).join("weights.safetensors")).unwrap();
+    assert_ne!(bytes("smooth"), bytes("plain"));
+    let found = agreement(&[&at("smooth")], "pico-vqa", "24");
+    // Rounding to 8 bits: an error of the logits of some per cent of their spread, as without smoothing. Factors that went to only one
+    // of a norm and its weights would make it as large as the logits themselves.
+    let error = found[0]["logit_relative_error"].as_f64().unwrap();
+    assert!(error < 0.1, "{error}");
+}
+
+#[test]
+fn calibrations_that_cannot_be_are_refused_and_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("package");
+    let refused = |options: &[&str], code: i32| {
+        let given = [&["export", "exports/pico-llava-1.5", "--output", text(&output)], options].concat();
+        let error = gauge_fails(&given, code);
+        assert_eq!(names(folder.path()), [""; 0], "{options:?}");
+        error
+    };
+    let int4 = ["--precision", "int4"];
+    let error = refused(&[&int4[..], &["--calibrate", "no-such:8"]].concat(), 96);
+    assert!(error.contains("no-such"), "{error}");
+    let error = refused(&[&int4[..], &["--calibrate", "pico-vqa:0"]].concat(), 2);
+    assert!(error.contains("at least 1"), "{error}");
+    let error = refused(&[&int4[..], &["--calibrate", "pico-zeroshot:8"]].concat(), 96);
+    assert!(error.contains("compares embeddings"), "{error}");
+    let error = refused(&["--precision", "fp16", "--calibrate", "pico-vqa:8"], 96);
+    assert!(error.contains("int8 and int4"), "{error}");
+    let error = refused(&["--precision", "int8", "--calibrate", "pico-vqa:8", "--method", "gptq"], 96);
+    assert!(error.contains("--method"), "{error}");
+    let error = refused(&[&int4[..], &["--method", "gptq"]].concat(), 2);
+    assert!(error.contains("--calibrate"), "{error}");
+    let error = refused(&["--precision", "int8", "--calibrate", "pico-vqa:8", "--smoothing", "2"], 2);
+    assert!(error.contains("0 to 1"), "{error}");
+    let error = refused(&[&int4[..], &["--calibrate", "pico-vqa:8", "--calibrate-from", "pico-clip"]].concat(), 102);
+    assert!(error.contains("clip"), "{error}");
+
+    let questions = folder.path().join("questions.jsonl");
+    std::fs::write(&questions, "{\"image\": \"gone.png\", \"question\": \"What?\", \"answer\": \"x\"}\n").unwrap();
+    let data = ["--calibrate", "8", "--data", text(&questions), "--metric", "vqa"];
+    let given = [&["export", "exports/pico-llava-1.5", "--output", text(&output)], &int4[..], &data].concat();
+    let error = gauge_fails(&given, 102);
+    assert!(error.contains("none of the 1 samples") && error.contains("gone.png"), "{error}");
+    assert_eq!(names(folder.path()), ["questions.jsonl"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_calibration_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("package");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("llava-gauge"))
+        .current_dir(root())
+        .args([
+            "export",
+            "exports/pico-llava-1.5",
+            "--precision",
+            "int4",
+            "--calibrate",
+            "pico-pope:3000",
+            "--output",
+            text(&output),
+        ])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its folder shows that signals are awaited.
+    while names(folder.path()).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(names(folder.path()), [""; 0]);
+}
