@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod benchmark;
+pub mod calibration;
 pub mod cli;
 pub mod compare;
 pub mod engine;

@@ -27,6 +27,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("web", &[]),
         ("submission", &["benchmark", "score", "store", "guard"]),
         ("swap", &["benchmark", "engine", "run", "prompt", "package", "compare", "stats", "guard"]),
+        ("calibration", &["benchmark", "engine", "run", "prompt", "package", "stats", "guard"]),
         ("judge", &["benchmark", "score", "store", "guard"]),
     ])
 }

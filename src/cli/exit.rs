@@ -110,6 +110,7 @@ exit_for! {
         crate::benchmark::BenchmarkError::Unknown { .. } => Exit::Setup,
         _ => Exit::Rejected,
     },
+    crate::calibration::CalibrationError => calibration_exit,
     crate::compare::CompareError => |_| Exit::NotComparable,
     crate::compare::AttributionError => |_| Exit::NotComparable,
     crate::swap::SwapError => |error: &crate::swap::SwapError| match error {
@@ -186,6 +187,20 @@ fn judge_exit(error: &crate::judge::JudgeError) -> Exit {
         JudgeError::Locked { .. } | JudgeError::File(_) => Exit::IncompleteRun,
         JudgeError::Disk { .. } => Exit::Output,
         JudgeError::Prompts(_) | JudgeError::Thread => Exit::Internal,
+    }
+}
+
+fn calibration_exit(error: &crate::calibration::CalibrationError) -> Exit {
+    use crate::calibration::CalibrationError;
+    match error {
+        CalibrationError::Precision { .. } | CalibrationError::Foreign { .. } | CalibrationError::Unsuitable { .. } => {
+            Exit::Setup
+        }
+        CalibrationError::Unequal { .. } => Exit::NotComparable,
+        CalibrationError::NothingUsable { .. } | CalibrationError::Package(_) | CalibrationError::Prompt(_) => Exit::Rejected,
+        CalibrationError::Interrupted => Exit::Interrupted,
+        CalibrationError::Io { .. } => Exit::Output,
+        CalibrationError::Engine(error) => engine_exit(error),
     }
 }
 

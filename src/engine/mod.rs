@@ -27,6 +27,7 @@ mod sampling;
 mod schedule;
 mod session;
 mod slots;
+mod statistics;
 mod tree;
 mod tree_candidates;
 mod types;
@@ -45,6 +46,7 @@ pub use ort_engine::{OrtEngine, Trace};
 pub use prepacked::{CACHE_LIMIT_BYTES, CachedGraph, cached_graphs, clear_cache, default_cache};
 pub use runtime::doctor::physical_cores;
 pub use schedule::{MAXIMUM_SLOTS, MemoryNeed, RunShape, Schedule, cache_bytes_per_token};
+pub use statistics::{InputSums, StatisticsProbe};
 pub use types::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer,
     Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule, WindowSink,

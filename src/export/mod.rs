@@ -44,7 +44,7 @@ pub use adopt::adopt;
 pub use clip::{export_clip, is_clip_checkpoint};
 pub use error::ExportError;
 pub use exporter::{ExportOptions, ExportProgress, export};
-pub use quantise::{Calibration, InputStatistics, StagePrecisionChoice};
+pub use quantise::{Calibration, GramMatrix, InputStatistics, Int4Method, StagePrecisionChoice};
 pub use shapes::{LanguageShape, StageShapes, VisionShape, stage_shapes};
 pub use supported::{OtherSource, SupportedModel, other_sources, supported};
 pub use torch::TorchError;
