@@ -182,6 +182,14 @@ fn files_are_those_of_the_official_converters() {
 }
 
 #[test]
+fn an_answer_that_was_cut_once_decided_is_not_submitted() {
+    let mut made = Made::new("made", |place, _| place.to_string());
+    made.records[1].stop_reason = "decided".into();
+    let error = made.make(SubmissionFormat::SeedBench, None, false).unwrap_err();
+    assert!(error.contains("sample 1") && error.contains("stop_when_decided"), "{error}");
+}
+
+#[test]
 fn questions_of_other_splits_are_empty_in_a_vqa_submission() {
     let made = Made::new("vqav2_test_dev", |place, _| (1000 + 3 * place).to_string());
     let questions = fixture("vqa_questions.json");

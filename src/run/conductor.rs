@@ -168,8 +168,8 @@ impl Conductor<'_> {
                     break;
                 }
                 let asked = match window {
-                    [group] if window_groups == 1 => self.ask_alone(engine, group, &images, &sender, &mut meter),
-                    _ => self.ask_window(engine, window, &images, &sender, &mut meter),
+                    [group] if window_groups == 1 => self.ask_alone(engine, group, (&images, &sender), &mut meter),
+                    _ => self.ask_window(engine, window, (&images, &sender), &mut meter),
                 };
                 let notes = engine.take_notes().into_iter().map(Behind::Note);
                 let told = notes.map(|note| sender.send(note)).all(|sent| sent.is_ok());
@@ -200,8 +200,7 @@ impl Conductor<'_> {
         &self,
         engine: &mut dyn Engine,
         group: &'g PlannedGroup,
-        images: &Receiver<LoadedGroup>,
-        sender: &SyncSender<Behind<'g>>,
+        (images, sender): (&Receiver<LoadedGroup>, &SyncSender<Behind<'g>>),
         meter: &mut Meter,
     ) -> Result<Asking, RunError> {
         let loaded = meter.wait(|| images.recv()).map_err(|_| RunError::Thread("image loading"))?;
@@ -229,11 +228,11 @@ impl Conductor<'_> {
     }
 
     /// The prompts of a group, for its records and for the engine.
-    pub(super) fn prompts<'s>(
-        &'s self,
+    pub(super) fn prompts(
+        &self,
         group: &PlannedGroup,
         loaded: &LoadedGroup,
-    ) -> (Vec<Result<PreparedPrompt, String>>, Vec<Asked<'s>>) {
+    ) -> (Vec<Result<PreparedPrompt, String>>, Vec<Asked<'_>>) {
         // The prompt of an image that could not be read is recorded too; its rows are not known, one tile's stand for them.
         let rows = match &loaded.images {
             Ok(images) => images.rows.clone(),

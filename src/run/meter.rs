@@ -18,10 +18,10 @@ pub(super) struct Between {
 }
 
 impl Between {
-    /// The equal share of one of so many groups, before whose common work this time went by.
+    /// The part of one of so many groups that the engine works on together.
     pub(super) fn shared_by(self, groups: usize) -> Self {
-        let share = 1.0 / groups.max(1) as f64;
-        Self { image_wait_ms: self.image_wait_ms * share, harness_ms: self.harness_ms * share }
+        let groups = groups.max(1) as f64;
+        Self { image_wait_ms: self.image_wait_ms / groups, harness_ms: self.harness_ms / groups }
     }
 }
 

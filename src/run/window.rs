@@ -11,7 +11,7 @@ use super::meter::{Between, Meter};
 use super::plan::PlannedGroup;
 use super::record::PreparedPrompt;
 use super::stop::SampleStop;
-use crate::engine::{Engine, GroupAnswer, ImageGroup, Request, Segment, StopRule, WindowSink};
+use crate::engine::{Engine, GroupAnswer, ImageGroup, Request, Segment, WindowSink};
 
 /// A group that the engine is answering.
 struct Waiting<'g> {
@@ -23,10 +23,9 @@ struct Waiting<'g> {
 /// Takes the engine's answers and hands them on to the store.
 struct Sink<'s, 'g> {
     waiting: Vec<Option<Waiting<'g>>>,
-    /// What came before the engine's work on the window, a group's equal share of it.
-    between: Between,
     sender: &'s SyncSender<Behind<'g>>,
     stop: &'s AtomicBool,
+    between: Between,
     closed: bool,
 }
 
@@ -51,58 +50,52 @@ impl Conductor<'_> {
         &self,
         engine: &mut dyn Engine,
         window: &'g [PlannedGroup],
-        images: &Receiver<LoadedGroup>,
-        sender: &SyncSender<Behind<'g>>,
+        (images, sender): (&Receiver<LoadedGroup>, &SyncSender<Behind<'g>>),
         meter: &mut Meter,
     ) -> Result<Asking, RunError> {
         let mut waiting = Vec::with_capacity(window.len());
-        let mut prepared: Vec<(PreparedImages, Vec<(Vec<Segment>, SampleStop<'_>)>)> = Vec::with_capacity(window.len());
+        let mut broken = Vec::new();
+        let mut prepared: Vec<(PreparedImages, Vec<Vec<Segment>>, Vec<SampleStop<'_>>)> = Vec::with_capacity(window.len());
         for group in window {
             let loaded = meter.wait(|| images.recv()).map_err(|_| RunError::Thread("image loading"))?;
             let (prompts, asked) = self.prompts(group, &loaded);
             let image_ms = loaded.image_ms;
-            let mut requests = Vec::with_capacity(asked.len());
-            for one in asked {
-                if let Asked::Generate(segments, stop) = one {
-                    requests.push((segments, stop));
+            let asked = asked.into_iter().filter_map(|one| match one {
+                Asked::Generate(segments, stop) => Some((segments, stop)),
+                Asked::Rank(..) => None,
+            });
+            let (segments, stops): (Vec<_>, Vec<_>) = asked.unzip();
+            let waits = Waiting { group, prompts, image_ms };
+            match loaded.images {
+                Ok(images) if !segments.is_empty() => {
+                    waiting.push(Some(waits));
+                    prepared.push((images, segments, stops));
                 }
+                Ok(_) => broken.push((waits, Ok(Answers::default()))),
+                Err(message) => broken.push((waits, Err(message))),
             }
-            let answer = match loaded.images {
-                Ok(images) if !requests.is_empty() => {
-                    waiting.push(Some(Waiting { group, prompts, image_ms }));
-                    prepared.push((images, requests));
-                    continue;
-                }
-                Ok(_) => Ok(Answers::default()),
-                Err(message) => Err(message),
-            };
-            let between = Between::default();
+        }
+        let mut requests: Vec<Vec<Request<'_>>> = Vec::with_capacity(prepared.len());
+        for (_, segments, stops) in &prepared {
+            let mut of_group = Vec::with_capacity(segments.len());
+            for (segments, stop) in segments.iter().zip(stops) {
+                of_group.push(Request { segments: segments.clone(), max_new_tokens: self.max_new_tokens, stop });
+            }
+            requests.push(of_group);
+        }
+        let groups = prepared.iter().zip(&requests);
+        let groups: Vec<ImageGroup<'_>> =
+            groups.map(|((images, ..), requests)| ImageGroup { images: &images.images, requests }).collect();
+        let between = meter.engine_begins().shared_by(window.len());
+        for (Waiting { group, prompts, image_ms }, answer) in broken {
             if sender.send(Behind::Group(FinishedGroup { group, prompts, answer, image_ms, between })).is_err() {
                 return Ok(Asking::Closed);
             }
         }
-        let mut images_of = Vec::with_capacity(prepared.len());
-        let mut stops = Vec::with_capacity(prepared.len());
-        let mut segments_of = Vec::with_capacity(prepared.len());
-        for (images, asked) in prepared {
-            let (segments, group_stops): (Vec<Vec<Segment>>, Vec<SampleStop<'_>>) = asked.into_iter().unzip();
-            images_of.push(images);
-            segments_of.push(segments);
-            stops.push(group_stops);
+        let mut sink = Sink { waiting, sender, stop: self.stop, between, closed: false };
+        if !groups.is_empty() {
+            engine.answer_window(&groups, &mut sink)?;
         }
-        let requests: Vec<Vec<Request<'_>>> = segments_of
-            .into_iter()
-            .zip(&stops)
-            .map(|(segments, stops)| {
-                let request = |(segments, stop)| Request { segments, max_new_tokens: self.max_new_tokens, stop };
-                segments.into_iter().zip(stops.iter().map(|stop| stop as &dyn StopRule)).map(request).collect()
-            })
-            .collect();
-        let groups: Vec<ImageGroup<'_>> =
-            images_of.iter().zip(&requests).map(|(images, requests)| ImageGroup { images: &images.images, requests }).collect();
-        let between = meter.engine_begins().shared_by(waiting.len());
-        let mut sink = Sink { waiting, between, sender, stop: self.stop, closed: false };
-        engine.answer_window(&groups, &mut sink)?;
         meter.engine_ends();
         if sink.closed {
             return Ok(Asking::Closed);

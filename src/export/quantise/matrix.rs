@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::feedback::{Feedback, Grid};
 use super::{BlockFormat, InputStatistics, Scheme};
 
 /// Largest magnitude of an 8-bit code: −128 has no counterpart and is not used.
@@ -23,12 +24,14 @@ pub(in super::super) struct QuantisedMatrix {
 }
 
 /// Quantises rows of a weight: `weights` is `[outputs, inputs]` row-major, and finite. `statistics` of the layer's inputs say which
-/// of them matter. Schemes without codes (16 and 32 bits) give nothing.
+/// of them matter; with `feedback`, codes in blocks are chosen with regard to what their rounding does to the layer's outputs.
+/// Schemes without codes (16 and 32 bits) give nothing.
 pub(in super::super) fn quantise_matrix(
     scheme: Scheme,
     weights: &[f32],
     inputs: usize,
     statistics: Option<&InputStatistics>,
+    feedback: Option<&Feedback>,
 ) -> QuantisedMatrix {
     if inputs == 0 {
         return QuantisedMatrix::default();
@@ -47,7 +50,37 @@ pub(in super::super) fn quantise_matrix(
         Scheme::Blocks(format) => blocks(format, row, importance, codes, scales),
         _ => scales.iter_mut().for_each(|scale| *scale = symmetric(row, codes)),
     });
+    if let (Some(feedback), Scheme::Blocks(format)) = (feedback, scheme) {
+        feed_back(format, weights, inputs, feedback, &mut matrix);
+    }
     matrix
+}
+
+/// Rounds the weights again to the scales of a matrix in blocks, with feedback of what rounding does to the layer's outputs.
+fn feed_back(format: BlockFormat, weights: &[f32], inputs: usize, feedback: &Feedback, matrix: &mut QuantisedMatrix) {
+    let zero = byte(format.zero());
+    let largest = byte(2 * format.zero() - 1);
+    let grid = Grid { block: format.block_size, scales: &matrix.scales, zero_points: &[zero], largest };
+    let chosen = feedback.codes(weights, &grid);
+    let rows = matrix.codes.par_chunks_exact_mut(format.blocks(inputs) * format.block_bytes());
+    rows.zip(chosen.par_chunks_exact(inputs)).for_each(|(codes, chosen)| {
+        for (codes, chosen) in codes.chunks_exact_mut(format.block_bytes()).zip(chosen.chunks(format.block_size)) {
+            pack(format, chosen.iter().copied().chain(std::iter::repeat(zero)), codes);
+        }
+    });
+}
+
+/// The only byte of a number that fits into one.
+fn byte(number: i32) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+/// Puts the codes of a block into its bytes: of two 4-bit codes the first into the low half.
+fn pack(format: BlockFormat, mut chosen: impl Iterator<Item = u8>, codes: &mut [u8]) {
+    for target in codes {
+        let first = chosen.next().unwrap_or(0);
+        *target = if format.bits == 4 { first | chosen.next().unwrap_or(0) << 4 } else { first };
+    }
 }
 
 /// Signed codes of a row with one scale, its largest magnitude at 127.
@@ -82,12 +115,7 @@ fn blocks(format: BlockFormat, row: &[f32], importance: Option<&[f32]>, codes: &
         *scale = block_scale(format, values, importance.unwrap_or(&alike));
         chosen.fill(zero as u8);
         chosen.iter_mut().zip(values).for_each(|(code, value)| *code = (nearest(value / *scale, -zero, zero - 1.0) + zero) as u8);
-        match format.bits {
-            4 => codes.iter_mut().zip(chosen.chunks_exact(2)).for_each(|(target, pair)| {
-                *target = pair.iter().rev().fold(0, |bits, code| bits << 4 | code);
-            }),
-            _ => codes.copy_from_slice(&chosen),
-        }
+        pack(format, chosen.iter().copied(), codes);
     }
 }
 
@@ -199,7 +227,7 @@ mod tests {
                         (Scheme::Blocks(format), Some(format))
                     }
                 };
-                let matrix = quantise_matrix(scheme, &case.weights, case.inputs, None);
+                let matrix = quantise_matrix(scheme, &case.weights, case.inputs, None, None);
                 assert_eq!(matrix.scales, expected.scales, "{what}");
                 let codes: Vec<u8> = expected.codes.iter().map(|code| code.to_le_bytes()[0]).collect();
                 assert_eq!(matrix.codes, codes, "{what}");
@@ -218,7 +246,7 @@ mod tests {
     fn codes_are_the_nearest_ones() {
         let weights = wave(6 * 40);
         for format in [INT4, INT8] {
-            let matrix = quantise_matrix(Scheme::Blocks(format), &weights, 40, None);
+            let matrix = quantise_matrix(Scheme::Blocks(format), &weights, 40, None, None);
             assert_eq!(matrix.codes.len(), 6 * 2 * format.block_bytes());
             assert_eq!(matrix.scales.len(), 12);
             // The 24 places of the second block that no input has hold zero.
@@ -234,7 +262,7 @@ mod tests {
                 assert!((value - back).abs() <= limit, "{value} became {back} with steps of {scale}");
             }
         }
-        let matrix = quantise_matrix(Scheme::Int8, &weights, 40, None);
+        let matrix = quantise_matrix(Scheme::Int8, &weights, 40, None, None);
         for (row, (codes, scale)) in matrix.codes.chunks(40).zip(&matrix.scales).enumerate() {
             for (value, code) in weights[row * 40..].iter().zip(codes) {
                 assert!((value - f32::from(i8::from_le_bytes([*code])) * scale).abs() <= 0.5001 * scale);
@@ -266,7 +294,7 @@ mod tests {
         let mut statistics = InputStatistics { rows: 1, mean_square: vec![1e-6; 32], ..InputStatistics::default() };
         statistics.mean_square[5] = 1.0;
         let at = |statistics| {
-            let back = restored(INT4, &quantise_matrix(Scheme::Blocks(INT4), &weights, 32, statistics), 32);
+            let back = restored(INT4, &quantise_matrix(Scheme::Blocks(INT4), &weights, 32, statistics, None), 32);
             (back[5] - weights[5]).abs()
         };
         assert!(at(Some(&statistics)) < at(None), "{} is not less than {}", at(Some(&statistics)), at(None));
@@ -280,7 +308,7 @@ mod tests {
         for row in [vec![0.0; 64], vec![-0.0; 64], vec![tiny; 64], vec![f32::MIN_POSITIVE; 64], vec![f32::MAX; 64], outlier] {
             let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
             for scheme in [Scheme::Int8, Scheme::Blocks(INT4), Scheme::Blocks(INT8)] {
-                let matrix = quantise_matrix(scheme, &row, 64, None);
+                let matrix = quantise_matrix(scheme, &row, 64, None, None);
                 assert!(matrix.scales.iter().all(|scale| scale.is_normal()), "{scheme:?} of {:?}: {:?}", row[0], matrix.scales);
                 if let Scheme::Blocks(format) = scheme {
                     let back = restored(format, &matrix, 64);
@@ -301,7 +329,7 @@ mod tests {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let four = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
         for scheme in [Scheme::Int8, Scheme::Blocks(INT4)] {
-            let run = || quantise_matrix(scheme, &weights, 96, None);
+            let run = || quantise_matrix(scheme, &weights, 96, None, None);
             assert_eq!(one.install(run), four.install(run));
         }
     }
