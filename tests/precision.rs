@@ -460,6 +460,12 @@ fn quantised_packages_are_verified_by_their_relative_error() {
         let error = report["relative_logit_error"].as_f64().unwrap();
         assert!(error > 1e-6 && error < report["relative_logit_error_limit"].as_f64().unwrap(), "{precision}: {error}");
     }
+    // A table in 8 bits makes the package another one, too, though its stages compute in 32 bits.
+    let output = folder.path().join("embeddings");
+    gauge(&["export", text(&shipped), "-o", text(&output), "--embeddings", "int8"]).assert().success();
+    let report = gauge_json(&["package", "verify", text(&output), "--reference", "pico-llava-1.5", "--json"]);
+    assert_eq!(report["passed"], true, "{report}");
+    assert!(report["relative_logit_error"].as_f64().unwrap() > 1e-4, "{report}");
     // The fixture of another checkpoint is not passed: these weights are not its weights.
     let message = gauge(&["package", "verify", text(&folder.path().join("int4")), "--reference", "pico-llava-1.5-stage1"]);
     let output = { message }.assert().code(101).get_output().stdout.clone();

@@ -172,6 +172,7 @@ pub fn verify_package(
     let precision = package.manifest.precision;
     let mut precisions = vec![precision.vision, precision.projector, precision.llm];
     precisions.extend(package.manifest.quantisation.iter().flat_map(|record| record.parts().map(|(_, part)| part.scheme)));
+    precisions.extend(package.manifest.quantisation.iter().filter_map(|record| record.embedding));
     let relative_logit_error_limit = relative_limit(&precisions);
     let near = match relative_logit_error_limit {
         // Written so that an error that is no number does not pass.
