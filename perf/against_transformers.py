@@ -1,271 +1,282 @@
 #!/usr/bin/env python3
 """Measures llava-gauge against transformers on one machine, in one run, on one random LLaVA-shaped checkpoint.
 
-Workload: 8 JPEG images of 640x480, 6 questions each, 8 new tokens greedy, fp32. The checkpoint is CLIP ViT-L/14-336,
-an mlp2x_gelu projector and a LLaMA-type model of 0.5 B parameters (hidden 896, 24 layers, 14 query and 2 key-value
-heads). The prompt is 35 system + 576 image + 25 question tokens. transformers answers one question at a time and
-encodes the image for each, as the common evaluation harnesses do.
+Four workloads: `w` (8 JPEG images of 640x480, 6 questions each, 8 new tokens), `many` (32 questions an image), `single` (1
+question an image) and `long` (1 question an image, 256 new tokens, 16 images), greedy. Both sides start from the same
+JPEG files and end with token ids; loading is not counted on either side. In fp32 the tokens of both must be equal, or the
+figures mean nothing: the script then ends with code 1. For other precisions the share of equal tokens is reported.
 
-Both sides start from the same JPEG files and end with token ids; loading is not counted on either side. The tokens of
-both must be equal, or the figures mean nothing: the script then ends with code 1.
+transformers answers one question at a time and encodes the image for each, as the common evaluation harnesses do; on `w` and
+`long` other configurations are measured too. It is measured on a part of the questions, and its seconds for a question stand
+for all; the table says how many were measured. --full measures it on all.
 
     pip install -r perf/requirements.txt
     cargo build --release
     python3 perf/against_transformers.py --program target/release/llava-gauge
 """
 
-import argparse
-import json
-import os
-import platform
-import shutil
-import subprocess
 import sys
-import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import common
+from common import Failed, in_words, load_average, machine, median, ratio, rounds_in_turn, say, store, table
+from peer_transformers import CONFIGURATIONS, Configuration, Transformers
+from program import Answers, Program
+from workload import SMOKE_WORKLOADS, WORKLOADS, Workload, checkpoint, make_benchmark
 
-import numpy
-import torch
-from PIL import Image
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    CLIPImageProcessorPil,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
-)
-
-IMAGE_TOKEN = 32000
-SYSTEM_TOKENS, IMAGE_TOKENS, QUESTION_TOKENS = 35, 576, 25
-
-
-def make_checkpoint(folder: Path) -> None:
-    """Writes the random checkpoint, with weights scaled so that activations and logits have realistic sizes."""
-    vision = CLIPVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
-        image_size=336, patch_size=14, projection_dim=768,
-    )
-    text = LlamaConfig(
-        vocab_size=32064, hidden_size=896, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
-        intermediate_size=4864, max_position_embeddings=4096, rms_norm_eps=1e-5, tie_word_embeddings=False,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )
-    config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=IMAGE_TOKEN, projector_hidden_act="gelu",
-        vision_feature_layer=-2, vision_feature_select_strategy="default", tie_word_embeddings=False,
-    )
-    torch.manual_seed(0)
-    model = LlavaForConditionalGeneration(config).float().eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() == 1:
-                is_scale = "norm" in name and name.endswith("weight")
-                parameter.copy_(1 + 0.1 * noise if is_scale else 0.02 * noise)
-            elif "embed_tokens" in name:
-                parameter.copy_(0.5 * noise)
-            elif "projector" in name:
-                parameter.copy_(noise / parameter.shape[1] ** 0.5)
-            elif parameter.dim() == 2 and "embedding" not in name:
-                parameter.copy_(0.7 * noise / parameter.shape[1] ** 0.5)
-    model.generation_config.eos_token_id = 2
-    model.save_pretrained(folder)
-
-    words = {f"w{index}": index for index in range(32000)}
-    for index, special in enumerate(["<unk>", "<s>", "</s>"]):
-        del words[f"w{index}"]
-        words[special] = index
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ["<unk>", "<s>", "</s>", "<image>"]])
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>",
-    )
-    fast.save_pretrained(folder)
-    assert fast.convert_tokens_to_ids("<image>") == IMAGE_TOKEN
-    system = " ".join(f"w{index}" for index in numpy.random.default_rng(7).integers(3, 32000, SYSTEM_TOKENS - 1))
-    template = system + " {% for message in messages %}{% for part in message['content'] %}" \
-        "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
-    (folder / "chat_template.jinja").write_text(template)
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
-    processor.save_pretrained(folder)
+# Configurations by workload. One question an image leaves nothing to batch over an image, and `many` is held against batch 1.
+MEASURED = {
+    "w": [configuration.name for configuration in CONFIGURATIONS if not configuration.compiled],
+    "many": ["fp32, batch 1"],
+    "single": ["fp32, batch 1"],
+    "long": ["fp32, batch 1", "fp32, batched"],
+}
+# Compilation takes minutes; it is for decoding, so it is tried where that is most of the work.
+COMPILED_MEASURED = ["long"]
+# A question that takes longer than this in the warm-up is not worth minutes of the measurement.
+PATIENCE_SECONDS = 25.0
+# Images that a batch has where there is one question an image.
+IMAGES_IN_A_BATCH = 8
+# Largest difference of a token's log-probability, on average over an answer, that rounding in another order explains.
+TOLERANCE = 1e-4
 
 
-def make_benchmark(folder: Path, images: int, questions: int) -> Path:
-    """Writes the images and questions in VQAv2's format, with made-up answers, and a benchmark file for them."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    random = numpy.random.default_rng(0)
-    asked, answered = [], []
-    for image in range(images):
-        noise = random.integers(0, 256, (15, 20, 3), dtype=numpy.uint8)
-        picture = Image.fromarray(noise).resize((640, 480), Image.BICUBIC)
-        picture.save(folder / "images" / f"{image:012d}.jpg", "JPEG", quality=90)
-        for question in range(questions):
-            key = image * 100 + question
-            text = " ".join(f"w{index}" for index in random.integers(3, 32000, QUESTION_TOKENS))
-            asked.append({"question_id": key, "image_id": image, "question": text})
-            answers = [{"answer": "w3", "answer_confidence": "yes", "answer_id": index + 1} for index in range(10)]
-            answered.append({
-                "question_id": key, "image_id": image, "question_type": "what", "answer_type": "other",
-                "multiple_choice_answer": "w3", "answers": answers,
-            })
-    (folder / "questions.json").write_text(json.dumps({"questions": asked}))
-    (folder / "annotations.json").write_text(json.dumps({"annotations": answered}))
-    benchmark = folder / "workload.toml"
-    benchmark.write_text(BENCHMARK_TOML)
-    return benchmark
+@dataclass
+class Peer:
+    """One configuration's figures on one workload."""
+
+    configuration: Configuration
+    seconds_per_question: list[float] = field(default_factory=list)
+    questions: int = 0
+    tokens: dict = field(default_factory=dict)
+    log_probabilities: dict = field(default_factory=dict)
+    skipped: str | None = None
+
+    def measure(self, peer: Transformers, batches: list[list[dict]], new_tokens: int) -> None:
+        """One round. The first one begins with a warm-up, which is not counted. What fails is skipped from then on."""
+        if self.skipped:
+            return
+        try:
+            self._measure(peer, batches, new_tokens)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as failure:
+            self.skipped = f"failed: {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+        if self.skipped:
+            say(f"transformers {self.configuration.name}: {self.skipped}")
+        else:
+            say(f"transformers {self.configuration.name}: {self.seconds_per_question[-1]:.2f} s a question")
+
+    def _measure(self, peer: Transformers, batches: list[list[dict]], new_tokens: int) -> None:
+        if not self.seconds_per_question:
+            warm = peer.warm_up(self.configuration)
+            if warm > PATIENCE_SECONDS and self.configuration.precision != "fp32":
+                self.skipped = f"not measured: one question with 2 tokens took {warm:.0f} s"
+                return
+        seconds, count = 0.0, 0
+        for batch in batches:
+            tokens, log_probabilities, elapsed = peer.answer(self.configuration, batch, new_tokens)
+            self.tokens.update(tokens)
+            self.log_probabilities.update(log_probabilities)
+            seconds, count = seconds + elapsed, count + len(batch)
+        self.seconds_per_question.append(seconds / count)
+        self.questions = len(self.tokens)
 
 
-BENCHMARK_TOML = """\
-name = "workload"
-title = "Random workload for timing"
-licence = "made by perf/against_transformers.py"
-source = "perf/against_transformers.py"
-
-[data]
-format = "vqav2"
-root = "."
-questions = "questions.json"
-annotations = "annotations.json"
-image = "images/{image_id:012}.jpg"
-
-[prompt]
-template = "{question}"
-source = "perf/against_transformers.py"
-
-[generation]
-max_new_tokens = 8
-
-[scorer]
-kind = "vqa"
-variant = "official"
-primary_metric = "vqa_accuracy"
-"""
+def batches_of(peer: Transformers, load: Workload, configuration: Configuration, number: int, full: bool) -> list[list[dict]]:
+    """The questions of one round: other images in each round, whole images."""
+    if load.questions == 1 and configuration.batched:
+        images = load.images if full else min(IMAGES_IN_A_BATCH, load.images)
+        return [[peer.questions[(number * images + index) % load.images] for index in range(images)]]
+    wanted = range(load.images) if full else [
+        (number * load.peer_images + index) % load.images for index in range(load.peer_images)]
+    batches = [[question for question in peer.questions if question["image_id"] == image] for image in wanted]
+    if not full and not configuration.batched:
+        batches = [batch[:6] for batch in batches]
+    return batches
 
 
-def run_transformers(folder: Path, data: Path, images: int, new_tokens: int) -> tuple[dict, float]:
-    """Answers every question alone. Returns token ids by question and the seconds from JPEG files to tokens."""
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    processor = CLIPImageProcessorPil.from_pretrained(folder)
-    template = (folder / "chat_template.jinja").read_text().split(" {%")[0]
-    questions = json.loads((data / "questions.json").read_text())["questions"]
-    questions = [question for question in questions if question["image_id"] < images]
-
-    @torch.inference_mode()
-    def answer(question: dict, count: int) -> list[int]:
-        picture = Image.open(data / "images" / f"{question['image_id']:012d}.jpg").convert("RGB")
-        pixels = processor(picture, return_tensors="pt")["pixel_values"]
-        text = template + " " + "<image> " * IMAGE_TOKENS + question["question"]
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        assert ids.shape[1] == SYSTEM_TOKENS + IMAGE_TOKENS + QUESTION_TOKENS, ids.shape
-        output = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels,
-            max_new_tokens=count, do_sample=False, pad_token_id=0,
-        )
-        return output[0, ids.shape[1]:].tolist()
-
-    answer(questions[0], 2)  # warm-up, not counted
-    tokens = {}
-    started = time.perf_counter()
-    for question in questions:
-        tokens[str(question["question_id"])] = answer(question, new_tokens)
-    return tokens, time.perf_counter() - started
-
-
-def run_program(program: Path, package: Path, benchmark: Path, output: Path, threads: int) -> tuple[dict, float, dict]:
-    """Runs llava-gauge and returns token ids by question, seconds from JPEG files to tokens, and seconds by stage."""
-    shutil.rmtree(output, ignore_errors=True)
-    command = [program, "run", "--model", package, "--benchmark", benchmark, "-o", output, "--threads", str(threads)]
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-    log = next(output.rglob("samples.jsonl"))
-    tokens, groups = {}, {}
-    for line in log.read_text().splitlines():
-        record = json.loads(line)["record"]
-        assert record.get("failure") is None, record["failure"]
-        ids = record["token_ids"] + ([2] if record["stop_reason"] == "eos" else [])
-        tokens[record["key"]] = ids
-        groups[record["cluster"]] = record["timings"]["group"]
-    stages = {
-        stage: sum(group[f"{stage}_ms"] for group in groups.values()) / 1000
-        for stage in ["image", "vision", "projector", "prefill", "decode"]
+def measure(load: Workload, program: Program, peer: Transformers, precisions: list[str], benchmark: Path,
+            rounds: int, full: bool, compiled: bool) -> dict:
+    """All sides in turn, forwards and backwards. Returns the figures."""
+    peers = {
+        configuration.name: Peer(configuration) for configuration in CONFIGURATIONS
+        if configuration.name in MEASURED[load.name]
+        or (configuration.compiled and compiled and load.name in COMPILED_MEASURED)
     }
-    return tokens, sum(stages.values()), stages
+    ours: dict[str, list[Answers]] = {precision: [] for precision in precisions}
+    failures: dict[str, str] = {}
+    before = load_average()
+    for number, subject in rounds_in_turn([*precisions, *peers.values()], rounds):
+        if isinstance(subject, Peer):
+            subject.measure(peer, batches_of(peer, load, subject.configuration, number, full), load.new_tokens)
+        elif subject not in failures:
+            try:
+                ours[subject].append(program.answer(subject, benchmark))
+                say(f"llava-gauge {subject} {load.name}: {ours[subject][-1].seconds:.2f} s")
+            except Failed as failure:
+                failures[subject] = str(failure)
+                say(f"llava-gauge {subject} {load.name} is left out: {failure}")
+    if not peers["fp32, batch 1"].seconds_per_question:
+        raise Failed(f"transformers fp32, batch 1, the reference of all, has no figures: {peers['fp32, batch 1'].skipped}")
+    ours = {precision: runs for precision, runs in ours.items() if precision not in failures}
+    figures = figures_of(load, ours, peers, {"before": before, "after": load_average()})
+    return {**figures, "failures": failures}
 
 
-def processor_name() -> str:
-    """The processor as the operating system names it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+def figures_of(load: Workload, ours: dict[str, list[Answers]], peers: dict[str, Peer], loads: dict) -> dict:
+    """The figures of one workload, by precision and by configuration, and the ratios of both."""
+    count = load.images * load.questions
+    reference = peers["fp32, batch 1"]
+    measured = {name: peer for name, peer in peers.items() if peer.seconds_per_question}
+    settings = {name: peer for name, peer in measured.items() if not peer.configuration.shared_prefix}
+    best = min(settings, key=lambda name: median(settings[name].seconds_per_question))
+    figures = {
+        "images": load.images, "questions_per_image": load.questions, "new_tokens": load.new_tokens,
+        "load_average": loads, "best_configuration": best,
+        "transformers": {
+            name: {
+                "questions_measured": peer.questions, "questions": count, "skipped": peer.skipped,
+                "seconds_per_question": peer.seconds_per_question,
+                "seconds": median(peer.seconds_per_question) * count if peer.seconds_per_question else None,
+                "answers_equal_to_batch_1": agreement(reference.tokens, peer.tokens)[0] if peer.tokens else None,
+                "answers_compared": agreement(reference.tokens, peer.tokens)[1],
+            } for name, peer in peers.items()
+        },
+        "llava_gauge": {},
+    }
+    for precision, runs in ours.items():
+        own = [run.seconds / count for run in runs]
+        middle = sorted(runs, key=lambda run: run.seconds)[(len(runs) - 1) // 2]
+        equal, compared = agreement(reference.tokens, middle.tokens)
+        same, total = token_agreement(reference.tokens, middle.tokens)
+        wrong = [key for key, tokens in middle.tokens.items() if len(tokens) != load.new_tokens]
+        figures["llava_gauge"][precision] = {
+            "seconds": [run.seconds for run in runs], "wall_seconds": [run.wall_seconds for run in runs],
+            "stages_seconds": middle.stages, "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
+            "ratio_to": {name: ratio(peer.seconds_per_question, own) for name, peer in measured.items()},
+            "answers_equal": equal, "answers_compared": compared, "tokens_equal": same, "tokens_compared": total,
+            "log_probability_difference_per_token": largest_difference(reference, middle, load.new_tokens),
+            "distinct_tokens": len({token for tokens in middle.tokens.values() for token in tokens}),
+            "answers_of_other_length": len(wrong),
+            "runs_agree": all(run.tokens == middle.tokens for run in runs),
+        }
+    return figures
+
+
+def agreement(reference: dict, other: dict) -> tuple[int, int]:
+    """Answers with equal tokens, of those that both have."""
+    keys = reference.keys() & other.keys()
+    return sum(reference[key] == other[key] for key in keys), len(keys)
+
+
+def token_agreement(reference: dict, other: dict) -> tuple[int, int]:
+    """Tokens that are equal at their place, of those of answers that both have."""
+    keys = reference.keys() & other.keys()
+    equal = sum(one == two for key in keys for one, two in zip(reference[key], other[key]))
+    return equal, sum(len(reference[key]) for key in keys)
+
+
+def largest_difference(reference: Peer, run: Answers, new_tokens: int) -> float | None:
+    """Of summed log-probabilities, over answers with equal tokens, for each token."""
+    return max((
+        abs(value - run.log_probabilities[key]) / new_tokens for key, value in reference.log_probabilities.items()
+        if run.tokens.get(key) == reference.tokens[key] and len(reference.tokens[key]) == new_tokens
+    ), default=None)
+
+
+def problems(figures: dict, random_checkpoint: bool) -> list[str]:
+    """Why the figures would mean nothing. A checkpoint of the user's may end its answers; the random one never does."""
+    found = []
+    for name, load in figures["workloads"].items():
+        found += [f"{name}, {precision}: {reason}" for precision, reason in load["failures"].items()]
+        for precision, own in load["llava_gauge"].items():
+            if own["answers_of_other_length"] and random_checkpoint:
+                found.append(
+                    f"{name}, {precision}: {own['answers_of_other_length']} answers have not {load['new_tokens']} tokens")
+            if precision != "fp32":
+                continue
+            if own["answers_equal"] != own["answers_compared"] or own["answers_compared"] == 0:
+                found.append(f"{name}: {own['answers_equal']} of {own['answers_compared']} answers have transformers' tokens")
+            difference = own["log_probability_difference_per_token"]
+            if difference is not None and difference > TOLERANCE:
+                found.append(f"{name}: log-probabilities differ by {difference:.1e} a token, expected at most {TOLERANCE:.0e}")
+    return found
+
+
+def report(figures: dict) -> str:
+    """The tables, in Markdown."""
+    parts = []
+    for name, load in figures["workloads"].items():
+        count = load["images"] * load["questions_per_image"]
+        best = load["best_configuration"]
+        rows = []
+        for configuration, peer in load["transformers"].items():
+            if peer["seconds"] is None:
+                rows.append([f"transformers {configuration}", peer["skipped"] or "not measured", "-", "-", "-", "-"])
+                continue
+            rows.append([
+                f"transformers {configuration}", f"{peer['seconds']:.1f} ({peer['questions_measured']} of {count} measured)",
+                f"{peer['seconds'] / count:.2f}", "-", "-",
+                f"{peer['answers_equal_to_batch_1']} of {peer['answers_compared']} answers",
+            ])
+        for precision, own in load["llava_gauge"].items():
+            tokens = f"{own['answers_equal']} of {own['answers_compared']} answers, " \
+                f"{100 * own['tokens_equal'] / own['tokens_compared']:.0f} % of tokens"
+            seconds = median(own["seconds"])
+            rows.append([
+                f"llava-gauge {precision}", f"{seconds:.1f}", f"{seconds / count:.2f}",
+                in_words(own["ratio_to"]["fp32, batch 1"]), in_words(own["ratio_to"][best]), tokens,
+            ])
+        header = [
+            f"{load['images']} images x {load['questions_per_image']} x {load['new_tokens']} tokens", "s", "s/question",
+            "times faster than fp32 batch 1", f"than its best setting ({best})", "equal to fp32 batch 1",
+        ]
+        stages = [
+            f"{precision}: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in own["stages_seconds"].items())
+            + f"; whole process {median(own['wall_seconds']):.1f} s with loading, peak memory "
+            f"{own['peak_memory_bytes'] / 1e9:.2f} GB" for precision, own in load["llava_gauge"].items()
+        ]
+        loads = load["load_average"]
+        parts.append(
+            f"### `{name}`\n\n{table(header, rows)}\n\n" + "\n".join(f"* {line}" for line in stages)
+            + f"\n* load average {loads['before']:.1f} before, {loads['after']:.1f} after")
+    return "\n\n".join(parts)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", type=Path, required=True, help="the llava-gauge binary, release build")
-    parser.add_argument("--work", type=Path, default=Path("target/perf"), help="folder for the checkpoint (4 GB)")
-    parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--questions", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=3, help="runs of llava-gauge, half before and half after transformers")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser = common.parser(__doc__)
+    parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--compiled", action="store_true", help="also transformers with a static cache and torch.compile")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-
-    checkpoint, package = arguments.work / "m1", arguments.work / "m1-package"
-    if not (checkpoint / "config.json").exists():
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        make_checkpoint(checkpoint)
-    data = arguments.work / f"workload-{arguments.images}x{arguments.questions}"
-    benchmark = make_benchmark(data, arguments.images, arguments.questions)
-    export = [arguments.program, "export", checkpoint, "-o", package, "--name", "m1", "--force"]
-    subprocess.run([str(part) for part in export], check=True, stdout=subprocess.DEVNULL)
-
-    # Half of our runs before the peer and half after, so that a machine that slows down or speeds up favours nobody.
-    ours, stages = [], []
-    before = (arguments.repeats + 1) // 2
-    def measure(times: int) -> dict:
-        for _ in range(times):
-            tokens, seconds, by_stage = run_program(
-                arguments.program, package, benchmark, arguments.work / "runs", arguments.threads)
-            ours.append(seconds)
-            stages.append(by_stage)
-            print(f"llava-gauge: {seconds:.1f} s", file=sys.stderr)
-        return tokens
-    tokens = measure(before)
-    reference, theirs = run_transformers(checkpoint, data, arguments.images, 8)
-    print(f"transformers: {theirs:.1f} s", file=sys.stderr)
-    if arguments.repeats > before:
-        measure(arguments.repeats - before)
-
-    count = arguments.images * arguments.questions
-    equal = sum(tokens.get(key) == ids for key, ids in reference.items())
-    median = sorted(ours)[len(ours) // 2]
-    middle = stages[ours.index(median)]
+    work, smoke = arguments.work, arguments.smoke
+    common.room_for(work, 0.2 if smoke else 14)
+    folder = checkpoint(work, arguments.checkpoint, smoke, arguments.program)
+    program = Program(arguments.program, work, folder, arguments.threads)
+    precisions, left_out = program.known(arguments.precisions)
     figures = {
-        "processor": processor_name(), "threads": arguments.threads, "questions": count,
-        "torch": torch.__version__, "transformers": __import__("transformers").__version__,
-        "transformers_seconds": theirs, "llava_gauge_seconds": ours, "llava_gauge_stages_seconds": middle,
-        "ratio": theirs / median, "ratio_range": [theirs / max(ours), theirs / min(ours)], "answers_equal": equal,
+        "machine": machine(), "threads": arguments.threads, "program": program.version, "program_sha256": program.sha256,
+        "checkpoint": folder.name, "rounds": arguments.rounds, "left_out": left_out, "workloads": {},
     }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print(f"{figures['processor']}, {arguments.threads} threads, {arguments.images} images x {arguments.questions} questions x 8 tokens, fp32")
-    print(f"| | s | s/question |\n| --- | ---: | ---: |")
-    print(f"| transformers {figures['transformers']}, batch 1 | {theirs:.1f} | {theirs / count:.2f} |")
-    print(f"| llava-gauge (median of {len(ours)}) | {median:.1f} | {median / count:.2f} |")
-    print("by stage: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in middle.items()))
-    low, high = figures["ratio_range"]
-    print(f"{figures['ratio']:.2f} times faster (range {low:.2f} to {high:.2f}); {equal} of {count} answers have equal tokens")
-    return 0 if equal == count else 1
+    peer = None
+    for name in arguments.workloads:
+        load = (SMOKE_WORKLOADS if smoke else WORKLOADS)[name]
+        benchmark = make_benchmark(work, folder, load)
+        next_peer = Transformers(folder, benchmark.parent, arguments.threads)
+        next_peer.models = peer.models if peer else {}
+        peer = next_peer
+        figures["workloads"][name] = measure(
+            load, program, peer, precisions, benchmark, arguments.rounds, arguments.full or smoke,
+            arguments.compiled)
+        store(work, "transformers", figures)
+    print(report(figures))
+    found = problems(figures, arguments.checkpoint is None)
+    for problem in found:
+        print(f"FAILED: {problem}", file=sys.stderr)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Failed as failure:
+        sys.exit(f"FAILED: {failure}")

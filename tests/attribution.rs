@@ -93,6 +93,7 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
     Run {
         directory: PathBuf::from("run"),
         header: RunHeader {
+            memory: None,
             format: 1,
             started: "2025-11-23T07:00:00Z".into(),
             tag: None,
@@ -104,6 +105,7 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
                 template: "vicuna_v1".into(),
                 image_recipe: "pad".into(),
                 weight_bytes: None,
+                quantisation: Vec::new(),
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),
@@ -124,6 +126,7 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
                 scheduling_reason: None,
                 prompt_sha256: None,
                 answering: None,
+                ..Default::default()
             },
             environment: Environment {
                 program_version: "0".into(),

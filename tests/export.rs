@@ -53,7 +53,7 @@ fn embedding(package: &Package) -> Vec<u8> {
     match place.dtype {
         TensorDtype::F32 => bytes.to_vec(),
         TensorDtype::Bf16 => bytes.chunks(2).flat_map(|pair| [0, 0, pair[0], pair[1]]).collect(),
-        TensorDtype::F16 => panic!("no checkpoint here has an untied table in half precision"),
+        TensorDtype::F16 | TensorDtype::I8 => panic!("no checkpoint here has an untied table in half precision or 8 bits"),
     }
 }
 

@@ -552,6 +552,30 @@ proptest! {
         prop_assert_eq!(run(&PROMPTER, &ids).map(|(length, _)| length), whole);
     }
 
+    /// What is settled of an answer stays, whatever follows: byte tokens, stop strings that begin and do not end, prefixes.
+    #[test]
+    fn what_is_settled_stays_at_the_beginning(ids in prop::collection::vec(prop_oneof![0_u32..270, 0_u32..620], 0..24)) {
+        static PROMPTERS: LazyLock<Vec<Prompter>> = LazyLock::new(|| {
+            let stop_strings = || vec!["is a".to_owned(), "\n\n".to_owned(), "é".to_owned(), "e e".to_owned()];
+            let made = |name: &str, template: &str| {
+                let template = PromptTemplate::Conversation(template.to_owned());
+                let recipe = recipe(name, template, TokenizationMode::Chunks);
+                let recipe = PromptRecipe { stop_strings: stop_strings(), eos_token_ids: Vec::new(), ..recipe };
+                Prompter::new(recipe, &tokenizer_json(name), None).unwrap()
+            };
+            vec![made("legacy", "vicuna_v1"), made("metaspace", "vicuna_v1"), made("byte_level", "vicuna_v1"), made("legacy", "simple")]
+        });
+        for prompter in &*PROMPTERS {
+            let end = (1..=ids.len()).find(|length| prompter.finished(&ids[..*length]) != Finish::No);
+            let whole = prompter.trim_answer(&prompter.decode(&ids[..end.unwrap_or(ids.len())]).unwrap());
+            for length in 1..end.unwrap_or(ids.len() + 1) {
+                let Some(settled) = prompter.settled(&ids[..length]) else { continue };
+                let kept = settled.trim_end_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c));
+                prop_assert!(whole.starts_with(&settled) || whole == kept, "{:?} of {:?}, after {}", settled, whole, length);
+            }
+        }
+    }
+
     #[test]
     fn a_tokenizer_with_a_flipped_part_opens_or_is_refused(at in 0_usize..12_000, byte in any::<u8>()) {
         let mut bytes = tokenizer_json("legacy");

@@ -19,6 +19,7 @@ const GROUP: usize = 6;
 
 fn header() -> RunHeader {
     RunHeader {
+        memory: None,
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,
@@ -30,6 +31,7 @@ fn header() -> RunHeader {
             template: "vicuna_v1".into(),
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: "pope".into(),
@@ -58,6 +60,7 @@ fn header() -> RunHeader {
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: "0.1.0".into(),

@@ -35,6 +35,7 @@ fn answers() -> Vec<Answer> {
 
 fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
     RunHeader {
+        memory: None,
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,
@@ -46,6 +47,7 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
             template: "vicuna_v1".into(),
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),
@@ -74,6 +76,7 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: "0.1.0".into(),

@@ -197,6 +197,7 @@ fn specification(data: &OwnData<'_>) -> Result<BenchmarkSpec, BenchmarkError> {
         scorer: ScorerSpec::new(rule),
         reference_scores: Vec::new(),
         answering: Default::default(),
+        stop_when_decided: false,
         submission: None,
     })
 }

@@ -135,6 +135,26 @@ impl ScorerRule {
         matches!(self, Self::LlavaBench { .. } | Self::LlavaMedChat | Self::MmVet | Self::JudgeMatch)
     }
 
+    /// Whether an answer can decide its score before it ends, whatever follows: where the rule reads the beginning of an answer to a
+    /// closed question. What it must have said, the score room knows.
+    pub fn can_be_decided_early(&self) -> bool {
+        match self {
+            Self::Pope | Self::Nlvr2 => true,
+            Self::ShortAnswer(rule) => matches!(rule, ShortAnswerRule::Mme(_) | ShortAnswerRule::PopeLmms),
+            Self::Choice { parser } => matches!(
+                parser,
+                ChoiceParser::ExactLetter
+                    | ChoiceParser::FirstLetter
+                    | ChoiceParser::ScienceQa
+                    | ChoiceParser::ScienceQaLmms
+                    | ChoiceParser::Ai2d
+                    | ChoiceParser::BlinkExtracted
+                    | ChoiceParser::BlinkLmms
+            ),
+            _ => false,
+        }
+    }
+
     /// Name and options without the version, such as `vqa-official`.
     pub fn name(&self) -> String {
         let identity = self.identity();

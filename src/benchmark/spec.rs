@@ -34,6 +34,9 @@ pub struct BenchmarkSpec {
     pub reference_scores: Vec<ReferenceScore>,
     /// How answers are had.
     pub answering: Answering,
+    /// Whether a generated answer ends as soon as it decides its score; only with rules that
+    /// [can be decided early](super::ScorerRule::can_be_decided_early).
+    pub stop_when_decided: bool,
     /// What the benchmark's server takes, if it has one.
     pub submission: Option<SubmissionFormat>,
 }

@@ -23,6 +23,18 @@ pub(super) struct GenerationTable {
     normalise: Option<Spanned<Normalisation>>,
     candidates: Option<Spanned<CandidateTexts>>,
     end_of_sequence: Option<Spanned<bool>>,
+    stop_when_decided: Option<Spanned<bool>>,
+}
+
+/// What the table says.
+#[derive(Default)]
+pub(super) struct Generation {
+    /// Longest answer in tokens.
+    pub max_new_tokens: usize,
+    /// How answers are had.
+    pub answering: Answering,
+    /// Whether an answer ends as soon as it decides its score, and where that is said.
+    pub stop_when_decided: Option<Spanned<bool>>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -32,10 +44,11 @@ enum AnswerKind {
     Likelihood,
 }
 
-/// The longest answer, and how answers are had.
-pub(super) fn answering(place: &Place<'_>, table: Spanned<GenerationTable>) -> Result<(usize, Answering), BenchmarkError> {
+/// Reads the table.
+pub(super) fn generation(place: &Place<'_>, table: Spanned<GenerationTable>) -> Result<Generation, BenchmarkError> {
     let at = Spanned::new(table.span(), ());
-    let GenerationTable { max_new_tokens, answer, normalise, candidates, end_of_sequence } = table.into_inner();
+    let GenerationTable { max_new_tokens, answer, normalise, candidates, end_of_sequence, stop_when_decided } =
+        table.into_inner();
     let answering = match answer.as_ref().map(Spanned::get_ref) {
         Some(AnswerKind::Likelihood) => Answering::Likelihood(LikelihoodRule {
             candidates: candidates.map(Spanned::into_inner).unwrap_or_default(),
@@ -52,7 +65,9 @@ pub(super) fn answering(place: &Place<'_>, table: Spanned<GenerationTable>) -> R
     };
     let Some(max_new_tokens) = max_new_tokens else {
         return match answering {
-            Answering::Likelihood(_) => Ok((LIKELIHOOD_MAX_NEW_TOKENS, answering)),
+            Answering::Likelihood(_) => {
+                Ok(Generation { max_new_tokens: LIKELIHOOD_MAX_NEW_TOKENS, answering, stop_when_decided })
+            }
             Answering::Generate => Err(place.error(&at, "`generation` needs the field `max_new_tokens`")),
         };
     };
@@ -60,7 +75,22 @@ pub(super) fn answering(place: &Place<'_>, table: Spanned<GenerationTable>) -> R
         let message = format!("expected 1 to {MAX_NEW_TOKENS_LIMIT} new tokens, found {}", max_new_tokens.get_ref());
         return Err(place.error(&max_new_tokens, message));
     }
-    Ok((max_new_tokens.into_inner(), answering))
+    Ok(Generation { max_new_tokens: max_new_tokens.into_inner(), answering, stop_when_decided })
+}
+
+/// Whether answers end as soon as they decide their score; refused with a rule that reads the whole answer.
+pub(super) fn stops_when_decided(
+    place: &Place<'_>,
+    stop_when_decided: Option<Spanned<bool>>,
+    rule: &ScorerRule,
+) -> Result<bool, BenchmarkError> {
+    match stop_when_decided {
+        Some(at) if *at.get_ref() && !rule.can_be_decided_early() => {
+            let identity = rule.identity();
+            Err(place.error(&at, format_args!("`stop_when_decided` is of no use: the scorer {identity} reads the whole answer")))
+        }
+        given => Ok(given.is_some_and(Spanned::into_inner)),
+    }
 }
 
 /// Makes a scorer that compares likelihoods agree with how answers are had; others are as they were. `kind` and `primary_metric`

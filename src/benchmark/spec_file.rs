@@ -5,11 +5,10 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::answering::Answering;
 use super::error::BenchmarkError;
 use super::prompt::{PromptParts, PromptTemplate};
 use super::spec::{BenchmarkSpec, ReferenceScore};
-use super::spec_answering::{GenerationTable, agree, answering};
+use super::spec_answering::{Generation, GenerationTable, agree, generation, stops_when_decided};
 use super::spec_data::{DataTables, FormatName, forms};
 use super::spec_scorer::{ScorerTable, scorer, unknown_metric};
 use super::submission_format::SubmissionFormat;
@@ -222,12 +221,13 @@ impl BenchmarkSpec {
                 place.error(&at_data, "some forms of the data are for answers in words and some for comparing embeddings")
             );
         }
-        let (prompt, prompt_source, (max_new_tokens, answering)) =
-            asking(&place, &formats, file.prompt, file.generation, &at_data)?;
+        let (prompt, prompt_source, asked) = asking(&place, &formats, file.prompt, file.generation, &at_data)?;
+        let Generation { max_new_tokens, answering, stop_when_decided } = asked;
         let kind = Spanned::new(file.scorer.get_ref().kind.span(), ());
         let primary_metric = file.scorer.get_ref().primary_metric.as_ref().map(|metric| Spanned::new(metric.span(), ()));
         let mut scorer = scorer(&place, &formats, &forms, file.scorer)?;
         agree(&place, answering, &mut scorer, &kind, primary_metric.as_ref())?;
+        let stop_when_decided = stops_when_decided(&place, stop_when_decided, &scorer.rule)?;
         for score in &file.reference_scores {
             let metric = &score.get_ref().metric;
             if !scorer.rule.metric_names().contains(&metric.as_str()) {
@@ -247,6 +247,7 @@ impl BenchmarkSpec {
             scorer,
             reference_scores: file.reference_scores.into_iter().map(Spanned::into_inner).collect(),
             answering,
+            stop_when_decided,
             submission: file.submission.map(|table| table.format),
         })
     }
@@ -258,16 +259,16 @@ fn asking(
     place: &Place<'_>,
     formats: &[FormatName],
     prompt: Option<Spanned<PromptTable>>,
-    generation: Option<Spanned<GenerationTable>>,
+    table: Option<Spanned<GenerationTable>>,
     data: &Spanned<()>,
-) -> Result<(PromptTemplate, String, (usize, Answering)), BenchmarkError> {
+) -> Result<(PromptTemplate, String, Generation), BenchmarkError> {
     let Some(format) = formats.first() else { return Err(place.error(data, "expected at least one form of the data")) };
     let owner = format.owner();
     if format.compares_embeddings() {
         place.unused(&prompt, "prompt", owner)?;
-        place.unused(&generation, "generation", owner)?;
+        place.unused(&table, "generation", owner)?;
         let template = PromptTemplate::parse("{question}", &["question"]).map_err(|message| place.error(data, message))?;
-        return Ok((template, String::new(), (0, Answering::Generate)));
+        return Ok((template, String::new(), Generation::default()));
     }
     let PromptTable {
         template,
@@ -282,7 +283,7 @@ fn asking(
         image,
         source,
     } = place.needed(prompt, "prompt", owner, data)?;
-    let answering = answering(place, place.needed_spanned(generation, "generation", owner, data)?)?;
+    let generation = generation(place, place.needed_spanned(table, "generation", owner, data)?)?;
     // What every form of the data can fill.
     let fillable = |hole: &&'static str| formats.iter().all(|format| format.prompt_holes().contains(hole));
     let allowed: Vec<&'static str> = format.prompt_holes().iter().copied().filter(|hole| fillable(hole)).collect();
@@ -313,7 +314,7 @@ fn asking(
         let at = spans.into_iter().find(|(name, _)| *name == part).and_then(|(_, span)| span).unwrap_or(at_template);
         place.error(&Spanned::new(at, ()), message)
     })?;
-    Ok((parsed, source, answering))
+    Ok((parsed, source, generation))
 }
 
 /// A name is also a folder name in the output of a run.

@@ -212,6 +212,7 @@ fn run_mix(
     let answering = benchmark.spec.answering;
     let loaded = engine.with(mix)?;
     let header = RunHeader {
+        memory: None,
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
         tag: None,
@@ -226,6 +227,8 @@ fn run_mix(
             scheduling_reason: Some(SCHEDULING_REASON.to_owned()),
             prompt_sha256: Some(prompt_sha256(&benchmark.spec.prompt, prompter)),
             answering: answering.summary(),
+            low_memory: asked.globals.loading.low_memory,
+            stop_when_decided: benchmark.spec.stop_when_decided,
         },
         environment: environment(loaded.runtime()),
     };

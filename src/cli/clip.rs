@@ -10,7 +10,7 @@ use super::run::{StopSignal, Suite, benchmark_identity, environment, finish};
 use super::{Globals, clock, model, shipped};
 use crate::benchmark::Benchmark;
 use crate::engine::{ClipEncoder, Scheduling};
-use crate::package::{ClipPackage, PackageKind, Precision};
+use crate::package::{ClipPackage, PackageKind, Precision, Quantisation};
 use crate::prompt::ClipTokenizer;
 use crate::run::{ClipConductor, Plan};
 use crate::store::{ModelIdentity, Run, RunHeader, RunSettings, RunWriter};
@@ -56,6 +56,7 @@ pub fn identity(package: &ClipPackage) -> ModelIdentity {
         template: "class templates".to_owned(),
         image_recipe: manifest.image.summary(),
         weight_bytes: super::model::weight_bytes(&manifest.files),
+        quantisation: manifest.quantisation.as_ref().map(Quantisation::lines).unwrap_or_default(),
     }
 }
 
@@ -101,6 +102,7 @@ pub fn run_one(
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
     let header = RunHeader {
+        memory: None,
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
         tag: suite.label.tag.clone(),
@@ -110,11 +112,13 @@ pub fn run_one(
         settings: RunSettings {
             max_new_tokens: 0,
             provider: "cpu".to_owned(),
-            intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
+            intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
             scheduling: SCHEDULING.to_owned(),
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            low_memory: globals.loading.low_memory,
+            ..Default::default()
         },
         environment: environment(model.encoder.runtime()),
     };

@@ -63,9 +63,9 @@ pub fn inspect(root: &Path, hashes: bool, json: bool) -> VerbResult {
 }
 
 /// Replays the parity fixture of the package in `root`.
-pub fn verify(root: &Path, json: bool, globals: &Globals) -> VerbResult {
+pub fn verify(root: &Path, reference: Option<&Path>, json: bool, globals: &Globals) -> VerbResult {
     let mut model = clip::load(root, globals)?;
-    let report = verify_clip_package(&model.package, &model.tokenizer, &mut model.encoder)?;
+    let report = verify_clip_package(&model.package, reference, &model.tokenizer, &mut model.encoder)?;
     if json {
         terminal::print_json(&report)?;
     } else {
@@ -95,7 +95,7 @@ fn table(report: &ClipVerifyReport) -> String {
             report.ranks,
             report.logits.max_absolute,
             report.max_logit_error_limit
-        ),
+        ) + &super::package::relative_note(report.logits.relative, report.relative_logit_error_limit),
     ]
     .join("\n")
 }

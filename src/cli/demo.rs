@@ -8,8 +8,8 @@ use clap::Args;
 use super::data::DataArguments;
 use super::exit::Exit;
 use super::run::{StopSignal, Suite, run_suite};
+use super::schedule::ScheduleArguments;
 use super::{Globals, VerbResult, report, shipped, terminal};
-use crate::engine::Scheduling;
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -45,8 +45,9 @@ pub fn run(arguments: DemoArguments, globals: &Globals) -> VerbResult {
             max_new_tokens: None,
             data: DataArguments::default(),
             variant: None,
-            scheduling: Scheduling::PackedTree,
+            scheduling: ScheduleArguments::packed_tree(),
             choosing: Default::default(),
+            stop_when_decided: false,
             label: Default::default(),
         };
         runs.extend(run_suite(&suite, globals, &stop)?);

@@ -1,11 +1,17 @@
 //! `doctor`: what this machine offers.
 
-use clap::Args;
+use std::path::PathBuf;
 
-use super::exit::Exit;
-use super::{Globals, VerbResult, terminal};
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use super::{Globals, VerbResult, loading, terminal};
 use crate::engine::runtime::RuntimeOptions;
 use crate::engine::runtime::doctor::{DoctorReport, doctor};
+use crate::engine::{CachedGraph, cached_graphs, clear_cache};
+use crate::guard::escape;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -13,22 +19,75 @@ pub struct DoctorArguments {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    /// Empty the cache of packed weights (that of --prepacked-cache, or the user's own) instead of looking at the machine
+    #[arg(long)]
+    clear_prepacked_cache: bool,
+}
+
+/// What `doctor --json` prints.
+#[derive(Serialize)]
+struct DoctorJson<'a> {
+    #[serde(flatten)]
+    report: &'a DoctorReport,
+    prepacked_cache: PrepackedCache,
+}
+
+/// The cache of packed weights.
+#[derive(Serialize)]
+struct PrepackedCache {
+    /// Its folder; `None` if the user has no cache folder.
+    folder: Option<PathBuf>,
+    /// Bytes of all entries.
+    bytes: u64,
+    /// The most recently used first.
+    graphs: Vec<CachedGraph>,
+}
+
+/// What `doctor --clear-prepacked-cache --json` prints.
+#[derive(Serialize)]
+struct ClearedJson {
+    format: u32,
+    folder: PathBuf,
+    removed_graphs: usize,
+    removed_bytes: u64,
 }
 
 /// Runs the verb. Finds or fetches ONNX Runtime like every other verb; where that fails the report says why and the exit
 /// code is 92.
 pub fn run(arguments: DoctorArguments, globals: &Globals) -> VerbResult {
+    if arguments.clear_prepacked_cache {
+        return clear(&arguments, globals);
+    }
+    let folder = globals.loading.prepacked_cache.clone().or_else(|| loading::automatic().ok());
+    let graphs = folder.as_deref().map(cached_graphs).unwrap_or_default();
+    let cache = PrepackedCache { bytes: graphs.iter().map(|graph| graph.bytes).sum(), folder, graphs };
     let options = RuntimeOptions { library: globals.ort_library.clone(), ..RuntimeOptions::default() };
     let report = doctor(&options, &mut |line| eprintln!("{line}"));
     if arguments.json {
-        terminal::print_json(&report)?;
+        terminal::print_json(&DoctorJson { report: &report, prepacked_cache: cache })?;
     } else {
-        terminal::print(&table(&report))?;
+        terminal::print(&table(&report, &cache))?;
     }
     Ok(if report.runtime.is_some() { Exit::Success } else { Exit::Environment })
 }
 
-fn table(report: &DoctorReport) -> String {
+fn clear(arguments: &DoctorArguments, globals: &Globals) -> VerbResult {
+    let folder = match &globals.loading.prepacked_cache {
+        Some(folder) => folder.clone(),
+        None => loading::automatic()?,
+    };
+    let (removed_graphs, removed_bytes) =
+        clear_cache(&folder).map_err(|error| Failure::new(Exit::Output, anyhow!("cannot empty the cache: {error}")))?;
+    if arguments.json {
+        terminal::print_json(&ClearedJson { format: 1, folder, removed_graphs, removed_bytes })?;
+    } else {
+        let gib = removed_bytes as f64 / GIB;
+        terminal::print(&format!("removed {removed_graphs} packed graphs, {gib:.1} GiB, from {}", folder.display()))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn table(report: &DoctorReport, cache: &PrepackedCache) -> String {
     let mut lines = vec![
         format!("llava-gauge   {}", env!("CARGO_PKG_VERSION")),
         format!("system        {}, {}", report.machine.operating_system, report.machine.architecture),
@@ -52,6 +111,13 @@ fn table(report: &DoctorReport) -> String {
         }
         (None, Some(error)) => lines.push(format!("ONNX Runtime  not usable: {error}")),
         (None, None) => {}
+    }
+    if let Some(folder) = &cache.folder {
+        lines.push(format!("packed        {} ({:.1} GiB)", folder.display(), cache.bytes as f64 / GIB));
+        for graph in &cache.graphs {
+            let (package, size) = (escape::terminal(&graph.package), graph.bytes as f64 / GIB);
+            lines.push(format!("  {size:5.1} GiB   {} of {package}", escape::terminal(&graph.graph)));
+        }
     }
     lines.join("\n")
 }

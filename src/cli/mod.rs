@@ -26,6 +26,7 @@ mod gate;
 mod history;
 mod judge;
 mod judge_progress;
+mod loading;
 mod local_judge;
 mod model;
 mod models;
@@ -38,6 +39,7 @@ mod report;
 mod rescore;
 mod run;
 mod run_label;
+mod schedule;
 mod score;
 mod score_output;
 mod serve;
@@ -67,6 +69,8 @@ struct Arguments {
     /// Threads that ONNX Runtime uses within a graph [default: physical cores]
     #[arg(long, global = true, value_name = "N", env = "LLAVA_GAUGE_THREADS", help_heading = "Global options")]
     threads: Option<std::num::NonZeroUsize>,
+    #[command(flatten)]
+    loading: loading::LoadingArguments,
     /// Say more on standard error; twice for ONNX Runtime's own messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
@@ -81,6 +85,7 @@ struct Globals {
     ort_library: Option<std::path::PathBuf>,
     threads: Option<usize>,
     no_progress: bool,
+    loading: loading::Loading,
 }
 
 #[derive(Debug, Subcommand)]
@@ -136,10 +141,18 @@ enum Verb {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     terminal::start_logging(arguments.verbose);
+    let loading = match arguments.loading.resolve() {
+        Ok(loading) => loading,
+        Err(failure) => {
+            eprintln!("error: {:#}", failure.error);
+            return failure.exit_code();
+        }
+    };
     let globals = Globals {
         ort_library: arguments.ort_lib,
         threads: arguments.threads.map(std::num::NonZeroUsize::get),
         no_progress: arguments.no_progress,
+        loading,
     };
     let result = match arguments.verb {
         Verb::Demo(arguments) => demo::run(arguments, &globals),

@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::shipped;
 use crate::engine::{EngineOptions, LoadedEngine, Scheduling};
 use crate::guard::escape;
-use crate::package::{FileRecord, Package, Precision, PromptTemplate, foreign};
+use crate::package::{FileRecord, Package, Precision, PromptTemplate, Quantisation, foreign};
 use crate::prompt::Prompter;
 use crate::store::ModelIdentity;
 
@@ -67,12 +67,12 @@ pub fn load_opened(package: Package, globals: &Globals, scheduling: Scheduling) 
 
 /// Engine options from the global ones.
 pub fn engine_options(globals: &Globals, scheduling: Scheduling) -> EngineOptions {
-    EngineOptions {
+    globals.loading.apply(EngineOptions {
         ort_library: globals.ort_library.clone(),
         intra_op_threads: globals.threads.unwrap_or_else(crate::engine::physical_cores),
         scheduling,
         ..EngineOptions::default()
-    }
+    })
 }
 
 /// Bytes of the graphs and weights of a package: of all its files but texts, the tokenizer, and the reference values that
@@ -100,5 +100,6 @@ pub fn identity(package: &Package) -> ModelIdentity {
         },
         image_recipe: manifest.image.summary(),
         weight_bytes: weight_bytes(&manifest.files),
+        quantisation: manifest.quantisation.as_ref().map(Quantisation::lines).unwrap_or_default(),
     }
 }

@@ -47,6 +47,9 @@ pub struct VerifyArguments {
     /// Precision to take where another program's folder has several, such as fp16 or embed_tokens=fp16,decoder_model_merged=q4
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// Package of the same checkpoint whose parity fixture is replayed [default: the package itself]
+    #[arg(long, value_name = "PACKAGE")]
+    reference: Option<PathBuf>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -154,28 +157,31 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
 
 /// One line for each part of a package that has fewer bits, and one for what guided it.
 pub(super) fn quantisation_lines(record: Option<&Quantisation>) -> Vec<String> {
-    let Some(record) = record else { return Vec::new() };
-    let parts = record.parts().map(|(name, part)| format!("           {name} {}", escape::terminal(&part.summary())));
-    let embedding = record.embedding.map(|precision| format!("           embeddings {}", precision.as_str()));
-    let calibration = record.calibration.as_ref().map(|calibration| {
-        format!("           calibrated on {} samples of {}", calibration.samples, escape::terminal(&calibration.benchmark))
-    });
-    parts.chain(embedding).chain(calibration).collect()
+    let lines = record.map(Quantisation::lines).unwrap_or_default();
+    lines.iter().map(|line| format!("           {}", escape::terminal(line))).collect()
 }
 
 fn verify(arguments: &VerifyArguments, globals: &Globals) -> VerbResult {
     let root = shipped::package_path(&arguments.package);
+    let reference = arguments.reference.as_deref().map(shipped::package_path);
     if PackageKind::of(&root)? == PackageKind::Clip {
-        return clip_package::verify(&root, arguments.json, globals);
+        return clip_package::verify(&root, reference.as_deref(), arguments.json, globals);
     }
     let mut model = model::load(&arguments.package, arguments.variant.as_deref(), globals, Scheduling::PackedTree)?;
-    let report = verify_package(&model.package, &model.prompter, &mut model.engine)?;
+    let report = verify_package(&model.package, reference.as_deref(), &model.prompter, &mut model.engine)?;
     if arguments.json {
         terminal::print_json(&report)?;
     } else {
         terminal::print(&table(&report))?;
     }
     Ok(if report.passed { Exit::Success } else { Exit::TooManyFailures })
+}
+
+/// What decides about a package with fewer bits, as a line of its own.
+pub(super) fn relative_note(error: f64, limit: Option<f64>) -> String {
+    limit.map_or_else(String::new, |limit| {
+        format!("\nweights have fewer bits than the reference's: its tokens are counted, the relative logit error of {error:.1e} decides (limit {limit})")
+    })
 }
 
 fn table(report: &VerifyReport) -> String {
@@ -218,5 +224,6 @@ fn table(report: &VerifyReport) -> String {
         100.0 * report.pixels_within_one_level,
         100.0 * report.pixels_limit
     );
+    text.push_str(relative_note(report.relative_logit_error, report.relative_logit_error_limit).trim_start());
     text
 }

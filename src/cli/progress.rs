@@ -123,6 +123,14 @@ impl Progress for RunProgress<'_> {
         self.live.add(new);
     }
 
+    fn note(&mut self, text: &str) {
+        let line = format!("{}: {text}", crate::guard::escape::terminal(&self.label));
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
     fn update(&mut self, update: &ProgressUpdate) {
         if self.begun.is_none() {
             self.begun = Some((update.recorded, Instant::now()));

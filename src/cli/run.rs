@@ -14,10 +14,10 @@ use super::exit::{Exit, Failure};
 use super::judge::{JudgeArguments, check_failed, judge_run, scorer_of};
 use super::progress::{Overall, RunProgress};
 use super::run_label::RunLabel;
+use super::schedule::ScheduleArguments;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec, samples_sha256};
 use crate::compare;
-use crate::engine::Scheduling;
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
@@ -51,11 +51,14 @@ pub struct RunArguments {
     max_new_tokens: Option<std::num::NonZeroUsize>,
     #[command(flatten)]
     data: DataArguments,
-    /// How the questions of one image are run
-    #[arg(long, value_enum, default_value = "packed-tree")]
-    scheduling: SchedulingArgument,
+    #[command(flatten)]
+    scheduling: ScheduleArguments,
     #[command(flatten)]
     choosing: Choosing,
+    /// End the answer to a yes/no or multiple-choice question as soon as it decides its score, where the scorer reads the beginning
+    /// only; scores stay the same, texts are shorter [default: what each benchmark says]
+    #[arg(long)]
+    stop_when_decided: bool,
     /// Largest share of failed samples, in per cent, that still counts as a success
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     max_failed: f64,
@@ -66,14 +69,6 @@ pub struct RunArguments {
     json: bool,
     #[command(flatten)]
     judge: JudgeArguments,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum SchedulingArgument {
-    /// One image encoding and one prefix prefill for all its questions, decoded together
-    PackedTree,
-    /// Every question alone, nothing shared: slow, for checking
-    OneByOne,
 }
 
 /// A suite file.
@@ -106,10 +101,12 @@ pub struct Suite {
     pub max_new_tokens: Option<usize>,
     /// Which data, for a single benchmark, or for none but the user's own.
     pub data: DataArguments,
-    /// How questions of one image are run.
-    pub scheduling: Scheduling,
+    /// How questions are scheduled, and in how much memory.
+    pub scheduling: ScheduleArguments,
     /// How answers to questions with options are had, where not as the benchmarks say.
     pub choosing: Choosing,
+    /// Whether answers end once they decide their score, also where the benchmarks do not say so.
+    pub stop_when_decided: bool,
     /// Under what name and commit the runs are recorded.
     pub label: RunLabel,
 }
@@ -218,11 +215,9 @@ fn resolve(arguments: RunArguments) -> Result<Suite, Failure> {
         limit: arguments.limit.or(limit),
         max_new_tokens: arguments.max_new_tokens.or(max_new_tokens).map(std::num::NonZeroUsize::get),
         data: arguments.data,
-        scheduling: match arguments.scheduling {
-            SchedulingArgument::PackedTree => Scheduling::PackedTree,
-            SchedulingArgument::OneByOne => Scheduling::OneByOne,
-        },
+        scheduling: arguments.scheduling,
         choosing: arguments.choosing,
+        stop_when_decided: arguments.stop_when_decided,
         label: arguments.label.or(in_file).resolve()?,
     })
 }
@@ -283,6 +278,9 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
         return Err(Failure::new(Exit::Setup, error));
     }
     suite.choosing.apply(&mut benchmarks)?;
+    if suite.stop_when_decided {
+        stop_when_decided(&mut benchmarks)?;
+    }
     let packages = open_packages(suite, &clip::kinds(suite, &benchmarks)?)?;
     let mut runs = Vec::new();
     let questions = benchmarks.iter().map(|benchmark| Plan::new(&benchmark.samples, suite.limit).samples());
@@ -301,7 +299,7 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
                 continue;
             }
         };
-        let mut model = model::load_opened(package, globals, suite.scheduling)?;
+        let mut model = model::load_opened(package, globals, suite.scheduling.at_load())?;
         for benchmark in &benchmarks {
             if stop.exit().is_some() {
                 return Ok(runs);
@@ -310,6 +308,19 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
         }
     }
     Ok(runs)
+}
+
+/// Lets answers end once they decide their score wherever a scorer knows that; refused if none of the benchmarks' does.
+fn stop_when_decided(benchmarks: &mut [Benchmark]) -> Result<(), Failure> {
+    for benchmark in benchmarks.iter_mut() {
+        benchmark.spec.stop_when_decided |= benchmark.spec.scorer.rule.can_be_decided_early();
+    }
+    if benchmarks.iter().any(|benchmark| benchmark.spec.stop_when_decided) {
+        return Ok(());
+    }
+    let scorers: Vec<String> = benchmarks.iter().map(|benchmark| benchmark.spec.scorer.identity()).collect();
+    let error = anyhow!("--stop-when-decided: whole answers are read by {}", scorers.join(", "));
+    Err(Failure::new(Exit::Setup, error))
 }
 
 /// An open package of either kind.
@@ -357,6 +368,9 @@ fn run_one(
     let plan = Plan::new(&benchmark.samples, suite.limit);
     let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
     let answering = benchmark.spec.answering;
+    let directory = suite.output.join(&model.package.manifest.name).join(&benchmark.spec.name);
+    let asked = ((benchmark, &plan), (max_new_tokens, answering));
+    let memory = suite.scheduling.plan(model, asked.0, asked.1, &directory, globals.no_progress);
     let (scheduling, reason) = model.engine.scheduling();
     let header = RunHeader {
         format: crate::store::FORMAT,
@@ -368,15 +382,17 @@ fn run_one(
         settings: RunSettings {
             max_new_tokens,
             provider: "cpu".to_owned(),
-            intra_op_threads: model::engine_options(globals, suite.scheduling).intra_op_threads,
+            intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
             scheduling: scheduling.to_owned(),
             scheduling_reason: reason.map(str::to_owned),
             prompt_sha256: Some(prompt_sha256(&benchmark.spec.prompt, &model.prompter)),
             answering: answering.summary(),
+            low_memory: globals.loading.low_memory,
+            stop_when_decided: benchmark.spec.stop_when_decided,
         },
         environment: environment(model.engine.runtime()),
+        memory,
     };
-    let directory = suite.output.join(&header.model.name).join(&header.benchmark.name);
     let label = format!("{} · {}", header.model.name, header.benchmark.name);
     let (mut writer, recovered) = RunWriter::open_or_resume(&directory, &header)?;
     suite.label.warn_if_kept(writer.header(), &directory);

@@ -130,6 +130,7 @@ fn refuse_foreign(directory: &Path) -> Result<(), Failure> {
 fn header(names: &RunNames<'_>, benchmark: &Benchmark, predictions: &Predictions, plan: &Plan) -> RunHeader {
     let unknown = || UNKNOWN.to_owned();
     RunHeader {
+        memory: None,
         format: FORMAT,
         started: clock::now_rfc3339(),
         tag: names.tag.map(str::to_owned),
@@ -141,6 +142,7 @@ fn header(names: &RunNames<'_>, benchmark: &Benchmark, predictions: &Predictions
             template: unknown(),
             image_recipe: unknown(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: benchmark_identity(benchmark, plan),
         settings: RunSettings {
@@ -151,6 +153,7 @@ fn header(names: &RunNames<'_>, benchmark: &Benchmark, predictions: &Predictions
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -80,6 +80,12 @@ pub(super) fn facts(run: &RunSummary, measure: &Measure) -> Vec<Fact> {
         facts.push(("execution provider", settings.provider.clone()));
         facts.push(("threads", settings.intra_op_threads.to_string()));
         facts.push(("scheduling of questions", settings.scheduling.clone()));
+        if settings.low_memory {
+            facts.push(("weights", "mapped files (low memory)".to_owned()));
+        }
+        if settings.stop_when_decided {
+            facts.push(("answers end", "as soon as they decide their score".to_owned()));
+        }
     }
     facts
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::estimate::LEVEL;
 use super::noise::Bands;
-use super::{Estimate, LatencyComparison, LatencySummary, LatencyVerdict, Quantiles};
+use super::{Estimate, HarnessShare, LatencyComparison, LatencySummary, LatencyVerdict, Quantiles};
 use crate::stats::{SignedRank, mann_whitney, mean, quantile_of_sorted, signed_rank, sorted, supported_quantile};
 use crate::store::{GroupTimings, Run, SampleRecord};
 
@@ -59,7 +59,25 @@ pub(super) fn summarise(records: &[SampleRecord], answered: &[&SampleRecord]) ->
         ttft: quantiles(answered.iter().filter(|record| record.timings.group.questions > 0).map(|record| record.timings.ttft_ms)),
         tpot: quantiles(answered.iter().filter_map(|record| record.timings.tpot_ms)),
         per_question_ms: (questions > 0).then(|| total_ms / questions as f64),
+        harness: harness_share(&groups),
     }
+}
+
+/// What the program itself took, of the groups that recorded it.
+fn harness_share(groups: &[(&[String], GroupTimings)]) -> Option<HarnessShare> {
+    let (mut whole_ms, mut image_wait_ms, mut harness_ms, mut questions) = (0.0, 0.0, 0.0, 0);
+    for (_, group) in groups {
+        let (Some(waited), Some(harness)) = (group.image_wait_ms, group.harness_ms) else { continue };
+        image_wait_ms += waited;
+        harness_ms += harness;
+        whole_ms += waited + harness + engine_ms(group);
+        questions += group.questions;
+    }
+    (whole_ms > 0.0 && questions > 0).then(|| HarnessShare {
+        harness: harness_ms / whole_ms,
+        image_wait: image_wait_ms / whole_ms,
+        harness_ms_per_sample: harness_ms / questions as f64,
+    })
 }
 
 /// Engine time and questions by images.

@@ -43,7 +43,7 @@ pub use power::{BenchmarkPower, DropPower, PowerBasis, PowerPlan, PowerSettings,
 pub use prompt_diff::{WordChange, word_changes};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
-    BenchmarkMatrix, CategorySummary, Comparison, Estimate, Flip, FlipSide, LatencyComparison, LatencySummary, LatencyVerdict,
-    MatrixCell, MetricSummary, PairComparison, PairedCategory, PairedMetric, PairedTest, PromptDifference, Quantiles, RankedRun,
-    RunSummary, Verdict,
+    BenchmarkMatrix, CategorySummary, Comparison, Estimate, Flip, FlipSide, HarnessShare, LatencyComparison, LatencySummary,
+    LatencyVerdict, MatrixCell, MetricSummary, PairComparison, PairedCategory, PairedMetric, PairedTest, PromptDifference,
+    Quantiles, RankedRun, RunSummary, Verdict,
 };

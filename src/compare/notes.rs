@@ -160,6 +160,10 @@ fn conditions(notes: &mut Vec<String>, base: &Run, new: &Run) {
     differing(notes, "execution provider", &left.provider, &right.provider);
     differing(notes, "threads", &left.intra_op_threads, &right.intra_op_threads);
     differing(notes, "scheduling of questions", &left.scheduling, &right.scheduling);
+    let weights = |low_memory| if low_memory { "mapped files (low memory)" } else { "packed for this processor" };
+    differing(notes, "weights", &weights(left.low_memory), &weights(right.low_memory));
+    let end = |decided| if decided { "as soon as they decide their score" } else { "where the model ends them" };
+    differing(notes, "answers end", &end(left.stop_when_decided), &end(right.stop_when_decided));
     let (left, right) = (&base.header.environment, &new.header.environment);
     differing(notes, "program version", &left.program_version, &right.program_version);
     differing(notes, "ONNX Runtime", &left.runtime_version, &right.runtime_version);

@@ -79,6 +79,20 @@ pub struct LatencySummary {
     pub tpot: Option<Quantiles>,
     /// Engine milliseconds per question over the whole run, all stages.
     pub per_question_ms: Option<f64>,
+    /// What the program itself took of the time; absent in runs that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harness: Option<HarnessShare>,
+}
+
+/// The program's own part of a run's time: that of the engine, of waiting for images and of the rest make the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HarnessShare {
+    /// Share of the time in which the engine stood still for the program's own work, 0 to 1.
+    pub harness: f64,
+    /// Share of the time in which the engine stood still because images were not ready, 0 to 1.
+    pub image_wait: f64,
+    /// The program's own work in milliseconds per sample.
+    pub harness_ms_per_sample: f64,
 }
 
 /// One run, summarised.

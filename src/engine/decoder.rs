@@ -168,6 +168,28 @@ impl LanguageModel {
         Ok(logits.chunks_exact(self.stage.vocabulary_size.max(1)))
     }
 
+    /// Runs what is bound elsewhere: a batch of slots.
+    pub(super) fn run_with(&mut self, binding: &IoBinding) -> Result<(), EngineError> {
+        drop(self.graph.session.run_binding(binding).map_err(runtime_error("running the language model"))?);
+        Ok(())
+    }
+
+    /// A binding of the graph without anything bound.
+    pub(super) fn binding(&self) -> Result<IoBinding, EngineError> {
+        self.graph.session.create_binding().map_err(runtime_error(&format!("binding {}", self.graph.name)))
+    }
+
+    /// Whether the graph decodes several sequences at once. Packages that were exported earlier have a batch of one.
+    pub(super) fn takes_batches(&self) -> bool {
+        let first = |name: &str| {
+            let input = self.graph.session.inputs().iter().find(|input| input.name() == name)?;
+            input.dtype().tensor_shape().and_then(|shape| shape.first().copied())
+        };
+        ["position_ids", "attention_bias", "seqlens_k", "past_key_values.0.key"]
+            .iter()
+            .all(|name| first(name).is_some_and(|size| size < 0))
+    }
+
     /// The graph's stage of the manifest.
     pub(super) fn stage(&self) -> &LanguageModelStage {
         &self.stage
@@ -184,19 +206,24 @@ impl LanguageModel {
     }
 
     /// The cache's buffers: key and value of each layer in turn, each `[1, key_value_heads, capacity, head_size]`.
+    pub(super) fn cache(&self) -> &[Tensor<f32>] {
+        &self.cache
+    }
+
+    /// The same, to be written.
     #[cfg(test)]
     pub(super) fn cache_mut(&mut self) -> &mut [Tensor<f32>] {
         &mut self.cache
     }
 }
 
-fn has_shape<T: PrimitiveTensorElementType + std::fmt::Debug>(tensor: &Tensor<T>, shape: &[usize]) -> bool {
+pub(super) fn has_shape<T: PrimitiveTensorElementType + std::fmt::Debug>(tensor: &Tensor<T>, shape: &[usize]) -> bool {
     let found = tensor.shape();
     found.len() == shape.len() && found.iter().zip(shape).all(|(&found, &wanted)| usize::try_from(found) == Ok(wanted))
 }
 
 /// Gives `tensor` the wanted shape, in a new allocation bound as the input `name` if it has another one.
-fn bind<T>(binding: &mut IoBinding, name: &str, tensor: &mut Tensor<T>, shape: &[usize]) -> ort::Result<()>
+pub(super) fn bind<T>(binding: &mut IoBinding, name: &str, tensor: &mut Tensor<T>, shape: &[usize]) -> ort::Result<()>
 where
     T: PrimitiveTensorElementType + std::fmt::Debug,
 {

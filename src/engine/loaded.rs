@@ -4,7 +4,10 @@ use super::foreign::ForeignEngine;
 use super::options::EngineOptions;
 use super::ort_engine::{OrtEngine, Trace};
 use super::runtime::RuntimeInfo;
-use super::types::{ChoiceGroup, Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer, Request};
+use super::schedule::{MemoryNeed, RunShape, Schedule};
+use super::types::{
+    ChoiceGroup, Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer, Request, WindowSink,
+};
 use crate::package::Package;
 
 /// A loaded package: one of our own graphs, or one that another program wrote.
@@ -24,15 +27,40 @@ impl LoadedEngine {
         }))
     }
 
-    /// How the questions of an image share work, as run records name it, and why; there is nothing to explain where the
-    /// package is our own and takes whatever is asked for.
+    /// How questions share work, as run records name it, and why; there is nothing to explain where it is what was asked for.
     pub fn scheduling(&self) -> (&'static str, Option<&str>) {
         match &self.0 {
-            Kind::Own(engine) => (engine.options().scheduling.as_str(), None),
+            Kind::Own(engine) => (engine.options().scheduling.as_str(), engine.scheduling_reason()),
             Kind::Foreign(engine) => {
                 let (scheme, reason) = engine.scheme();
                 (scheme.as_str(), Some(reason))
             }
+        }
+    }
+
+    /// From now on runs questions as scheduled. A package that another program wrote keeps its own way.
+    pub fn set_schedule(&mut self, schedule: &Schedule) {
+        match &mut self.0 {
+            Kind::Own(engine) => engine.set_schedule(schedule),
+            Kind::Foreign(_) => {}
+        }
+    }
+
+    /// Whether several sequences can decode at once; `None` for a package that another program wrote, which is not scheduled
+    /// by us.
+    pub fn takes_batches(&self) -> Option<bool> {
+        match &self.0 {
+            Kind::Own(engine) => Some(engine.takes_batches()),
+            Kind::Foreign(_) => None,
+        }
+    }
+
+    /// What a run of this shape, scheduled so, will need beside the weights; of a package that another program wrote
+    /// it is not known.
+    pub fn memory_need(&self, schedule: &Schedule, shape: &RunShape) -> Option<MemoryNeed> {
+        match &self.0 {
+            Kind::Own(engine) => Some(schedule.memory(shape, engine.language_model(), engine.options().max_packed_tokens)),
+            Kind::Foreign(_) => None,
         }
     }
 
@@ -80,6 +108,36 @@ impl Engine for LoadedEngine {
         match &mut self.0 {
             Kind::Own(engine) => engine.answer(group),
             Kind::Foreign(engine) => engine.answer(group),
+        }
+    }
+
+    fn answer_window(&mut self, groups: &[ImageGroup<'_>], sink: &mut dyn WindowSink) -> Result<(), EngineError> {
+        match &mut self.0 {
+            Kind::Own(engine) => engine.answer_window(groups, sink),
+            Kind::Foreign(engine) => {
+                for (index, group) in groups.iter().enumerate() {
+                    if sink.stopped() {
+                        break;
+                    }
+                    let answer = engine.answer(group)?;
+                    sink.finished(index, answer);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn window_groups(&self) -> usize {
+        match &self.0 {
+            Kind::Own(engine) => engine.window_groups(),
+            Kind::Foreign(_) => 1,
+        }
+    }
+
+    fn take_notes(&mut self) -> Vec<String> {
+        match &mut self.0 {
+            Kind::Own(engine) => engine.take_notes(),
+            Kind::Foreign(_) => Vec::new(),
         }
     }
 

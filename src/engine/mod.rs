@@ -1,7 +1,7 @@
 //! The engine room: the only room that knows ONNX Runtime.
 //!
 //! Owns finding and loading the runtime library, sessions, the three stages, merging the rows of an image's tiles, the
-//! key-value cache, packing the questions of an image into one tree, decoding, and the likelihoods of given answers; also a
+//! key-value cache, packing the questions of an image into one tree, decoding across images, and the likelihoods of given answers; also a
 //! mock engine that answers from a script. It must not know benchmarks, scorers, tokenizers or image files: it takes pixel tensors and token segments, and
 //! gives token ids and timings.
 
@@ -20,14 +20,19 @@ mod options;
 mod ort_candidates;
 mod ort_engine;
 mod plan;
+mod prepacked;
 pub mod runtime;
 mod sampling;
+mod schedule;
 mod session;
 mod statistics;
+mod slots;
 mod tree;
 mod tree_candidates;
 mod types;
 mod vision;
+mod weight_memory;
+mod window;
 
 pub use clip::{ClipEncoder, normalise};
 pub use exchange::{ImageStages, LoadedStage};
@@ -36,9 +41,12 @@ pub use loaded::LoadedEngine;
 pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
+pub use prepacked::{CACHE_LIMIT_BYTES, CachedGraph, cached_graphs, clear_cache, default_cache};
 pub use runtime::doctor::physical_cores;
 pub use statistics::{InputSums, StatisticsProbe};
+pub use schedule::{MAXIMUM_SLOTS, MemoryNeed, RunShape, Schedule, cache_bytes_per_token};
 pub use types::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer,
-    Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule,
+    Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule, WindowSink,
 };
+pub use weight_memory::{WeightMemory, weight_memory};

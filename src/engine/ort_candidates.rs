@@ -29,7 +29,7 @@ impl OrtEngine {
         }
         let fitting: Vec<(usize, &[Row])> = prompts.iter().map(|(index, rows)| (*index, rows.as_slice())).collect();
         match self.options.scheduling {
-            Scheduling::PackedTree => {
+            Scheduling::PackedTree | Scheduling::AcrossImages => {
                 let prefix = plan::shared_prefix(fitting.iter().map(|(_, rows)| *rows));
                 if prefix > 0 {
                     self.rank_together(group, &layouts, &fitting, prefix, &mut collected, &mut timings)?;
@@ -73,8 +73,7 @@ impl OrtEngine {
             let candidate_tokens = candidates.iter().map(Vec::len).collect();
             questions.push(Question { request, suffix_rows: rows.len().saturating_sub(prefix), candidate_tokens });
         }
-        let stage = self.model.stage();
-        let limits = Limits::new(self.options.max_packed_tokens, stage.maximum_positions, stage.vocabulary_size);
+        let limits = Limits::new(self.limits.packed_tokens, self.maximum_rows(), self.model.stage().vocabulary_size);
         let packs = candidates::packs(prefix, &questions, limits);
         self.model.reserve(prefix + packs.iter().map(|pack| pack.rows).max().unwrap_or(0))?;
 

@@ -11,14 +11,15 @@ use super::options::{EngineOptions, Scheduling};
 use super::plan::{self, Demand, Row};
 use super::runtime::{self, RuntimeInfo, RuntimeOptions};
 use super::sampling;
+use super::schedule::{Schedule, cache_bytes_per_token};
 use super::session::Graph;
 use super::tree::{self, Member, Outcome, Tree};
 use super::types::{
     ChoiceGroup, Engine, EngineError, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer, Request, RequestFailure, Segment,
-    StageTimings,
+    StageTimings, WindowSink,
 };
 use super::vision::{EncodedImage, ImageEncoder, join_tiles};
-use crate::package::{Package, RowLayout};
+use crate::package::{LanguageModelStage, Package, RowLayout};
 
 /// A loaded package.
 pub struct OrtEngine {
@@ -26,9 +27,28 @@ pub struct OrtEngine {
     pub(super) model: LanguageModel,
     pub(super) embedding: EmbeddingTable,
     pub(super) options: EngineOptions,
+    pub(super) limits: Limits,
+    scheduling_reason: Option<String>,
+    pub(super) notes: Vec<String>,
     runtime: RuntimeInfo,
     load_ms: f64,
 }
+
+/// How much may run together; smaller once memory has run out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Tokens of the key-value caches.
+    pub cache_tokens: usize,
+    /// Suffix tokens of a packed run.
+    pub packed_tokens: usize,
+    /// Sequences that decode together across images.
+    pub slots: usize,
+    /// Groups of a window.
+    pub window_groups: usize,
+}
+
+/// Suffix tokens of a packed run below which memory that runs out is no matter of packing.
+const LEAST_PACKED_TOKENS: usize = 64;
 
 /// What each stage gave for one prompt, for comparing a package with its reference.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +73,14 @@ impl OrtEngine {
         let (root, manifest) = (package.root.as_path(), &package.manifest);
         let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
         let loaded = runtime::load(&request, &mut |_| {})?;
-        let encoder = ImageEncoder::load(loaded, root, manifest, options)?;
-        let graph = Graph::load(loaded, root, &manifest.llm.graph, options, false)?;
+        // Packing weights is work of one thread a graph, and nearly all of a load.
+        let (encoder, graph) = std::thread::scope(|scope| {
+            let graph = scope.spawn(|| Graph::load(loaded, root, &manifest.llm.graph, options, false));
+            let encoder = ImageEncoder::load(loaded, root, manifest, options);
+            let stopped = || Err(EngineError::Runtime { doing: "loading".to_owned(), message: "its thread stopped".to_owned() });
+            (encoder, graph.join().unwrap_or_else(|_| stopped()))
+        });
+        let (encoder, graph) = (encoder?, graph?);
         if manifest.projector.output_size != manifest.llm.hidden_size {
             return Err(graph.wrong(format!(
                 "takes rows of {}, but the projector gives rows of {}",
@@ -64,7 +90,51 @@ impl OrtEngine {
         let (model, embedding) = exchange::language_model(graph, package)?;
         let runtime = loaded.info.clone();
         let load_ms = super::vision::milliseconds(started);
-        Ok(Self { encoder, model, embedding, options: options.clone(), runtime, load_ms })
+        let default = Schedule::default();
+        let limits = Limits {
+            cache_tokens: default.cache_tokens,
+            packed_tokens: options.max_packed_tokens,
+            slots: default.slots,
+            window_groups: default.window_groups,
+        };
+        Ok(Self {
+            encoder,
+            model,
+            embedding,
+            options: options.clone(),
+            limits,
+            scheduling_reason: None,
+            notes: Vec::new(),
+            runtime,
+            load_ms,
+        })
+    }
+
+    /// From now on runs questions as scheduled.
+    pub fn set_schedule(&mut self, schedule: &Schedule) {
+        self.options.scheduling = schedule.scheduling;
+        self.scheduling_reason = schedule.reason.clone();
+        self.limits = Limits {
+            cache_tokens: schedule.cache_tokens.max(1),
+            packed_tokens: self.options.max_packed_tokens,
+            slots: schedule.slots,
+            window_groups: schedule.window_groups,
+        };
+    }
+
+    /// Why questions are scheduled as they are, where there was a choice.
+    pub fn scheduling_reason(&self) -> Option<&str> {
+        self.scheduling_reason.as_deref()
+    }
+
+    /// Whether the language model's graph can decode several sequences at once.
+    pub fn takes_batches(&self) -> bool {
+        self.model.takes_batches()
+    }
+
+    /// The language model's stage of the manifest.
+    pub fn language_model(&self) -> &LanguageModelStage {
+        self.model.stage()
     }
 
     /// The library in use.
@@ -196,7 +266,54 @@ impl OrtEngine {
         if prompt_tokens.saturating_add(max_new_tokens) > limit_tokens {
             return Ok(Err(RequestFailure::TooLong { prompt_tokens, max_new_tokens, limit_tokens }));
         }
+        if prompt_tokens.saturating_add(max_new_tokens) > self.limits.cache_tokens {
+            return Ok(Err(self.no_memory(prompt_tokens, max_new_tokens)));
+        }
         Ok(Ok(plan::rows(segments, &rows_of_image)))
+    }
+
+    /// The failure of a question that does not fit the memory of the cache.
+    pub(super) fn no_memory(&self, prompt_tokens: usize, max_new_tokens: usize) -> RequestFailure {
+        let tokens = self.limits.cache_tokens;
+        let limit = if tokens == usize::MAX {
+            "what the machine has left".to_owned()
+        } else {
+            format!("{tokens} tokens of {} bytes", cache_bytes_per_token(self.model.stage()))
+        };
+        RequestFailure::NoMemory { prompt_tokens, max_new_tokens, limit }
+    }
+
+    /// The prompts of a group that fit; the others' failures are put in their place.
+    pub(super) fn fitting_prompts(
+        &self,
+        group: &ImageGroup<'_>,
+        layouts: &[Result<RowLayout, String>],
+        answers: &mut [Option<Outcome>],
+    ) -> Result<Vec<(usize, Vec<Row>)>, EngineError> {
+        let mut prompts = Vec::with_capacity(group.requests.len());
+        for (index, (request, slot)) in group.requests.iter().zip(answers).enumerate() {
+            match self.prompt(index, request, request.max_new_tokens, layouts)? {
+                Ok(rows) => prompts.push((index, rows)),
+                Err(failure) => *slot = Some(Err(failure)),
+            }
+        }
+        Ok(prompts)
+    }
+
+    /// Rows that a packed run's cache may have.
+    pub(super) fn maximum_rows(&self) -> usize {
+        self.model.stage().maximum_positions.min(self.limits.cache_tokens)
+    }
+
+    /// After memory has run out, halves what is packed together; `false` if that is little already.
+    pub(super) fn pack_less(&mut self) -> bool {
+        if self.limits.packed_tokens <= LEAST_PACKED_TOKENS {
+            return false;
+        }
+        self.limits.packed_tokens = (self.limits.packed_tokens / 2).max(LEAST_PACKED_TOKENS);
+        let tokens = self.limits.packed_tokens;
+        self.notes.push(format!("memory ran out; from now on at most {tokens} tokens of an image's questions run together"));
+        true
     }
 
     /// Encodes the images with these indices; the others stay `None`.
@@ -241,7 +358,7 @@ impl OrtEngine {
             let max_new_tokens = group.requests.get(request).map_or(1, |request| request.max_new_tokens);
             demands.push(Demand { request, suffix_rows: rows.len() - prefix, max_new_tokens });
         }
-        let packs = plan::packs(prefix, &demands, self.options.max_packed_tokens, self.model.stage().maximum_positions);
+        let packs = plan::packs(prefix, &demands, self.limits.packed_tokens, self.maximum_rows());
         self.model.reserve(packs.iter().map(|pack| pack.total_rows).max().unwrap_or(0))?;
 
         let mut tree = Tree::new(&mut self.model, &self.embedding, &encoded, started, timings);
@@ -267,35 +384,70 @@ impl OrtEngine {
     }
 }
 
-impl Engine for OrtEngine {
-    fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError> {
+impl OrtEngine {
+    /// Answers one group. Where memory runs out, less of it runs together; in the end each question alone, and one that cannot
+    /// even so fails by itself.
+    pub(super) fn answer_group(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError> {
         let layouts = self.layouts(group.images);
-        let mut timings = StageTimings::default();
-        let mut answers: Vec<Option<Outcome>> = group.requests.iter().map(|_| None).collect();
-        let mut prompts = Vec::with_capacity(group.requests.len());
-        for (index, (request, slot)) in group.requests.iter().zip(&mut answers).enumerate() {
-            match self.prompt(index, request, request.max_new_tokens, &layouts)? {
-                Ok(rows) => prompts.push((index, rows)),
-                Err(failure) => *slot = Some(Err(failure)),
-            }
-        }
-        let fitting: Vec<(usize, &[Row])> = prompts.iter().map(|(index, rows)| (*index, rows.as_slice())).collect();
-        match self.options.scheduling {
-            Scheduling::PackedTree => self.answer_together(group, &layouts, &fitting, &mut answers, &mut timings)?,
-            Scheduling::OneByOne => {
+        loop {
+            let mut timings = StageTimings::default();
+            let mut answers: Vec<Option<Outcome>> = group.requests.iter().map(|_| None).collect();
+            let prompts = self.fitting_prompts(group, &layouts, &mut answers)?;
+            let fitting: Vec<(usize, &[Row])> = prompts.iter().map(|(index, rows)| (*index, rows.as_slice())).collect();
+            let together = match self.options.scheduling {
+                Scheduling::PackedTree | Scheduling::AcrossImages => {
+                    match self.answer_together(group, &layouts, &fitting, &mut answers, &mut timings) {
+                        Err(error) if error.is_out_of_memory() && self.pack_less() => continue,
+                        Err(error) if error.is_out_of_memory() => false,
+                        outcome => outcome.map(|()| true)?,
+                    }
+                }
+                Scheduling::OneByOne => false,
+            };
+            if !together {
                 for prompt in &fitting {
-                    self.answer_together(group, &layouts, std::slice::from_ref(prompt), &mut answers, &mut timings)?;
+                    let alone = std::slice::from_ref(prompt);
+                    match self.answer_together(group, &layouts, alone, &mut answers, &mut timings) {
+                        Err(error) if error.is_out_of_memory() => {
+                            let new = group.requests.get(prompt.0).map_or(1, |request| request.max_new_tokens);
+                            let failure = self.no_memory(prompt.1.len(), new);
+                            answers.get_mut(prompt.0).into_iter().for_each(|slot| *slot = Some(Err(failure.clone())));
+                        }
+                        outcome => outcome?,
+                    }
                 }
             }
+            let answers = answers.into_iter().enumerate().map(|(index, answer)| {
+                answer.ok_or_else(|| EngineError::Request { index, message: "was not planned".to_owned() })
+            });
+            return Ok(GroupAnswer { answers: answers.collect::<Result<_, _>>()?, timings });
         }
-        let answers = answers
-            .into_iter()
-            .enumerate()
-            .map(|(index, answer)| answer.ok_or_else(|| EngineError::Request { index, message: "was not planned".to_owned() }));
-        Ok(GroupAnswer { answers: answers.collect::<Result<_, _>>()?, timings })
+    }
+}
+
+impl Engine for OrtEngine {
+    fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError> {
+        self.answer_group(group)
+    }
+
+    fn answer_window(&mut self, groups: &[ImageGroup<'_>], sink: &mut dyn WindowSink) -> Result<(), EngineError> {
+        self.answer_across(groups, sink)
+    }
+
+    fn window_groups(&self) -> usize {
+        if self.options.scheduling == Scheduling::AcrossImages { self.limits.window_groups } else { 1 }
+    }
+
+    fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     fn likelihoods(&mut self, group: &ChoiceGroup<'_>) -> Result<LikelihoodAnswer, EngineError> {
-        self.rank(group)
+        loop {
+            match self.rank(group) {
+                Err(error) if error.is_out_of_memory() && self.pack_less() => {}
+                outcome => return outcome,
+            }
+        }
     }
 }

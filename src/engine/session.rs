@@ -7,6 +7,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType};
 
 use super::options::EngineOptions;
+use super::prepacked::{self, Source};
 use super::runtime::Loaded;
 use super::types::EngineError;
 use crate::guard::files;
@@ -47,7 +48,8 @@ pub(super) struct Graph {
 
 impl Graph {
     /// Reads `name` below the package folder `root` and makes a session of it. Weights are found from `root`, whatever
-    /// symbolic links lead to it. `fixed_shapes` says that every run will have the same shapes.
+    /// symbolic links lead to it, or come packed from the prepacked cache if `options` name one. `fixed_shapes` says that every
+    /// run will have the same shapes.
     pub(super) fn load(
         runtime: &Loaded,
         root: &Path,
@@ -55,7 +57,14 @@ impl Graph {
         options: &EngineOptions,
         fixed_shapes: bool,
     ) -> Result<Self, EngineError> {
-        let bytes = files::read_capped(&files::contained(root, name)?, GRAPH_LIMIT_BYTES)?;
+        let path = files::contained(root, name)?;
+        let bytes = files::read_capped(&path, GRAPH_LIMIT_BYTES)?;
+        if let (true, Some(cache)) = (options.prepack, &options.prepacked_cache) {
+            let source = Source { root, name, bytes: &bytes, fixed_shapes };
+            if let Some(session) = prepacked::session(runtime, cache, &source, options) {
+                return Ok(Self { session, name: name.to_owned(), path });
+            }
+        }
         Self::of_bytes(runtime, root, name, &bytes, options, fixed_shapes)
     }
 
@@ -101,8 +110,19 @@ impl Graph {
 }
 
 pub(super) fn builder(runtime: &Loaded, options: &EngineOptions, fixed_shapes: bool) -> ort::Result<SessionBuilder> {
+    builder_at(runtime, options, fixed_shapes, GraphOptimizationLevel::Level3)
+}
+
+/// [`builder`] with another level of optimisation. What changes graphs or weights here must stand in the key of the prepacked
+/// cache, too.
+pub(super) fn builder_at(
+    runtime: &Loaded,
+    options: &EngineOptions,
+    fixed_shapes: bool,
+    level: GraphOptimizationLevel,
+) -> ort::Result<SessionBuilder> {
     Ok(Session::builder(&runtime.environment)?
-        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_optimization_level(level)?
         .with_intra_threads(options.intra_op_threads.max(1))?
         .with_inter_threads(1)?
         // The three stages have a pool each, and image decoding runs beside them: idle threads must not burn the cores

@@ -46,21 +46,21 @@ pub(super) struct Tree<'a> {
 }
 
 /// A question while it is being answered.
-struct Growing<'a> {
-    member: Member<'a>,
+pub(super) struct Growing<'a> {
+    pub member: Member<'a>,
     /// Cache rows that its own rows may see, in the order of their positions: the prefix, its suffix, and one range per run of
     /// adjacent tokens.
-    visible: Vec<Range<usize>>,
-    token_ids: Vec<u32>,
+    pub visible: Vec<Range<usize>>,
+    pub token_ids: Vec<u32>,
     log_probabilities: Vec<f32>,
     first_token_ms: f64,
     last_token_ms: f64,
-    stop_reason: Option<StopReason>,
+    pub stop_reason: Option<StopReason>,
 }
 
 /// A pack in which a logit was not finite: its numbers cannot be trusted, neighbours' included.
-struct NotFinite {
-    step: usize,
+pub(super) struct NotFinite {
+    pub step: usize,
 }
 
 impl<'a> Tree<'a> {
@@ -88,7 +88,7 @@ impl<'a> Tree<'a> {
     /// Answers a pack. If any of its logits is not finite the pack is thrown away and each question runs alone over the same
     /// prefix: a NaN spreads to every row of its run, because zero times NaN is NaN, and only so do the innocent get the
     /// answer that they would have had without the culprit.
-    pub(super) fn answer_pack(&mut self, members: &[Member<'a>]) -> Result<Vec<(usize, Outcome)>, EngineError> {
+    pub(super) fn answer_pack(&mut self, members: &[Member<'_>]) -> Result<Vec<(usize, Outcome)>, EngineError> {
         match self.run_pack(members)? {
             Ok(generations) => {
                 Ok(members.iter().zip(generations).map(|(member, generation)| (member.request, Ok(generation))).collect())
@@ -107,17 +107,30 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn run_pack(&mut self, members: &[Member<'a>]) -> Result<Result<Vec<Generation>, NotFinite>, EngineError> {
+    /// Runs all suffixes of a pack and gives each question its first token.
+    pub(super) fn prefill_pack<'m>(
+        &mut self,
+        members: &[Member<'m>],
+    ) -> Result<Result<Vec<Growing<'m>>, NotFinite>, EngineError> {
         let started = Instant::now();
         let mut growing = self.fill_suffixes(members)?;
-        let mut length = self.prefix + members.iter().map(|member| member.suffix.len()).sum::<usize>();
         let all: Vec<usize> = (0..growing.len()).collect();
         let choices = self.run_and_choose()?;
         self.timings.prefill_ms += milliseconds(started);
-        self.timings.prefill_tokens += length - self.prefix;
+        self.timings.prefill_tokens += members.iter().map(|member| member.suffix.len()).sum::<usize>();
         let Some(choices) = choices else { return Ok(Err(NotFinite { step: 0 })) };
-        let mut active = self.take(&mut growing, &all, &choices);
+        self.take(&mut growing, &all, &choices);
+        Ok(Ok(growing))
+    }
 
+    fn run_pack(&mut self, members: &[Member<'_>]) -> Result<Result<Vec<Generation>, NotFinite>, EngineError> {
+        let mut growing = match self.prefill_pack(members)? {
+            Ok(growing) => growing,
+            Err(not_finite) => return Ok(Err(not_finite)),
+        };
+        let mut length = self.prefix + members.iter().map(|member| member.suffix.len()).sum::<usize>();
+        let going_on = growing.iter().enumerate().filter(|(_, question)| question.stop_reason.is_none());
+        let mut active: Vec<usize> = going_on.map(|(index, _)| index).collect();
         let mut step = 0;
         while !active.is_empty() {
             let started = Instant::now();
@@ -134,7 +147,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Prepares the run of all suffixes of a pack.
-    fn fill_suffixes(&mut self, members: &[Member<'a>]) -> Result<Vec<Growing<'a>>, EngineError> {
+    fn fill_suffixes<'m>(&mut self, members: &[Member<'m>]) -> Result<Vec<Growing<'m>>, EngineError> {
         let rows = members.iter().map(|member| member.suffix.len()).sum();
         let total = self.prefix + rows;
         let (width, window) = (self.model.stage().hidden_size, self.model.stage().sliding_window);
@@ -172,7 +185,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Prepares one decode step: the newest token of each active question, in new cache rows after `length`.
-    fn fill_step(&mut self, growing: &mut [Growing<'a>], active: &[usize], length: usize) -> Result<(), EngineError> {
+    fn fill_step(&mut self, growing: &mut [Growing<'_>], active: &[usize], length: usize) -> Result<(), EngineError> {
         let total = length + active.len();
         let (width, window) = (self.model.stage().hidden_size, self.model.stage().sliding_window);
         let inputs = self.model.prepare(length, active.len(), active.len())?;
@@ -196,7 +209,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Hands new tokens to the active questions and gives those that go on.
-    fn take(&self, growing: &mut [Growing<'a>], active: &[usize], choices: &[Choice]) -> Vec<usize> {
+    fn take(&self, growing: &mut [Growing<'_>], active: &[usize], choices: &[Choice]) -> Vec<usize> {
         let now = milliseconds(self.started);
         let mut going_on = Vec::with_capacity(active.len());
         for (&index, choice) in active.iter().zip(choices) {
@@ -219,7 +232,7 @@ impl Growing<'_> {
         }
     }
 
-    fn push(&mut self, choice: Choice, now_ms: f64) {
+    pub(super) fn push(&mut self, choice: Choice, now_ms: f64) {
         if self.token_ids.is_empty() {
             self.first_token_ms = now_ms;
         }
@@ -232,7 +245,7 @@ impl Growing<'_> {
         }
     }
 
-    fn finish(mut self) -> Generation {
+    pub(super) fn finish(mut self) -> Generation {
         let decoded_tokens = self.token_ids.len();
         let stop_reason = self.stop_reason.unwrap_or(StopReason::MaxNewTokens);
         if stop_reason == StopReason::EndOfSequence {

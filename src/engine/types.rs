@@ -22,15 +22,18 @@ pub enum StopReason {
     StopString,
     /// The limit of new tokens was reached.
     MaxNewTokens,
+    /// Whoever asked has read enough: nothing that could follow changes what is made of the answer.
+    Decided,
 }
 
 impl StopReason {
-    /// The name used in records and JSON: `eos`, `stop_string`, `max_new_tokens`.
+    /// The name used in records and JSON: `eos`, `stop_string`, `max_new_tokens`, `decided`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EndOfSequence => "eos",
             Self::StopString => "stop_string",
             Self::MaxNewTokens => "max_new_tokens",
+            Self::Decided => "decided",
         }
     }
 }
@@ -83,7 +86,8 @@ pub struct Generation {
     /// Milliseconds from the start of the group's work in the engine to this answer's first token; the image, the shared
     /// prefix and earlier packs of the group are in it, as they were waited for.
     pub first_token_ms: f64,
-    /// Milliseconds from the first token to the last.
+    /// Milliseconds from the first token to the last; where images decode together, the prefill of those that join meanwhile
+    /// is in it, as it is waited for.
     pub remaining_tokens_ms: f64,
     /// Tokens decoded, end-of-sequence included.
     pub decoded_tokens: usize,
@@ -116,6 +120,19 @@ pub enum RequestFailure {
         /// Rows of the rotary tables.
         limit_tokens: usize,
     },
+    /// The prompt and the answer do not fit the memory that the key-value cache may take, or there was none to be had.
+    #[error(
+        "prompt of {prompt_tokens} tokens and {max_new_tokens} new ones need more memory than there is for the key-value cache \
+         ({limit}); --kv-memory sets how much it may take"
+    )]
+    NoMemory {
+        /// Prompt length, image rows included.
+        prompt_tokens: usize,
+        /// Longest answer asked for.
+        max_new_tokens: usize,
+        /// How much there is, in words.
+        limit: String,
+    },
 }
 
 /// Milliseconds by stage for one group.
@@ -127,7 +144,7 @@ pub struct StageTimings {
     pub projector_ms: f64,
     /// Shared prefix and suffixes.
     pub prefill_ms: f64,
-    /// All decode steps.
+    /// All decode steps; of a step that several groups share, the part of its rows.
     pub decode_ms: f64,
     /// Tokens prefilled, the shared prefix counted once.
     pub prefill_tokens: usize,
@@ -200,11 +217,44 @@ pub struct LikelihoodAnswer {
     pub timings: StageTimings,
 }
 
+/// Where the answers of a window go while its groups finish, in an order that depends on the window alone.
+pub trait WindowSink {
+    /// Group `index` of the window is answered.
+    fn finished(&mut self, index: usize, answer: GroupAnswer);
+
+    /// Whether to end now; groups that are not finished then get no answer.
+    fn stopped(&self) -> bool;
+}
+
 /// Anything that answers groups: the ONNX Runtime engine, or the mock.
 pub trait Engine {
     /// Answers all questions of a group. An error concerns the whole group (a broken graph, no memory); what concerns one
     /// question only stands in its answer.
     fn answer(&mut self, group: &ImageGroup<'_>) -> Result<GroupAnswer, EngineError>;
+
+    /// Answers the groups of a window, in whatever order and together as far as it pays. Errors are as in
+    /// [`answer`](Self::answer).
+    fn answer_window(&mut self, groups: &[ImageGroup<'_>], sink: &mut dyn WindowSink) -> Result<(), EngineError> {
+        for (index, group) in groups.iter().enumerate() {
+            if sink.stopped() {
+                break;
+            }
+            let answer = self.answer(group)?;
+            sink.finished(index, answer);
+        }
+        Ok(())
+    }
+
+    /// Groups that a window should have. What is asked again after a cut is a whole window, so that windows of one are best
+    /// where groups are answered one by one.
+    fn window_groups(&self) -> usize {
+        1
+    }
+
+    /// What there is to tell about how the questions are run, since the last call: that memory ran out and less runs together.
+    fn take_notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// How likely each candidate of each question of a group is. Errors are as in [`answer`](Self::answer). An engine that
     /// only generates says so.
@@ -251,13 +301,23 @@ pub enum EngineError {
     File(#[from] crate::guard::files::GuardError),
 }
 
+impl EngineError {
+    /// Whether memory ran out. ONNX Runtime has no code for it, so that its words must do: those of the CPU allocator
+    /// (`std::bad_alloc`), of its arena, and of its own checks.
+    pub fn is_out_of_memory(&self) -> bool {
+        const WORDS: [&str; 5] = ["bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory", "BFCArena"];
+        matches!(self, Self::Runtime { message, .. } if WORDS.iter().any(|words| message.contains(words)))
+    }
+}
+
 impl RequestFailure {
-    /// Machine-readable kind for records: `non_finite`, `image_token` or `too_long`.
+    /// Machine-readable kind for records: `non_finite`, `image_token`, `too_long` or `memory`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NonFiniteLogits { .. } => "non_finite",
             Self::ImageToken { .. } => "image_token",
             Self::TooLong { .. } => "too_long",
+            Self::NoMemory { .. } => "memory",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The language model graph (`modeling_llama.py`, `modeling_mistral.py` and `modeling_qwen2.py` of transformers, which differ
-//! in biases and defaults), one row of packed tokens. A sliding window is not in the graph: the engine writes it into the
+//! in biases and defaults). A run is one sequence of packed tokens, or one token each of several sequences (the kernel of
+//! attention takes a batch on top of a past only so). A sliding window is not in the graph: the engine writes it into the
 //! attention bias.
 
 use super::ExportError;
@@ -15,6 +16,8 @@ pub(super) const SINES: &str = "llm.rotary.sin";
 
 /// The inputs that all layers share.
 struct Inputs {
+    /// `[batch]` as a vector of one number, for the shapes that the attention kernel wants.
+    batch: Value,
     positions: Value,
     bias: Value,
     lengths: Value,
@@ -28,17 +31,29 @@ struct Inputs {
 pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
     let mut stage = StageBuilder::new("llm", weights);
     let named = Dimension::named;
-    let (tokens, one) = (named("tokens"), Dimension::Fixed(1));
+    let (tokens, batch, sequence) = (named("tokens"), named("batch"), named("sequence"));
     let graph = &mut stage.graph;
-    let embeds = graph.input("inputs_embeds", ElementType::Float32, &[tokens.clone(), llm.hidden_size.into()]);
-    let positions = graph.input("position_ids", ElementType::Int64, &[one.clone(), tokens.clone()]);
-    let bias = graph.input("attention_bias", ElementType::Float32, &[one.clone(), one.clone(), tokens, named("total")]);
-    let lengths = graph.input("seqlens_k", ElementType::Int32, &[one]);
+    let embeds = graph.input("inputs_embeds", ElementType::Float32, &[tokens, llm.hidden_size.into()]);
+    let positions = graph.input("position_ids", ElementType::Int64, &[batch.clone(), sequence.clone()]);
+    let bias_shape = [batch.clone(), Dimension::Fixed(1), sequence, named("total")];
+    let bias = graph.input("attention_bias", ElementType::Float32, &bias_shape);
+    let lengths = graph.input("seqlens_k", ElementType::Int32, &[batch]);
     let total = graph.input("total_sequence_length", ElementType::Int32, &[]);
     let rows = graph.input("logit_rows", ElementType::Int64, &[named("rows")]);
     let past = cache_inputs(graph, llm);
+    let first = [("start", Attribute::Int(0)), ("end", Attribute::Int(1))];
+    let batch = graph.op("Shape", "shape/batch", &[&positions], &first);
     let (cosines, sines) = (stage.weight(COSINES), stage.weight(SINES));
-    let inputs = Inputs { positions, bias, lengths, total, rows, cosines, sines };
+    let inputs = Inputs { batch, positions, bias, lengths, total, rows, cosines, sines };
+
+    // Shapes that all layers share: queries, keys and values as `[batch, sequence, width]`.
+    let mut widths = vec![llm.heads * llm.head_size, llm.key_value_heads * llm.head_size];
+    widths.dedup();
+    for width in widths {
+        let rest = stage.graph.integers(&format!("shape/rest_{width}"), &[-1, signed(width)]);
+        let axis = [("axis", Attribute::Int(0))];
+        stage.graph.op("Concat", &row_shape(width), &[&inputs.batch, &rest], &axis);
+    }
 
     let scale = stage.weight("llm.layers.0.input_layernorm.weight");
     // ONNX Runtime knows this operator in the standard domain, though no standard has it.
@@ -60,8 +75,13 @@ pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan) -> Result
     stage.finish()
 }
 
+/// The name of the shape of rows of this width.
+fn row_shape(width: usize) -> String {
+    format!("shape/row_{width}")
+}
+
 fn cache_shape(llm: &LlamaArchitecture) -> [Dimension; 4] {
-    [1.into(), llm.key_value_heads.into(), Dimension::named("capacity"), llm.head_size.into()]
+    [Dimension::named("batch"), llm.key_value_heads.into(), Dimension::named("capacity"), llm.head_size.into()]
 }
 
 fn cache_inputs(graph: &mut GraphBuilder, llm: &LlamaArchitecture) -> Vec<[Value; 2]> {
@@ -84,8 +104,8 @@ fn decoder_layer(
     let mut heads = |part: &str, count: usize| {
         let bias = llm.query_key_value_bias;
         let flat = stage.linear(&format!("{node}/{part}"), normed, &format!("{weight}.self_attn.{part}"), bias);
-        let width = signed(count * llm.head_size);
-        stage.reshape(&format!("{node}/{part}/row"), &flat, &format!("shape/row_{width}"), &[1, -1, width])
+        let shape = stage.graph.value(&row_shape(count * llm.head_size));
+        stage.graph.op("Reshape", &format!("{node}/{part}/row"), &[&flat, &shape], &[])
     };
     let query = heads("q_proj", llm.heads);
     let (key, value) = (heads("k_proj", llm.key_value_heads), heads("v_proj", llm.key_value_heads));

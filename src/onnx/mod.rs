@@ -5,6 +5,7 @@
 
 mod content;
 mod error;
+mod extent;
 mod graph;
 mod inspect;
 mod layers;
@@ -14,6 +15,7 @@ mod taps;
 
 pub use content::{ModelContent, model_content};
 pub use error::OnnxError;
+pub use extent::{ExternalExtent, external_extent};
 pub use graph::{Attribute, Dimension, ElementType, ExternalData, GraphBuilder, Value};
 pub use inspect::{ExternalTensor, ModelHeader, TensorPort, inspect_file, inspect_model};
 pub use layers::{LayeredModel, layered_model};

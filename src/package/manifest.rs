@@ -176,17 +176,19 @@ pub struct ProjectorStage {
     pub image_newline: Option<TensorLocation>,
 }
 
-/// The language model graph, one row of packed tokens (batch 1):
+/// The language model graph. A run is one sequence of packed tokens (batch 1), or one token each of several sequences
+/// (sequence 1); `tokens` is batch × sequence. Graphs that were exported before the second was possible have a batch of 1
+/// in their input shapes.
 ///
 /// | input | type | shape |
 /// | --- | --- | --- |
 /// | `inputs_embeds` | f32 | `[tokens, hidden_size]` |
-/// | `position_ids` | i64 | `[1, tokens]` |
-/// | `attention_bias` | f32 | `[1, 1, tokens, total]`, 0 where a token may look, a large negative number elsewhere |
-/// | `seqlens_k` | i32 | `[1]` = total − 1 |
-/// | `total_sequence_length` | i32 | `[]` = total, past included |
+/// | `position_ids` | i64 | `[batch, sequence]` |
+/// | `attention_bias` | f32 | `[batch, 1, sequence, total]`, 0 where a token may look, a large negative number elsewhere |
+/// | `seqlens_k` | i32 | `[batch]` = each sequence's own total − 1 |
+/// | `total_sequence_length` | i32 | `[]` = total, past included; of several sequences at least the longest's |
 /// | `logit_rows` | i64 | `[rows]`, indices into `tokens` for which logits are wanted |
-/// | `past_key_values.{layer}.key` / `.value` | f32 | `[1, key_value_heads, capacity, head_size]` |
+/// | `past_key_values.{layer}.key` / `.value` | f32 | `[batch, key_value_heads, capacity, head_size]` |
 ///
 /// Outputs: `logits` f32 `[rows, vocabulary_size]`, `present.{layer}.key` / `.value` shaped like the past; bound to the
 /// same buffers, they are written in place.

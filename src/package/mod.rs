@@ -8,6 +8,7 @@
 mod clip;
 mod contents;
 mod error;
+mod external;
 pub mod foreign;
 mod kind;
 mod manifest;
@@ -19,9 +20,10 @@ mod stages;
 mod taps;
 mod tiling;
 
-pub use crate::onnx::{LayeredModel, Tap, TapOutputs, TappedModel};
+pub use crate::onnx::{ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel};
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
+pub use external::{external_extent, external_tensors};
 pub use kind::PackageKind;
 pub use manifest::{
     FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,

@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 
 use super::contents::{Contents, port};
 use super::kind::PackageKind;
-use super::manifest::{FORMAT, MANIFEST_FILE, Manifest};
+use super::manifest::{FORMAT, LanguageModelStage, MANIFEST_FILE, Manifest};
 use super::{FileRecord, PackageError, PromptTemplate, TensorDtype, TensorLocation};
 use crate::guard::files::{GuardError, contained, read_text_capped};
-use crate::onnx::{Dimension, proto::data_type};
+use crate::onnx::{Dimension, TensorPort, proto::data_type};
 
 /// Largest manifest; a real one has a few kilobytes.
 pub(super) const MANIFEST_LIMIT_BYTES: u64 = 1 << 20;
@@ -116,24 +116,15 @@ impl Package {
             &[f32_port("features", projector_input)],
             &[f32_port("image_embeds", projector_output)],
         )?;
-        let (tokens, total) = (named("tokens"), named("total"));
-        let mut inputs = vec![
-            f32_port("inputs_embeds", vec![tokens.clone(), llm.hidden_size.into()]),
-            port("position_ids", data_type::INT64, vec![1.into(), tokens.clone()]),
-            f32_port("attention_bias", vec![1.into(), 1.into(), tokens, total]),
-            port("seqlens_k", data_type::INT32, vec![1.into()]),
-            port("total_sequence_length", data_type::INT32, vec![]),
-            port("logit_rows", data_type::INT64, vec![named("rows")]),
-        ];
-        let mut outputs = vec![f32_port("logits", vec![named("rows"), llm.vocabulary_size.into()])];
-        for layer in 0..llm.layers {
-            for part in ["key", "value"] {
-                let shape = vec![1.into(), llm.key_value_heads.into(), named("capacity"), llm.head_size.into()];
-                inputs.push(f32_port(&format!("past_key_values.{layer}.{part}"), shape.clone()));
-                outputs.push(f32_port(&format!("present.{layer}.{part}"), shape));
-            }
+        let language_model = |batch: Dimension| {
+            let (inputs, outputs) = language_model_ports(llm, batch);
+            self.contents().check_graph(&llm.graph, &inputs, &outputs)
+        };
+        match language_model(named("batch")) {
+            // Graphs that were exported earlier take one sequence at a time.
+            Err(error @ PackageError::Field { .. }) => language_model(1.into()).map_err(|_| error),
+            checked => checked,
         }
-        self.contents().check_graph(&llm.graph, &inputs, &outputs)
     }
 
     /// Sizes that the program computes with, kept in sane ranges, and stages that fit together.
@@ -293,4 +284,28 @@ pub fn sha256_of_file(path: &Path) -> Result<String, GuardError> {
 /// Lower-case hexadecimal of some bytes.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Inputs and outputs of a language model graph, as [`LanguageModelStage`] documents them.
+fn language_model_ports(llm: &LanguageModelStage, batch: Dimension) -> (Vec<TensorPort>, Vec<TensorPort>) {
+    let named = Dimension::named;
+    let float = |name: &str, shape: Vec<Dimension>| port(name, data_type::FLOAT, shape);
+    let sequence = || named("sequence");
+    let mut inputs = vec![
+        float("inputs_embeds", vec![named("tokens"), llm.hidden_size.into()]),
+        port("position_ids", data_type::INT64, vec![batch.clone(), sequence()]),
+        float("attention_bias", vec![batch.clone(), 1.into(), sequence(), named("total")]),
+        port("seqlens_k", data_type::INT32, vec![batch.clone()]),
+        port("total_sequence_length", data_type::INT32, vec![]),
+        port("logit_rows", data_type::INT64, vec![named("rows")]),
+    ];
+    let mut outputs = vec![float("logits", vec![named("rows"), llm.vocabulary_size.into()])];
+    for layer in 0..llm.layers {
+        for part in ["key", "value"] {
+            let shape = vec![batch.clone(), llm.key_value_heads.into(), named("capacity"), llm.head_size.into()];
+            inputs.push(float(&format!("past_key_values.{layer}.{part}"), shape.clone()));
+            outputs.push(float(&format!("present.{layer}.{part}"), shape));
+        }
+    }
+    (inputs, outputs)
 }

@@ -118,6 +118,16 @@ impl Quantisation {
         parts.into_iter().filter_map(|(name, part)| part.as_ref().map(|part| (name, part)))
     }
 
+    /// One line for each part that has fewer bits, and one for what guided it.
+    pub fn lines(&self) -> Vec<String> {
+        let parts = self.parts().map(|(name, part)| format!("{name} {}", part.summary()));
+        let embedding = self.embedding.map(|precision| format!("embeddings {}", precision.as_str()));
+        let calibration = self.calibration.as_ref();
+        let calibration =
+            calibration.map(|calibration| format!("calibrated on {} samples of {}", calibration.samples, calibration.benchmark));
+        parts.chain(embedding).chain(calibration).collect()
+    }
+
     /// What does not fit the precision of a stage, whose record this is: field, found, expected.
     pub(super) fn fault(&self, stages: &[(&str, Precision)]) -> Option<(String, String, String)> {
         for (name, part) in self.parts() {

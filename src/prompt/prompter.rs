@@ -9,7 +9,7 @@ use super::chat_template::ChatTemplate;
 use super::conversation::{Conversation, conversation_names};
 use super::error::PromptError;
 use super::pieces::TokenizedPrompt;
-use super::stop::{Finish, StopRules};
+use super::stop::{Finish, StopRules, is_python_space};
 use super::template_source;
 use super::tokenizer_file::{load, shielded};
 use super::turn::{self, Turn};
@@ -229,6 +229,28 @@ impl Prompter {
             Template::Chat(_) => text,
         };
         self.stop.trim(text).to_owned()
+    }
+
+    /// The beginning of the final answer that some generated ids have settled, white space before it stripped: whatever ids follow,
+    /// [`trim_answer`](Self::trim_answer) of the whole gives this text and perhaps more, white space around it stripped. `None`
+    /// where the newest id leaves that open: within the bytes of a character, or where a template's prefixes might still be cut.
+    pub fn settled(&self, ids: &[u32]) -> Option<String> {
+        let newest = self.tokenizer.id_to_token(*ids.last()?)?;
+        // The text of a run of byte tokens is known when the run ends: one byte that is no UTF-8 spoils all of it.
+        if newest.len() == 6 && newest.starts_with("<0x") && newest.ends_with('>') {
+            return None;
+        }
+        let text = self.decode(ids).ok()?;
+        if text.ends_with(char::REPLACEMENT_CHARACTER) {
+            return None;
+        }
+        let start = text.trim_start_matches(is_python_space);
+        if let Template::Conversation(conversation) = &self.template
+            && conversation.answer_prefixes.iter().any(|prefix| start.is_empty() || prefix.chars().next() == start.chars().next())
+        {
+            return None;
+        }
+        Some(self.stop.settled(start).to_owned())
     }
 
     /// Whether the newest of the generated ids completes the answer. To be asked after every token.

@@ -70,6 +70,18 @@ impl StopRules {
         if stopped { Finish::StopString } else { Finish::No }
     }
 
+    /// What of a text without a stop string stays in the answer whatever follows: all but an end that may begin a stop string.
+    pub fn settled<'a>(&self, text: &'a str) -> &'a str {
+        let mut kept = text.len();
+        for stop in &self.strings {
+            let beginnings = (1..stop.len()).rev().filter_map(|length| stop.get(..length));
+            if let Some(longest) = beginnings.into_iter().find(|beginning| text.ends_with(beginning)) {
+                kept = kept.min(text.len() - longest.len());
+            }
+        }
+        text.get(..kept).unwrap_or(text)
+    }
+
     /// The answer before the first stop string, stripped as Python's `str.strip` does.
     pub fn trim<'a>(&self, text: &'a str) -> &'a str {
         let end = self.strings.iter().filter_map(|stop| text.find(stop.as_str())).min().unwrap_or(text.len());
@@ -78,6 +90,6 @@ impl StopRules {
 }
 
 /// Python counts the four information separators as white space; Unicode's property does not.
-fn is_python_space(character: char) -> bool {
+pub(super) fn is_python_space(character: char) -> bool {
     character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character)
 }

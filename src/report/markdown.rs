@@ -204,7 +204,7 @@ fn basis(out: &mut String, view: &View<'_>) {
                 run.primary().map_or_else(|| MISSING.to_owned(), |metric| format::count(metric.estimate.clusters)),
                 format::count(summary.failed),
                 format::count(summary.unparsed),
-                escape(&header.model.precision),
+                escape(&header.model.precision_text()),
                 escape(&header.model.template),
                 escape(&header.settings.provider),
                 header.settings.intra_op_threads.to_string(),

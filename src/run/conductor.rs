@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::error::RunError;
 use super::loader::{self, LoadedGroup};
+use super::meter::{Between, Meter};
 use super::plan::{Plan, PlannedGroup};
 use super::record::{self, GroupFacts, PreparedChoices, PreparedPrompt};
+use super::stop::SampleStop;
 use crate::benchmark::{Answering, Benchmark, IMAGE_MARK, Sample};
 use crate::engine::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, ImageGroup, ImageTiles, Likelihoods, Request, RequestFailure,
@@ -40,6 +42,9 @@ pub trait Progress: Send {
     /// The records that the next update counts in: first those of earlier attempts, then each stored group's.
     fn records(&mut self, _new: &[SampleRecord]) {}
 
+    /// Something about how the run goes on that its user should know.
+    fn note(&mut self, _text: &str) {}
+
     /// So many texts of a CLIP run are embedded, which comes before its first group.
     fn texts(&mut self, _done: usize, _total: usize) {}
 }
@@ -67,39 +72,56 @@ pub struct Conductor<'a> {
     pub max_new_tokens: usize,
     /// How answers are had.
     pub answering: Answering,
-    /// Set from a signal handler to end the run after the group in work.
+    /// Set from a signal handler to end the run after the group in work, or the step where groups decode together.
     pub stop: &'a AtomicBool,
 }
 
+/// What goes from the engine to the store.
+pub(super) enum Behind<'a> {
+    Group(FinishedGroup<'a>),
+    Note(String),
+}
+
 /// A group on its way from the engine to the store.
-struct FinishedGroup<'a> {
-    group: &'a PlannedGroup,
-    prompts: Vec<Result<PreparedPrompt, String>>,
+pub(super) struct FinishedGroup<'a> {
+    pub group: &'a PlannedGroup,
+    pub prompts: Vec<Result<PreparedPrompt, String>>,
     /// Answers of the samples whose prompt is `Ok`, in order; or why there are none.
-    answer: Result<Answers, String>,
-    image_ms: f64,
+    pub answer: Result<Answers, String>,
+    pub image_ms: f64,
+    pub between: Between,
 }
 
 /// What the engine said to a group.
 #[derive(Default)]
-struct Answers {
+pub(super) struct Answers {
     /// In the order of the prompts.
-    samples: Vec<Result<SampleAnswer, RequestFailure>>,
-    timings: StageTimings,
+    pub samples: Vec<Result<SampleAnswer, RequestFailure>>,
+    pub timings: StageTimings,
 }
 
 /// What the engine said to one sample.
-enum SampleAnswer {
+pub(super) enum SampleAnswer {
     Generated(Generation),
     Ranked(PreparedChoices, Likelihoods),
 }
 
 /// A sample as it is given to the engine.
-enum Asked {
-    /// To be answered in the model's own words.
-    Generate(Vec<Segment>),
+pub(super) enum Asked<'a> {
+    /// To be answered in the model's own words, until then.
+    Generate(Vec<Segment>, SampleStop<'a>),
     /// To be answered by the most likely candidate.
     Rank(ChoiceRequest, PreparedChoices),
+}
+
+/// How asking a window ended.
+pub(super) enum Asking {
+    /// With all answers.
+    Answered,
+    /// The stop signal came before.
+    Stopped,
+    /// Nobody stores answers any more.
+    Closed,
 }
 
 /// Groups that may wait for scoring and storing.
@@ -109,7 +131,8 @@ impl Conductor<'_> {
     /// Runs what is still outstanding. `recovered` are the records that an earlier attempt left in the log of `writer`.
     ///
     /// A group that is recorded in part is asked again as a whole, because the shape of a packed run decides the last
-    /// bits of its logits, and only its missing records are written: a continued run ends like an uninterrupted one.
+    /// bits of its logits, and only its missing records are written: a continued run ends like an uninterrupted one. For the
+    /// same reason a window whose groups decode together is asked again as a whole.
     pub fn run(
         &self,
         engine: &mut dyn Engine,
@@ -124,36 +147,44 @@ impl Conductor<'_> {
         let mut state = ProgressUpdate { planned, ..Default::default() };
         recovered.iter().for_each(|record| count(&mut state, record));
         let recorded: HashSet<String> = recovered.iter().map(|record| record.key.clone()).collect();
-        let outstanding = self.plan.outstanding(&self.benchmark.samples, &recorded);
+        // Given answers are ranked group by group.
+        let window_groups = if self.answering == Answering::Generate { engine.window_groups() } else { 1 };
+        let windows: Vec<&[PlannedGroup]> =
+            self.plan.outstanding_windows(&self.benchmark.samples, &recorded, window_groups).collect();
         progress.records(recovered);
         progress.update(&state);
 
         std::thread::scope(|scope| {
-            let image_lists = outstanding.iter().map(|group| group.images.clone()).collect();
+            let image_lists = windows.iter().copied().flatten().map(|group| group.images.clone()).collect();
             let images = loader::load_ahead(scope, image_lists, self.manifest);
-            let (sender, receiver) = sync_channel::<FinishedGroup<'_>>(GROUPS_BEHIND);
+            let (sender, receiver) = sync_channel::<Behind<'_>>(GROUPS_BEHIND);
             let storing = scope.spawn(|| self.store_behind(receiver, writer, &recorded, &mut state, progress));
 
             let mut outcome = Ok(Outcome::Complete);
-            for group in outstanding {
+            let mut meter = Meter::start();
+            for window in windows {
                 if self.stop.load(Ordering::Relaxed) {
                     outcome = Ok(Outcome::Interrupted);
                     break;
                 }
-                let Ok(loaded) = images.recv() else {
-                    outcome = Err(RunError::Thread("image loading"));
-                    break;
+                let asked = match window {
+                    [group] if window_groups == 1 => self.ask_alone(engine, group, &images, &sender, &mut meter),
+                    _ => self.ask_window(engine, window, &images, &sender, &mut meter),
                 };
-                let finished = match self.ask(engine, group, loaded) {
-                    Ok(finished) => finished,
+                let notes = engine.take_notes().into_iter().map(Behind::Note);
+                let told = notes.map(|note| sender.send(note)).all(|sent| sent.is_ok());
+                match asked {
+                    Ok(Asking::Answered) if told => {}
+                    // The storing thread has ended with an error, which the join below returns.
+                    Ok(Asking::Answered | Asking::Closed) => break,
+                    Ok(Asking::Stopped) => {
+                        outcome = Ok(Outcome::Interrupted);
+                        break;
+                    }
                     Err(error) => {
                         outcome = Err(error);
                         break;
                     }
-                };
-                if sender.send(finished).is_err() {
-                    // The storing thread has ended with an error, which the join below returns.
-                    break;
                 }
             }
             // Both threads see their channel close and end: the loader at its next send, the storing one when drained.
@@ -164,6 +195,20 @@ impl Conductor<'_> {
         })
     }
 
+    /// One group by itself, from its images to the store.
+    fn ask_alone<'g>(
+        &self,
+        engine: &mut dyn Engine,
+        group: &'g PlannedGroup,
+        images: &Receiver<LoadedGroup>,
+        sender: &SyncSender<Behind<'g>>,
+        meter: &mut Meter,
+    ) -> Result<Asking, RunError> {
+        let loaded = meter.wait(|| images.recv()).map_err(|_| RunError::Thread("image loading"))?;
+        let finished = self.ask(engine, group, loaded, meter)?;
+        Ok(if sender.send(Behind::Group(finished)).is_ok() { Asking::Answered } else { Asking::Closed })
+    }
+
     /// Prompts, images and engine for one group. Errors of the engine that concern the whole group end the run, since a
     /// broken graph would fail every later group too.
     fn ask<'g>(
@@ -171,7 +216,24 @@ impl Conductor<'_> {
         engine: &mut dyn Engine,
         group: &'g PlannedGroup,
         loaded: LoadedGroup,
+        meter: &mut Meter,
     ) -> Result<FinishedGroup<'g>, RunError> {
+        let (prompts, asked) = self.prompts(group, &loaded);
+        let between = meter.engine_begins();
+        let answer = match loaded.images {
+            Err(message) => Err(message),
+            Ok(prepared) => Ok(self.answer(engine, &prepared.images, asked)?),
+        };
+        meter.engine_ends();
+        Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms, between })
+    }
+
+    /// The prompts of a group, for its records and for the engine.
+    pub(super) fn prompts<'s>(
+        &'s self,
+        group: &PlannedGroup,
+        loaded: &LoadedGroup,
+    ) -> (Vec<Result<PreparedPrompt, String>>, Vec<Asked<'s>>) {
         // The prompt of an image that could not be read is recorded too; its rows are not known, one tile's stand for them.
         let rows = match &loaded.images {
             Ok(images) => images.rows.clone(),
@@ -189,32 +251,29 @@ impl Conductor<'_> {
                 Err(error) => prompts.push(Err(error)),
             }
         }
-        let answer = match loaded.images {
-            Err(message) => Err(message),
-            Ok(prepared) => Ok(self.answer(engine, &prepared.images, asked)?),
-        };
-        Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms })
+        (prompts, asked)
     }
 
     /// Asks the engine: at most once for what is generated and once for what is ranked. A group that has both encodes its
     /// images twice, and the time of both counts.
-    fn answer(&self, engine: &mut dyn Engine, images: &[ImageTiles], asked: Vec<Asked>) -> Result<Answers, EngineError> {
-        let stop = PrompterStop { prompter: self.prompter };
-        let (mut requests, mut ranked, mut choices) = (Vec::new(), Vec::new(), Vec::new());
+    fn answer(&self, engine: &mut dyn Engine, images: &[ImageTiles], asked: Vec<Asked<'_>>) -> Result<Answers, EngineError> {
+        let (mut asks, mut ranked, mut choices) = (Vec::new(), Vec::new(), Vec::new());
         // Which of the two lists each sample is in.
         let mut is_ranked = Vec::with_capacity(asked.len());
         for one in asked {
             is_ranked.push(matches!(one, Asked::Rank(..)));
             match one {
-                Asked::Generate(segments) => {
-                    requests.push(Request { segments, max_new_tokens: self.max_new_tokens, stop: &stop })
-                }
+                Asked::Generate(segments, stop) => asks.push((segments, stop)),
                 Asked::Rank(request, prepared) => {
                     ranked.push(request);
                     choices.push(prepared);
                 }
             }
         }
+        let (prompts, stops): (Vec<_>, Vec<_>) = asks.into_iter().unzip();
+        let request = |(segments, stop)| Request { segments, max_new_tokens: self.max_new_tokens, stop };
+        let requests: Vec<Request<'_>> =
+            prompts.into_iter().zip(stops.iter().map(|stop| stop as &dyn StopRule)).map(request).collect();
         let mut timings = StageTimings::default();
         let mut generated = Vec::new().into_iter();
         if !requests.is_empty() {
@@ -240,7 +299,7 @@ impl Conductor<'_> {
     }
 
     /// Renders and tokenises a prompt with images of so many rows, and the candidates of its answer if it is ranked.
-    fn prepare(&self, sample: &Sample, rows: &[usize]) -> Result<(PreparedPrompt, Asked), String> {
+    fn prepare<'s>(&'s self, sample: &'s Sample, rows: &[usize]) -> Result<(PreparedPrompt, Asked<'s>), String> {
         let turns = turns(self.prompter, sample).map_err(|error| error.to_string())?;
         let text = self.prompter.render_conversation(&turns).map_err(|error| error.to_string())?;
         let length = |segments: &[Segment]| -> usize {
@@ -255,7 +314,9 @@ impl Conductor<'_> {
         let (Answering::Likelihood(rule), Some(texts)) = (self.answering, candidates) else {
             let tokenized = self.prompter.tokenize(&text).map_err(|error| error.to_string())?;
             let segments = segments(&tokenized.pieces);
-            return Ok((PreparedPrompt { text, tokens: length(&segments) }, Asked::Generate(segments)));
+            let decided_by = self.benchmark.spec.stop_when_decided.then_some((&self.benchmark.spec.scorer, &sample.reference));
+            let stop = SampleStop { prompter: self.prompter, decided_by };
+            return Ok((PreparedPrompt { text, tokens: length(&segments) }, Asked::Generate(segments, stop)));
         };
         let made = self.prompter.continuations(&turns, &text, &texts, rule.end_of_sequence).map_err(|error| error.to_string())?;
         let segments = segments(&made.prompt.pieces);
@@ -267,13 +328,20 @@ impl Conductor<'_> {
 
     fn store_behind(
         &self,
-        groups: Receiver<FinishedGroup<'_>>,
+        groups: Receiver<Behind<'_>>,
         writer: &mut RunWriter,
         recorded: &HashSet<String>,
         state: &mut ProgressUpdate,
         progress: &mut dyn Progress,
     ) -> Result<(), RunError> {
-        for finished in groups {
+        for behind in groups {
+            let finished = match behind {
+                Behind::Group(finished) => finished,
+                Behind::Note(text) => {
+                    progress.note(&text);
+                    continue;
+                }
+            };
             let mut records = self.records(&finished);
             records.retain(|record| !recorded.contains(&record.key));
             writer.append(&records)?;
@@ -286,7 +354,7 @@ impl Conductor<'_> {
 
     fn records(&self, finished: &FinishedGroup<'_>) -> Vec<SampleRecord> {
         let timings = finished.answer.as_ref().map(|answer| answer.timings).unwrap_or_default();
-        let facts = GroupFacts::new(finished.group.samples.len(), finished.image_ms, &timings);
+        let facts = GroupFacts::new(finished.group.samples.len(), finished.image_ms, &timings).between(finished.between);
         let mut answers = finished.answer.as_ref().map(|answer| answer.samples.as_slice()).unwrap_or_default().iter();
         let no_prompt = PreparedPrompt { text: String::new(), tokens: 0 };
         let mut records = Vec::with_capacity(finished.group.samples.len());

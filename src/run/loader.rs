@@ -32,7 +32,11 @@ pub(super) fn load_ahead<'scope>(
     let (sender, receiver) = sync_channel(ahead);
     scope.spawn(move || {
         let store = ImageStore::default();
-        for batch in groups.chunks(ahead) {
+        let (mut rest, mut size) = (groups.as_slice(), 1);
+        while !rest.is_empty() {
+            // The engine waits for the first group alone, and not for a whole batch.
+            let (batch, later) = rest.split_at(size.min(rest.len()));
+            (rest, size) = (later, (2 * size).min(ahead));
             // Images in data files are fetched one after another, because such files are read from front to back.
             let found: Vec<_> = batch.iter().map(|images| find(images, &store)).collect();
             let loaded: Vec<LoadedGroup> = found.into_par_iter().map(|images| load_group(images, manifest)).collect();

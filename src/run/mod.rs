@@ -9,13 +9,17 @@ mod error;
 mod images;
 mod loader;
 mod memory;
+mod meter;
 mod plan;
 mod prompt_identity;
 mod ranking;
 mod record;
 mod rescore;
+mod shape;
+mod stop;
 mod verify;
 mod verify_clip;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -29,5 +33,6 @@ pub use plan::{Plan, PlannedGroup};
 pub use prompt_identity::prompt_sha256;
 pub use ranking::{LOGIT_FACTOR, best, class_embedding, logits};
 pub use rescore::rescore;
+pub use shape::run_shape;
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};
 pub use verify_clip::{ClipVerifyReport, verify_clip_package};

@@ -57,8 +57,24 @@ impl Plan {
 
     /// The groups that still have a sample without a record.
     pub fn outstanding<'a>(&'a self, samples: &'a [Sample], recorded: &'a HashSet<String>) -> Vec<&'a PlannedGroup> {
-        self.groups.iter().filter(|group| group.samples.iter().any(|&index| !recorded.contains(&samples[index].key))).collect()
+        self.groups.iter().filter(|group| is_outstanding(group, samples, recorded)).collect()
     }
+
+    /// The plan in windows of `groups` groups, of which those are left that have a sample without a record. A window is cut
+    /// from the whole plan and stays whole, so that a continued run asks the same together as an uninterrupted one.
+    pub fn outstanding_windows(
+        &self,
+        samples: &[Sample],
+        recorded: &HashSet<String>,
+        groups: usize,
+    ) -> impl Iterator<Item = &[PlannedGroup]> {
+        let windows = self.groups.chunks(groups.max(1));
+        windows.filter(|window| window.iter().any(|group| is_outstanding(group, samples, recorded)))
+    }
+}
+
+fn is_outstanding(group: &PlannedGroup, samples: &[Sample], recorded: &HashSet<String>) -> bool {
+    group.samples.iter().any(|&index| !recorded.contains(&samples[index].key))
 }
 
 fn choose(samples: &[Sample], limit: usize) -> Vec<usize> {

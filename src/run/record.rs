@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::memory::peak_memory_bytes;
+use super::meter::Between;
 use crate::benchmark::{Benchmark, Normalisation, Reference, Sample, ScorerRule, option_letter};
 use crate::engine::{Generation, Likelihoods, StageTimings};
 use crate::prompt::Prompter;
@@ -45,8 +46,17 @@ impl GroupFacts {
                 prefill_tokens: stages.prefill_tokens,
                 decode_steps: stages.decode_steps,
                 peak_memory_bytes: peak_memory_bytes(),
+                image_wait_ms: None,
+                harness_ms: None,
             },
         }
+    }
+
+    /// With where the time before the group went.
+    pub(super) fn between(mut self, between: Between) -> Self {
+        self.timings.image_wait_ms = Some(between.image_wait_ms);
+        self.timings.harness_ms = Some(between.harness_ms);
+        self
     }
 }
 

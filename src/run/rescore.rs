@@ -15,6 +15,12 @@ pub fn rescore(run: &Run, scorer: &ScorerSpec) -> Result<Scores, RunError> {
             format!("the scorer {} compares the likelihoods of candidates and cannot score generated answers", scorer.identity());
         return Err(RunError::Scorer { benchmark: run.header.benchmark.name.clone(), reason });
     }
+    // What such an answer would have gone on to say is not known, and another rule may read on.
+    if scorer.identity() != run.header.benchmark.scorer && records.iter().any(|record| record.stop_reason == "decided") {
+        let (own, other) = (&run.header.benchmark.scorer, scorer.identity());
+        let reason = format!("the scorer {other} may read more than the answers that ended once {own} could score them");
+        return Err(RunError::Scorer { benchmark: run.header.benchmark.name.clone(), reason });
+    }
     let texts: Vec<String> = records.iter().map(|record| scored_text(record, by_likelihood)).collect();
     let mut answers = Vec::with_capacity(records.len());
     for (record, text) in records.iter().zip(&texts) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::*;
 use crate::benchmark::{Benchmark, Sample};
 use crate::engine::{
-    Engine, EngineError, Generation, GroupAnswer, ImageGroup, RequestFailure, Segment, StageTimings, StopReason,
+    Engine, EngineError, Generation, GroupAnswer, ImageGroup, RequestFailure, Segment, StageTimings, StopReason, WindowSink,
 };
 use crate::package::{Manifest, Package};
 use crate::prompt::Prompter;
@@ -22,6 +22,9 @@ struct EchoEngine<'a> {
     fail_group: Option<usize>,
     non_finite_every: Option<usize>,
     stop_after: Option<(usize, &'a AtomicBool)>,
+    /// Groups that it takes together; it finishes the last of them first.
+    window: usize,
+    notes: Vec<String>,
 }
 
 impl Engine for EchoEngine<'_> {
@@ -55,6 +58,26 @@ impl Engine for EchoEngine<'_> {
             })
         });
         Ok(GroupAnswer { answers: answers.collect(), timings: StageTimings { vision_ms: 2.0, ..Default::default() } })
+    }
+
+    fn answer_window(&mut self, groups: &[ImageGroup<'_>], sink: &mut dyn WindowSink) -> Result<(), EngineError> {
+        assert!(groups.len() <= self.window && groups.iter().all(|group| !group.requests.is_empty()));
+        for (index, group) in groups.iter().enumerate().rev() {
+            if sink.stopped() {
+                break;
+            }
+            let answer = self.answer(group)?;
+            sink.finished(index, answer);
+        }
+        Ok(())
+    }
+
+    fn window_groups(&self) -> usize {
+        self.window.max(1)
+    }
+
+    fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 }
 
@@ -102,6 +125,7 @@ impl Setting {
 
 fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
     RunHeader {
+        memory: None,
         format: crate::store::FORMAT,
         started: "2026-01-01T00:00:00Z".into(),
         tag: None,
@@ -113,6 +137,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             template: "vicuna_v1".into(),
             image_recipe: "pad".into(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),
@@ -133,6 +158,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: "0".into(),
@@ -217,6 +243,76 @@ fn a_stopped_run_continues_to_the_same_end() {
         let plan = Plan::new(&whole.benchmark.samples, Some(60));
         plan.groups.len()
     });
+}
+
+#[test]
+fn windows_are_stored_as_their_groups_finish_and_asked_again_whole() {
+    let stripped = |records: Vec<SampleRecord>| -> Vec<SampleRecord> {
+        records.into_iter().map(|record| SampleRecord { timings: Default::default(), ..record }).collect()
+    };
+    let windowed = || EchoEngine { window: 4, ..Default::default() };
+    let mut whole = Setting::new();
+    // A picture that is not there: its group is stored without the engine.
+    let plan = Plan::new(&whole.benchmark.samples, Some(60));
+    let broken = plan.groups[5].samples.clone();
+    let breaks = |setting: &mut Setting| {
+        broken.iter().for_each(|&index| setting.benchmark.samples[index].images = vec!["not/there.png".into()]);
+    };
+    breaks(&mut whole);
+    let mut engine = windowed();
+    assert_eq!(whole.run(&mut engine, 60).unwrap(), Outcome::Complete);
+    assert_eq!(engine.groups, plan.groups.len() - 1);
+    let expected = stripped(whole.records());
+    assert_eq!(expected.len(), 60);
+    let first_of = |group: usize| &whole.benchmark.samples[plan.groups[group].samples[0]].key;
+    let places = [3, 2, 1, 0, 5, 7, 6, 4].map(|group| expected.iter().position(|record| record.key == *first_of(group)).unwrap());
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(expected.iter().any(|record| record.failure.as_ref().is_some_and(|failure| failure.kind == "image")));
+
+    // Stopped inside the second window, after some of its groups: these are asked again, but stored once.
+    for groups in [1, 2, 4, 5, 6, 7] {
+        let mut stopped = Setting::new();
+        breaks(&mut stopped);
+        let mut first = EchoEngine { stop_after: Some((groups, &stopped.stop)), ..windowed() };
+        assert_eq!(stopped.run(&mut first, 60).unwrap(), Outcome::Interrupted);
+        let stored = stripped(stopped.records());
+        assert_eq!(stored[..], expected[..stored.len()]);
+        assert_eq!(first.groups, groups);
+        stopped.stop.store(false, Ordering::Relaxed);
+        let mut second = windowed();
+        assert_eq!(stopped.run(&mut second, 60).unwrap(), Outcome::Complete);
+        assert_eq!(stripped(stopped.records()), expected, "stopped after {groups} groups");
+        // No more than the windows that were finished is left out.
+        assert!(second.groups >= engine.groups - groups && second.groups <= engine.groups);
+    }
+}
+
+#[test]
+fn what_the_engine_has_to_say_reaches_the_user() {
+    struct Notes<'a>(&'a std::sync::Mutex<Vec<String>>);
+    impl Progress for Notes<'_> {
+        fn update(&mut self, _: &ProgressUpdate) {}
+        fn note(&mut self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+    let setting = Setting::new();
+    let plan = Plan::new(&setting.benchmark.samples, Some(15));
+    let (mut writer, recovered) =
+        RunWriter::open_or_resume(&setting.folder.path().join("run"), &header("echo", "pico-vqa", 15)).unwrap();
+    let conductor = Conductor {
+        benchmark: &setting.benchmark,
+        plan: &plan,
+        prompter: &setting.prompter,
+        manifest: &setting.manifest,
+        max_new_tokens: 8,
+        answering: Default::default(),
+        stop: &setting.stop,
+    };
+    let told = std::sync::Mutex::new(Vec::new());
+    let mut engine = EchoEngine { notes: vec!["memory ran out".to_owned()], ..Default::default() };
+    conductor.run(&mut engine, &mut writer, &recovered, &mut Notes(&told)).unwrap();
+    assert_eq!(*told.lock().unwrap(), ["memory ran out"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use ndarray::{Array2, Array4, ArrayD, Dimension};
 use serde::{Deserialize, Serialize};
 
 use super::error::RunError;
-use super::verify::{FIXTURE, LOGIT_LIMIT, PIXELS_LIMIT, StageDifference, within_one_level};
+use super::verify::{FIXTURE, LOGIT_LIMIT, PIXELS_LIMIT, StageDifference, relative_limit, within_one_level};
 use crate::engine::{ClipEncoder, normalise};
 use crate::package::{ClipPackage, TensorFile};
 use crate::prompt::ClipTokenizer;
@@ -56,6 +56,8 @@ pub struct ClipVerifyReport {
     pub logits: StageDifference,
     /// Limit of the largest logit error.
     pub max_logit_error_limit: f64,
+    /// Limit of the relative logit error, which takes the place of equal ranks and of the other limit where weights have fewer bits.
+    pub relative_logit_error_limit: Option<f64>,
     /// Images that rank the texts, and texts that rank the images, as the reference does; candidates whose reference logits are
     /// closer than twice the limit may change places.
     pub ranks_equal: usize,
@@ -72,13 +74,14 @@ struct Header {
     texts: Vec<String>,
 }
 
-/// Replays the fixture of `package`.
+/// Replays the fixture of `package`, or that of the package in the folder `reference`, which is then of the same checkpoint.
 pub fn verify_clip_package(
     package: &ClipPackage,
+    reference: Option<&Path>,
     tokenizer: &ClipTokenizer,
     encoder: &mut ClipEncoder,
 ) -> Result<ClipVerifyReport, RunError> {
-    let path = package.root.join(FIXTURE);
+    let path = reference.unwrap_or(&package.root).join(FIXTURE);
     let fixture = Fixture::open(&path)?;
     let pixel_values: Array4<f32> = fixture.floats("pixel_values")?;
     let images = pixel_values.shape().first().copied().unwrap_or(0);
@@ -127,15 +130,18 @@ pub fn verify_clip_package(
 
     let pixels_within_one_level = within_one_level(&own_pixels, &pixel_values, package.manifest.image.std);
     let (texts, ranks) = (fixture.header.texts.len(), images + fixture.header.texts.len());
+    let precision = package.manifest.precision;
+    let relative_logit_error_limit = relative_limit(&[precision.vision, precision.text]);
+    let near = match relative_logit_error_limit {
+        Some(limit) => logits.relative < limit && logits.max_absolute.is_finite(),
+        None => ranks_equal == ranks && logits.max_absolute < LOGIT_LIMIT,
+    };
     Ok(ClipVerifyReport {
         format: 1,
         kind: "clip",
         package: package.manifest.name.clone(),
         reference: fixture.header.reference.clone(),
-        passed: equal == texts
-            && ranks_equal == ranks
-            && logits.max_absolute < LOGIT_LIMIT
-            && pixels_within_one_level >= PIXELS_LIMIT,
+        passed: near && equal == texts && pixels_within_one_level >= PIXELS_LIMIT,
         images,
         texts,
         pixels,
@@ -146,6 +152,7 @@ pub fn verify_clip_package(
         text_embeds: text_difference,
         logits,
         max_logit_error_limit: LOGIT_LIMIT,
+        relative_logit_error_limit,
         ranks_equal,
         ranks,
     })

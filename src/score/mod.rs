@@ -6,6 +6,7 @@
 mod caption;
 mod choice;
 mod contractions;
+mod decided;
 mod grounding;
 mod groups;
 mod interleave;
@@ -27,6 +28,7 @@ mod vqa;
 mod vqa_text;
 
 pub use caption::{ptb_caption, ptb_tokens};
+pub use decided::decided;
 pub use grounding::{intersection_over_union, parse_box, to_original_pixels};
 pub use judged::{Verdict, judged, read_reply};
 pub use likelihood::{Candidate, most_likely};

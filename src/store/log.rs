@@ -83,6 +83,8 @@ fn non_finite_field(record: &SampleRecord) -> Option<String> {
         ("timings.group.projector_ms", group.projector_ms),
         ("timings.group.prefill_ms", group.prefill_ms),
         ("timings.group.decode_ms", group.decode_ms),
+        ("timings.group.image_wait_ms", group.image_wait_ms.unwrap_or_default()),
+        ("timings.group.harness_ms", group.harness_ms.unwrap_or_default()),
     ];
     if let Some((name, _)) = named.iter().find(|(_, value)| !value.is_finite()) {
         return Some((*name).to_owned());

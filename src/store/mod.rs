@@ -37,7 +37,7 @@ pub use log::{LogNote, canonical_without_timings};
 pub use reader::{Run, discover, read_header};
 pub use scores::{JudgeIdentity, Scores, StoredScore};
 pub use types::{
-    BenchmarkIdentity, DataFacts, Environment, Failure, GroupTimings, ModelIdentity, PREDICTIONS_PROVIDER, RunHeader,
+    BenchmarkIdentity, DataFacts, Environment, Failure, GroupTimings, MemoryPlan, ModelIdentity, PREDICTIONS_PROVIDER, RunHeader,
     RunSettings, SampleRecord, SampleTimings,
 };
 pub use writer::{RunWriter, write_summary};

@@ -12,6 +12,7 @@ use crate::benchmark::{Contribution, MetricSpec, PixelBox, Reference};
 
 pub(super) fn header() -> RunHeader {
     RunHeader {
+        memory: None,
         format: FORMAT,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,
@@ -23,6 +24,7 @@ pub(super) fn header() -> RunHeader {
             template: "vicuna_v1".into(),
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: "pope".into(),
@@ -51,6 +53,7 @@ pub(super) fn header() -> RunHeader {
             scheduling_reason: None,
             prompt_sha256: None,
             answering: None,
+            ..Default::default()
         },
         environment: Environment {
             program_version: "0.1.0".into(),

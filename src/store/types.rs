@@ -20,6 +20,19 @@ pub struct ModelIdentity {
     /// Bytes of the weights that the graphs use, as they lie on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_bytes: Option<u64>,
+    /// How weights in fewer than 32 bits are stored, a line for each part; empty where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quantisation: Vec<String>,
+}
+
+impl ModelIdentity {
+    /// The precision, with how weights in fewer bits are stored.
+    pub fn precision_text(&self) -> String {
+        match self.quantisation.as_slice() {
+            [] => self.precision.clone(),
+            parts => format!("{} ({})", self.precision, parts.join("; ")),
+        }
+    }
 }
 
 /// The benchmark that was run.
@@ -60,7 +73,7 @@ pub struct DataFacts {
 }
 
 /// Settings that change answers or timings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunSettings {
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
@@ -68,9 +81,9 @@ pub struct RunSettings {
     pub provider: String,
     /// Intra-op threads of ONNX Runtime.
     pub intra_op_threads: usize,
-    /// How questions of one image are run: `packed-tree`, `shared-prefix` or `one-by-one`.
+    /// How questions are run: `packed-tree`, `across-images`, `shared-prefix` or `one-by-one`.
     pub scheduling: String,
-    /// Why they are run so, where the graphs decide it: in packages that other programs wrote.
+    /// Why they are run so, where the program decided it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling_reason: Option<String>,
     /// SHA-256, hexadecimal, of an example question as the benchmark and the package together ask it: equal if and only if
@@ -80,6 +93,12 @@ pub struct RunSettings {
     /// How answers are chosen among given ones, such as `likelihood of letters, sum`; `None` where they are generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answering: Option<String>,
+    /// Whether the weights stayed mapped files instead of being packed (`--low-memory`); the last bits of logits may differ.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub low_memory: bool,
+    /// Whether answers end as soon as they decide their score (`stop_when_decided`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_when_decided: bool,
 }
 
 impl RunSettings {
@@ -111,6 +130,23 @@ pub struct Environment {
     pub memory_bytes: u64,
 }
 
+/// The memory that a run was planned with, in bytes. Estimates, made before the first question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPlan {
+    /// Most that the key-value caches may take: `--kv-memory`, or a share of what was free.
+    pub kv_memory_bytes: u64,
+    /// Key-value caches, as planned.
+    pub cache_bytes: u64,
+    /// Weights, as they lie on disk.
+    pub weights_bytes: u64,
+    /// Logits of a run.
+    pub logits_bytes: u64,
+    /// Prepared pictures.
+    pub image_bytes: u64,
+    /// Sequences that decode together across images; 1 where each image decodes by itself.
+    pub slots: usize,
+}
+
 /// The header of a run, `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunHeader {
@@ -132,6 +168,9 @@ pub struct RunHeader {
     pub settings: RunSettings,
     /// Machine and libraries.
     pub environment: Environment,
+    /// The memory that it was planned with, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryPlan>,
 }
 
 /// The provider of a run whose answers were made elsewhere.
@@ -147,7 +186,7 @@ impl RunHeader {
 /// Why a sample has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Machine-readable kind: `image`, `prompt`, `non_finite`, `engine`.
+    /// Machine-readable kind: `image`, `prompt`, `non_finite`, `too_long`, `memory`, `engine`.
     pub kind: String,
     /// For people.
     pub message: String,
@@ -176,6 +215,14 @@ pub struct GroupTimings {
     /// system does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
+    /// How long the engine stood still because the images of this group were not ready; absent in older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_wait_ms: Option<f64>,
+    /// The program's own share: from the end of the engine's work before this group to the begin of its work on it, waiting for images
+    /// aside. Prompts, tokens, and handing answers on; scoring and storing run beside the engine and count only where they hold
+    /// it up. Absent in older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harness_ms: Option<f64>,
 }
 
 /// Timings of one sample. `group` is shared by the questions of one image.
@@ -218,8 +265,8 @@ pub struct SampleRecord {
     pub text: String,
     /// Sum of the log-probabilities of the generated tokens.
     pub log_probability: f64,
-    /// Why generation ended: `eos`, `stop_string`, `max_new_tokens`; `likelihood` where a given answer was chosen; empty for
-    /// failed samples.
+    /// Why generation ended: `eos`, `stop_string`, `max_new_tokens`, `decided`; `likelihood` where a given answer was chosen; empty
+    /// for failed samples.
     pub stop_reason: String,
     /// The answer as the scorer understood it.
     pub parsed: Option<String>,

@@ -22,7 +22,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Header fields that may change between the parts of an interrupted run, because they cannot change an answer or because
 /// an answer is not expected to depend on them.
-const RESUMABLE: [&str; 11] = [
+const RESUMABLE: [&str; 13] = [
     "started",
     "tag",
     "commit",
@@ -30,10 +30,12 @@ const RESUMABLE: [&str; 11] = [
     "benchmark.title",
     "benchmark.data_root",
     "benchmark.data",
+    "settings.scheduling_reason",
     "environment.platform",
     "environment.processor",
     "environment.physical_cores",
     "environment.memory_bytes",
+    "memory",
 ];
 
 /// The only writer of a run directory. It holds a lock on the sample log until it is dropped; the operating system lets go
@@ -239,7 +241,7 @@ fn walk(path: &str, stored: &Value, new: &Value, differences: &mut Vec<HeaderDif
             let get = |fields: &serde_json::Map<String, Value>| fields.get(key).cloned().unwrap_or_default();
             walk(&below, &get(stored), &get(new), differences);
         }
-    } else if stored != new && !RESUMABLE.contains(&path) {
+    } else if stored != new && !RESUMABLE.contains(&path) && !path.starts_with("memory.") {
         let (field, expected, found) = (path.to_owned(), stored.to_string(), new.to_string());
         differences.push(HeaderDifference { field, expected, found });
     }

@@ -66,6 +66,7 @@ pub fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
     Run {
         directory: PathBuf::from(format!("runs/{name}/pope")),
         header: RunHeader {
+            memory: None,
             format: 1,
             started: "2025-11-23T07:00:00Z".into(),
             tag: None,
@@ -77,6 +78,7 @@ pub fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 template: "vicuna_v1".into(),
                 image_recipe: "pad 64px bicubic".into(),
                 weight_bytes: None,
+                quantisation: Vec::new(),
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),
@@ -102,6 +104,7 @@ pub fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 scheduling_reason: None,
                 prompt_sha256: None,
                 answering: None,
+                ..Default::default()
             },
             environment: Environment {
                 program_version: "0.1.0".into(),

@@ -70,6 +70,7 @@ pub fn run(package: &str, benchmark: &str, samples: &[Scored]) -> Run {
     Run {
         directory: PathBuf::from(format!("runs/{package}/{benchmark}")),
         header: RunHeader {
+            memory: None,
             format: 1,
             started: "2026-11-23T07:00:00Z".into(),
             tag: None,
@@ -81,6 +82,7 @@ pub fn run(package: &str, benchmark: &str, samples: &[Scored]) -> Run {
                 template: "vicuna_v1".into(),
                 image_recipe: "pad 64px bicubic".into(),
                 weight_bytes: Some(10_000_000),
+                quantisation: Vec::new(),
             },
             benchmark: BenchmarkIdentity {
                 name: benchmark.into(),
@@ -101,6 +103,7 @@ pub fn run(package: &str, benchmark: &str, samples: &[Scored]) -> Run {
                 scheduling_reason: None,
                 prompt_sha256: None,
                 answering: None,
+                ..Default::default()
             },
             environment: Environment {
                 program_version: "0.1.0".into(),

@@ -34,7 +34,7 @@ impl ForeignEngine {
             }
         }
         match self.options.scheduling {
-            Scheduling::PackedTree => self.rank_some(group, &fitting, &mut collected, &mut timings)?,
+            Scheduling::PackedTree | Scheduling::AcrossImages => self.rank_some(group, &fitting, &mut collected, &mut timings)?,
             Scheduling::OneByOne => {
                 for prompt in &fitting {
                     self.rank_some(group, std::slice::from_ref(prompt), &mut collected, &mut timings)?;

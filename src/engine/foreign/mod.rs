@@ -278,7 +278,7 @@ impl ForeignEngine {
             }
         }
         match self.options.scheduling {
-            Scheduling::PackedTree => self.answer_some(group, &fitting, &mut answers, &mut timings)?,
+            Scheduling::PackedTree | Scheduling::AcrossImages => self.answer_some(group, &fitting, &mut answers, &mut timings)?,
             Scheduling::OneByOne => {
                 for prompt in &fitting {
                     self.answer_some(group, std::slice::from_ref(prompt), &mut answers, &mut timings)?;

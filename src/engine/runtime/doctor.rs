@@ -115,6 +115,14 @@ fn probe(loaded: &super::Loaded, provider: &str) -> ort::Result<bool> {
     Ok(outputs.get("y").and_then(|value| value.try_extract_scalar::<f32>().ok()) == Some(-2.5))
 }
 
+/// Model and instruction sets of the processor in one text, for what was made for this kind of processor.
+pub(crate) fn processor_identity() -> String {
+    let refresh = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
+    let system = System::new_with_specifics(refresh);
+    let model = system.ok().and_then(|system| system.cpus().first().map(|cpu| cpu.brand().trim().to_owned())).unwrap_or_default();
+    format!("{model}, {}: {}", std::env::consts::ARCH, cpu_features().join(" "))
+}
+
 /// Physical cores that this process may use, at least 1.
 pub fn physical_cores() -> usize {
     System::physical_core_count().unwrap_or(usize::MAX).clamp(1, logical_cores())

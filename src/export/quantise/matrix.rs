@@ -192,6 +192,55 @@ mod tests {
         (0..count).map(|index| (index as f32 * 0.7).sin() * (1.0 + (index % 7) as f32)).collect()
     }
 
+    #[derive(serde::Deserialize)]
+    struct Case {
+        name: String,
+        outputs: usize,
+        inputs: usize,
+        weights: Vec<f32>,
+        #[serde(flatten)]
+        formats: std::collections::BTreeMap<String, Expected>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        codes: Vec<i16>,
+        scales: Vec<f32>,
+        #[serde(default)]
+        restored: Vec<f32>,
+    }
+
+    /// `tests/fixtures/precision/make_expected.py` has the same rules in NumPy, and what ONNX Runtime makes of the bytes.
+    #[test]
+    fn codes_are_those_of_the_reference() {
+        let text = include_str!("../../../tests/fixtures/precision/expected.json");
+        let cases: Vec<Case> = serde_json::from_str(text).unwrap();
+        for case in &cases {
+            for (name, expected) in &case.formats {
+                let what = format!("{} {name}", case.name);
+                let (scheme, format) = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+                    None => (Scheme::Int8, None),
+                    Some((bits, size)) => {
+                        let (bits, block_size) = (bits.parse().unwrap(), size.parse().unwrap());
+                        let format = BlockFormat { bits, block_size, accuracy_level: 0 };
+                        (Scheme::Blocks(format), Some(format))
+                    }
+                };
+                let matrix = quantise_matrix(scheme, &case.weights, case.inputs, None);
+                assert_eq!(matrix.scales, expected.scales, "{what}");
+                let codes: Vec<u8> = expected.codes.iter().map(|code| code.to_le_bytes()[0]).collect();
+                assert_eq!(matrix.codes, codes, "{what}");
+                let Some(format) = format else { continue };
+                // A product with the identity adds zeros only, so that what ONNX Runtime restores is code times scale, rounded once.
+                let own = restored(format, &matrix, case.inputs);
+                assert_eq!(own.len(), case.outputs * case.inputs);
+                for (own, theirs) in own.iter().zip(&expected.restored) {
+                    assert!((own - theirs).abs() <= 1e-6 * own.abs(), "{what}: {own} is not {theirs}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn codes_are_the_nearest_ones() {
         let weights = wave(6 * 40);

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::ops::Range;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -23,6 +24,8 @@ const SLAB: usize = 64 << 20;
 const PIECE: usize = 64 << 10;
 /// Bytes of a transposed matrix that are put together at a time.
 const TRANSPOSED_BYTES: usize = 16 << 20;
+/// Lines that one thread fills together, so that what it reads and what it writes stay in its cache.
+const LINES: usize = 64;
 
 /// The output, with the count of what went into it. The outer error of its users is the checkpoint's, the inner one the output's.
 struct Output<'a> {
@@ -201,16 +204,10 @@ impl WeightPlan {
             }
         })?;
         // What the operator wants has an input's codes together, so that none can be written before the last row is known.
-        let step = (TRANSPOSED_BYTES / outputs.max(1)).max(1);
+        let step = (TRANSPOSED_BYTES / outputs.max(1)).next_multiple_of(LINES);
         let mut turned = Vec::new();
         for start in (0..inputs).step_by(step).filter(|_| !all.is_empty()) {
-            let count = step.min(inputs - start);
-            turned.clear();
-            turned.resize(count * outputs, 0);
-            turned.par_chunks_exact_mut(outputs).enumerate().for_each(|(index, line)| {
-                let column = all.iter().skip(start + index).step_by(inputs);
-                line.iter_mut().zip(column).for_each(|(target, code)| *target = *code);
-            });
+            transpose(&all, [outputs, inputs], start..(start + step).min(inputs), &mut turned);
             out.write(&turned)?;
         }
         Ok(scales)
@@ -279,6 +276,24 @@ impl WeightPlan {
     }
 }
 
+/// Some columns of `[rows, columns]` as lines of `rows` bytes.
+fn transpose(codes: &[u8], [rows, columns]: [usize; 2], wanted: Range<usize>, turned: &mut Vec<u8>) {
+    turned.clear();
+    turned.resize(wanted.len() * rows, 0);
+    turned.par_chunks_mut(LINES * rows.max(1)).enumerate().for_each(|(index, lines)| {
+        let first = wanted.start + index * LINES;
+        let count = lines.len() / rows.max(1);
+        for (row, codes) in codes.chunks_exact(columns.max(1)).enumerate() {
+            let part = codes.get(first..first + count).unwrap_or_default();
+            for (line, code) in lines.chunks_exact_mut(rows).zip(part) {
+                if let Some(target) = line.get_mut(row) {
+                    *target = *code;
+                }
+            }
+        }
+    });
+}
+
 /// Whether a number is one in the type that it is rounded to.
 fn fits(value: f32, dtype: TensorDtype) -> bool {
     match dtype {
@@ -311,4 +326,24 @@ fn encode(values: &[f32], dtype: TensorDtype, out: &mut Vec<u8>) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_become_lines() {
+        for (rows, columns) in [(1, 1), (3, 200), (70, 130)] {
+            let codes: Vec<u8> = (0..rows * columns).map(|place| (place % 251) as u8).collect();
+            let mut turned = Vec::new();
+            let mut whole = Vec::new();
+            for start in (0..columns).step_by(64) {
+                transpose(&codes, [rows, columns], start..(start + 64).min(columns), &mut turned);
+                whole.extend_from_slice(&turned);
+            }
+            let expected: Vec<u8> = (0..rows * columns).map(|place| codes[place % rows * columns + place / rows]).collect();
+            assert_eq!(whole, expected, "{rows} × {columns}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ fn tracked(runs: &[Selected<'_>]) -> Vec<Tracked> {
             add(&metric.name, unit(run, metric), (value, interval), bigger, facts(run, metric));
         }
         let Quantile { name: quantile, pick } = MEDIAN;
-        let LatencySummary { image, vision, projector, prefill, decode, ttft, tpot, per_question_ms } = &run.latency;
+        let LatencySummary { image, vision, projector, prefill, decode, ttft, tpot, per_question_ms, .. } = &run.latency;
         let stages = [
             ("image", image),
             ("vision", vision),

@@ -106,7 +106,7 @@ fn facts(header: &RunHeader) -> Vec<(&'static str, String)> {
     let (model, settings) = (&header.model, &header.settings);
     let mut facts = vec![
         ("Identity", format::short_hash(&model.identity)),
-        ("Precision", model.precision.clone()),
+        ("Precision", model.precision_text()),
         ("Prompt template", model.template.clone()),
         ("Image recipe", model.image_recipe.clone()),
         ("Weights", model.weight_bytes.map_or_else(|| MISSING.to_owned(), format::bytes)),

@@ -1,0 +1,16 @@
+//! What graphs read from other files, for whoever may not read graphs themselves.
+
+use std::path::Path;
+
+use super::PackageError;
+use crate::onnx::{ExternalExtent, ExternalTensor, inspect_model};
+
+/// The constants that a graph of a package reads from other files; `path` is only for messages.
+pub fn external_tensors(path: &Path, bytes: &[u8]) -> Result<Vec<ExternalTensor>, PackageError> {
+    Ok(inspect_model(path, bytes)?.external)
+}
+
+/// From which files, and how far into them, an optimised graph that ONNX Runtime saved reads; `path` is only for messages.
+pub fn external_extent(path: &Path, bytes: &[u8]) -> Result<ExternalExtent, PackageError> {
+    Ok(crate::onnx::external_extent(path, bytes)?)
+}
