@@ -25,8 +25,8 @@ pub mod runtime;
 mod sampling;
 mod schedule;
 mod session;
-mod statistics;
 mod slots;
+mod statistics;
 mod tree;
 mod tree_candidates;
 mod types;
@@ -43,8 +43,8 @@ pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
 pub use prepacked::{CACHE_LIMIT_BYTES, CachedGraph, cached_graphs, clear_cache, default_cache};
 pub use runtime::doctor::physical_cores;
-pub use statistics::{InputSums, StatisticsProbe};
 pub use schedule::{MAXIMUM_SLOTS, MemoryNeed, RunShape, Schedule, cache_bytes_per_token};
+pub use statistics::{InputSums, StatisticsProbe};
 pub use types::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer,
     Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule, WindowSink,

@@ -1,8 +1,8 @@
 //! Writing `weights.safetensors`, one weight after another: no more than one weight's codes and a slab of its numbers are in memory.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
