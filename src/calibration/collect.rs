@@ -86,7 +86,7 @@ pub fn collect(package: &Package, options: &EngineOptions, collection: &Collecti
     check_benchmark(benchmark)?;
     let passes = passes(package, collection)?;
     let prompter = Prompter::open(package)?;
-    let options = EngineOptions { prepack: false, ..options.clone() };
+    let options = EngineOptions { prepack: false, prepacked_cache: None, ..options.clone() };
     let mut engine = OrtEngine::load(package, &options)?;
     engine.remember_images(IMAGE_MEMORY_BYTES);
 
