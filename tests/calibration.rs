@@ -111,13 +111,23 @@ fn neither_passes_nor_threads_change_what_is_found() {
     let by_layer = collected(folders[1].path(), 1, 1, false).unwrap();
     let threads = collected(folders[2].path(), 1 << 30, 2, false).unwrap();
     assert_eq!(once.keys_sha256, by_layer.keys_sha256);
-    for other in [by_layer, threads] {
+    for (other, exactly) in [(by_layer, false), (threads, true)] {
         assert_eq!(once.inputs.len(), other.inputs.len());
         for (left, right) in once.inputs.iter().zip(&other.inputs) {
             assert_eq!((&left.weights, left.rows), (&right.weights, right.rows));
-            assert_eq!(left.absolute_maximum, right.absolute_maximum, "{:?}", left.weights);
-            assert_eq!(left.mean_square, right.mean_square, "{:?}", left.weights);
-            assert_eq!(gram(left), gram(right), "{:?}", left.weights);
+            let parts = [
+                (left.absolute_maximum.clone(), right.absolute_maximum.clone()),
+                (left.mean_square.clone(), right.mean_square.clone()),
+                (gram(left), gram(right)),
+            ];
+            for (left_values, right_values) in parts {
+                // Another graph for each pass may be fused in another way, which moves last bits; the same graph may not.
+                let largest = left_values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                let limit = if exactly { 0.0 } else { 1e-4 * largest };
+                for (left_value, right_value) in left_values.iter().zip(&right_values) {
+                    assert!((left_value - right_value).abs() <= limit, "{:?}: {left_value} {right_value}", left.weights);
+                }
+            }
         }
     }
 }

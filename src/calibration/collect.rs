@@ -12,7 +12,9 @@ use sha2::{Digest, Sha256};
 use super::CalibrationError;
 use super::gram_file::{GramFile, GramPlace};
 use crate::benchmark::{Benchmark, ImageStore, SampleImage};
-use crate::engine::{Engine, EngineOptions, ImageGroup, ImageTiles, InputSums, OrtEngine, Request, Segment, StatisticsProbe};
+use crate::engine::{
+    Engine, EngineOptions, ImageGroup, ImageTiles, InputSums, OrtEngine, Request, Segment, StatisticsProbe, StopReason,
+};
 use crate::package::{Package, Precision, StageName, Tap, tapped_stage, taps_of_stage};
 use crate::prompt::Prompter;
 use crate::run::{Plan, PlannedGroup, PreparedImages, PrompterStop, sample_segments};
@@ -216,7 +218,11 @@ fn ask<'a>(
         match answer {
             Ok(generation) => {
                 let mut segments = request.segments;
-                let fed = generation.token_ids.split_last().map(|(_, fed)| fed.to_vec()).unwrap_or_default();
+                let mut fed = generation.token_ids;
+                // The token that ends the sequence is not among them, so that all of them were fed; otherwise the last was not.
+                if generation.stop_reason != StopReason::EndOfSequence {
+                    fed.pop();
+                }
                 segments.push(Segment::Tokens(fed));
                 asked.prompts.push(segments);
             }
