@@ -2,7 +2,8 @@
 //!
 //! Every sample is first answered as a run answers it. Then its prompt and the tokens of its own answer that a run feeds back go
 //! through the graphs once more, which sum their inputs up themselves. Layers whose matrices do not fit into the memory budget
-//! together are looked at one pass after another, each over all samples; a pass ends at its last layer.
+//! together are looked at one pass after another, each over all samples; a pass ends at its last layer. The sums are the same each
+//! time; with another number of threads, or of passes, the runtime adds in another order, which moves last bits.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
