@@ -2,7 +2,8 @@
 //!
 //! Every sample is first answered as a run answers it. Then its prompt and the tokens of its own answer that a run feeds back go
 //! through the graphs once more, which sum their inputs up themselves. Layers whose matrices do not fit into the memory budget
-//! together are looked at one pass after another, each over all samples; a pass ends at its last layer.
+//! together are looked at one pass after another, each over all samples; a pass ends at its last layer. The sums are the same each
+//! time; with another number of threads, or of passes, the runtime adds in another order, which moves last bits.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,9 @@ use sha2::{Digest, Sha256};
 use super::CalibrationError;
 use super::gram_file::{GramFile, GramPlace};
 use crate::benchmark::{Benchmark, ImageStore, SampleImage};
-use crate::engine::{Engine, EngineOptions, ImageGroup, ImageTiles, InputSums, OrtEngine, Request, Segment, StatisticsProbe};
+use crate::engine::{
+    Engine, EngineOptions, ImageGroup, ImageTiles, InputSums, OrtEngine, Request, Segment, StatisticsProbe, StopReason,
+};
 use crate::package::{Package, Precision, StageName, Tap, tapped_stage, taps_of_stage};
 use crate::prompt::Prompter;
 use crate::run::{Plan, PlannedGroup, PreparedImages, PrompterStop, sample_segments};
@@ -86,7 +89,7 @@ pub fn collect(package: &Package, options: &EngineOptions, collection: &Collecti
     check_benchmark(benchmark)?;
     let passes = passes(package, collection)?;
     let prompter = Prompter::open(package)?;
-    let options = EngineOptions { prepack: false, ..options.clone() };
+    let options = EngineOptions { prepack: false, prepacked_cache: None, ..options.clone() };
     let mut engine = OrtEngine::load(package, &options)?;
     engine.remember_images(IMAGE_MEMORY_BYTES);
 
@@ -216,7 +219,11 @@ fn ask<'a>(
         match answer {
             Ok(generation) => {
                 let mut segments = request.segments;
-                let fed = generation.token_ids.split_last().map(|(_, fed)| fed.to_vec()).unwrap_or_default();
+                let mut fed = generation.token_ids;
+                // The token that ends the sequence is not among them, so that all of them were fed; otherwise the last was not.
+                if generation.stop_reason != StopReason::EndOfSequence {
+                    fed.pop();
+                }
                 segments.push(Segment::Tokens(fed));
                 asked.prompts.push(segments);
             }

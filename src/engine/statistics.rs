@@ -49,7 +49,7 @@ impl StatisticsProbe {
             StageName::Projector => &manifest.projector.graph,
             StageName::Llm => &manifest.llm.graph,
         };
-        let options = EngineOptions { prepack: false, ..options.clone() };
+        let options = EngineOptions { prepack: false, prepacked_cache: None, ..options.clone() };
         let graph = Graph::of_bytes(loaded, root, name, &model.bytes, &options, false)?;
         let sums = vec![InputSums::default(); model.outputs.len()];
         Ok(Self { graph, model, llm: manifest.llm.clone(), sums })
