@@ -47,6 +47,7 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
             template: "vicuna_v1".into(),
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),
@@ -177,6 +178,14 @@ fn files_are_those_of_the_official_converters() {
     }
     // LLaVA's bare numbers are MM-Vet's ids too.
     assert_bytes(&Made::new("made", |place, _| place.to_string()).make(MmVet, None, false).unwrap(), "mm-vet.json");
+}
+
+#[test]
+fn an_answer_that_was_cut_once_decided_is_not_submitted() {
+    let mut made = Made::new("made", |place, _| place.to_string());
+    made.records[1].stop_reason = "decided".into();
+    let error = made.make(SubmissionFormat::SeedBench, None, false).unwrap_err();
+    assert!(error.contains("sample 1") && error.contains("stop_when_decided"), "{error}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::progress::{Overall, RunProgress};
 use super::run_label::RunLabel;
 use super::schedule::ScheduleArguments;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
-use crate::benchmark::{Benchmark, ScorerRule, ScorerSpec, samples_sha256};
+use crate::benchmark::{Answering, Benchmark, ScorerRule, ScorerSpec, samples_sha256};
 use crate::compare;
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
@@ -313,13 +313,14 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
 /// Lets answers end once they decide their score wherever a scorer knows that; refused if none of the benchmarks' does.
 fn stop_when_decided(benchmarks: &mut [Benchmark]) -> Result<(), Failure> {
     for benchmark in benchmarks.iter_mut() {
-        benchmark.spec.stop_when_decided |= benchmark.spec.scorer.rule.can_be_decided_early();
+        let is_written = benchmark.spec.answering == Answering::Generate;
+        benchmark.spec.stop_when_decided |= is_written && benchmark.spec.scorer.rule.can_be_decided_early();
     }
     if benchmarks.iter().any(|benchmark| benchmark.spec.stop_when_decided) {
         return Ok(());
     }
     let scorers: Vec<String> = benchmarks.iter().map(|benchmark| benchmark.spec.scorer.identity()).collect();
-    let error = anyhow!("--stop-when-decided: whole answers are read by {}", scorers.join(", "));
+    let error = anyhow!("--stop-when-decided: no answer is written, or whole answers are read by {}", scorers.join(", "));
     Err(Failure::new(Exit::Setup, error))
 }
 

@@ -37,6 +37,15 @@ pub struct Submission {
 pub fn make(run: &Run, request: &SubmissionRequest<'_>) -> Result<Submission, SubmissionError> {
     let format = request.format;
     check_complete(run, request)?;
+    // The server's rule may read on where the run's own had read enough.
+    if let Some(record) = run.records.iter().find(|record| record.stop_reason == "decided") {
+        return Err(SubmissionError::Sample {
+            run: run.directory.clone(),
+            key: record.key.clone(),
+            expected: "a whole answer".to_owned(),
+            found: format!("{:?}, which ended as soon as it decided its score (stop_when_decided)", record.text),
+        });
+    }
     if format == SubmissionFormat::Mmbench {
         let Some(questions) = request.questions else {
             let needs = "the official table (mmbench_*.tsv), whose columns the server wants back";
