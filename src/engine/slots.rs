@@ -31,6 +31,9 @@ pub(super) struct SlotToken {
     pub length: usize,
 }
 
+/// Writes what the language model sees of the token with this number.
+type Embed<'e> = dyn FnMut(usize, &mut [f32]) -> Result<(), EngineError> + 'e;
+
 /// Slots and their cache.
 pub(super) struct SlotBatch {
     binding: IoBinding,
@@ -142,7 +145,7 @@ impl SlotBatch {
         &mut self,
         model: &mut LanguageModel,
         tokens: &[SlotToken],
-        embed: &mut dyn FnMut(usize, &mut [f32]) -> Result<(), EngineError>,
+        embed: &mut Embed<'_>,
     ) -> Result<std::slice::ChunksExact<'_, f32>, EngineError> {
         let error = || runtime_error::<()>("preparing a decode step");
         let (width, window) = (model.stage().hidden_size, model.stage().sliding_window);
@@ -370,9 +373,9 @@ mod tests {
         for tokens in [&[][..], &[SlotToken { slot: 2, length: 3 }], &[SlotToken { slot: 0, length: 40 }]] {
             assert!(batch.step(&mut model.0, tokens, &mut write).is_err(), "{tokens:?}");
         }
-        assert!(batch.take_rows(&model.0, 2, &[0..3]).is_err());
-        assert!(batch.take_rows(&model.0, 0, &[0..41]).is_err());
-        assert!(batch.take_rows(&model.0, 0, &[190..200]).is_err());
+        assert!(batch.take_rows(&model.0, 2, std::slice::from_ref(&(0..3))).is_err());
+        assert!(batch.take_rows(&model.0, 0, std::slice::from_ref(&(0..41))).is_err());
+        assert!(batch.take_rows(&model.0, 0, std::slice::from_ref(&(190..200))).is_err());
     }
 
     /// Not a check but a measurement, run by name: `cargo test --lib decode_by_slots -- --ignored --nocapture`, with
@@ -396,7 +399,7 @@ mod tests {
         for batch in &mut batches {
             for slot in 0..batch.slots() {
                 let started = std::time::Instant::now();
-                batch.take_rows(&model, slot, &[0..past]).unwrap();
+                batch.take_rows(&model, slot, std::slice::from_ref(&(0..past))).unwrap();
                 copy_ms.push(started.elapsed().as_secs_f64() * 1e3);
             }
         }
