@@ -101,6 +101,7 @@ fn once(benchmark: &Benchmark, plan: &Plan, prompter: &Prompter, package: &Packa
 
 fn header(benchmark: &Benchmark, plan: &Plan) -> RunHeader {
     RunHeader {
+        memory: None,
         format: FORMAT,
         started: "2026-01-01T00:00:00Z".into(),
         tag: None,
@@ -112,6 +113,7 @@ fn header(benchmark: &Benchmark, plan: &Plan) -> RunHeader {
             template: "vicuna_v1".into(),
             image_recipe: "pad".into(),
             weight_bytes: None,
+            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.spec.name.clone(),

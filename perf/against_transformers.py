@@ -37,7 +37,7 @@ COMPILED_MEASURED = ["long"]
 # A question that takes longer than this in the warm-up is not worth minutes of the measurement.
 PATIENCE_SECONDS = 25.0
 # Images that a batch has where there is one question an image.
-IMAGES_IN_A_BATCH = 8
+IMAGES_IN_A_BATCH = 4
 # Largest difference of a token's log-probability, on average over an answer, that rounding in another order explains.
 TOLERANCE = 1e-4
 
@@ -63,8 +63,14 @@ class Peer:
             self.skipped = f"failed: {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
         if self.skipped:
             say(f"transformers {self.configuration.name}: {self.skipped}")
-        else:
+        elif self.seconds_per_question:
             say(f"transformers {self.configuration.name}: {self.seconds_per_question[-1]:.2f} s a question")
+
+    def skip_with(self, others) -> None:
+        """A precision that is too slow in one configuration is not tried in the next."""
+        for other in others:
+            if other.skipped and not other.seconds_per_question and other.configuration.precision == self.configuration.precision:
+                self.skipped = self.skipped or f"as {other.configuration.name}: {other.skipped}"
 
     def _measure(self, peer: Transformers, batches: list[list[dict]], new_tokens: int) -> None:
         if not self.seconds_per_question:
@@ -91,7 +97,7 @@ def batches_of(peer: Transformers, load: Workload, configuration: Configuration,
         (number * load.peer_images + index) % load.images for index in range(load.peer_images)]
     batches = [[question for question in peer.questions if question["image_id"] == image] for image in wanted]
     if not full and not configuration.batched:
-        batches = [batch[:6] for batch in batches]
+        batches = [batch[:load.peer_questions] for batch in batches]
     return batches
 
 
@@ -103,11 +109,15 @@ def measure(load: Workload, program: Program, peer: Transformers, precisions: li
         if configuration.name in MEASURED[load.name]
         or (configuration.compiled and compiled and load.name in COMPILED_MEASURED)
     }
+    if not full:
+        precisions = [precision for precision in precisions if precision in load.precisions] or precisions[:1]
+        rounds = min(rounds, load.rounds)
     ours: dict[str, list[Answers]] = {precision: [] for precision in precisions}
     failures: dict[str, str] = {}
     before = load_average()
     for number, subject in rounds_in_turn([*precisions, *peers.values()], rounds):
         if isinstance(subject, Peer):
+            subject.skip_with(peers.values())
             subject.measure(peer, batches_of(peer, load, subject.configuration, number, full), load.new_tokens)
         elif subject not in failures:
             try:

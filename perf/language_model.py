@@ -18,7 +18,7 @@ from typing import Callable
 import common
 import peer_genai
 import peer_llama_cpp
-from common import Failed, call, in_words, load_average, machine, median, ratio, rounds_in_turn, say, store, table
+from common import Failed, call, in_words, load_average, machine, median, processor, ratio, rounds_in_turn, say, store, table
 from program import Program
 from workload import checkpoint, text_checkpoint
 
@@ -100,7 +100,8 @@ def subjects_of(arguments, work: Path, folder: Path, sizes: dict, left_out: dict
                     file = peer_llama_cpp.convert(work, text, kind)
                     if kind == "F32":
                         same_tokens("llama.cpp F32", peer_llama_cpp.greedy(binaries, file, prompt, 8, threads))
-                    return lambda: peer_llama_cpp.language_model(binaries, file, threads, **sizes)
+                    attention: dict[str, str] = {}
+                    return lambda: peer_llama_cpp.language_model(binaries, file, threads, attention, **sizes)
                 prepare(f"llama.cpp {kind}", llama)
         except (Failed, OSError) as failure:
             left_out["llama.cpp"] = str(failure)
@@ -115,10 +116,12 @@ def subjects_of(arguments, work: Path, folder: Path, sizes: dict, left_out: dict
                 return lambda: child("peer_genai.py", {"folder": str(made), **sizes})
             prepare(f"onnxruntime-genai {build}", genai)
     if "transformers" in arguments.sides:
+        features = processor()[1]
         for precision in ["fp32", "bf16"]:
-            # bf16 without the processor's support for it takes many times as long: fewer steps say so as well.
-            fewer = {"steps": min(4, sizes["steps"]), "repetitions": 1} if precision == "bf16" else {}
-            settings = {"folder": str(text), "precision": precision, "threads": threads, **sizes, **fewer}
+            if precision == "bf16" and "avx2" in features and "avx512f" not in features:
+                left_out["transformers bf16"] = "torch has no fast bf16 on a processor without AVX-512"
+                continue
+            settings = {"folder": str(text), "precision": precision, "threads": threads, **sizes}
             prepare(f"transformers {precision}", lambda settings=settings: lambda: child("peer_transformers.py", settings))
     return subjects, facts
 

@@ -132,25 +132,24 @@ def interleave(weight: numpy.ndarray, heads: int) -> numpy.ndarray:
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns).copy()
 
 
-def language_model(binaries: Path, file: Path, threads: int, prompt: int, depth: int, steps: int, repetitions: int) -> dict:
-    """llama-bench with and without flash attention; of each test the faster of both counts, so that llama.cpp has its best."""
-    common = [
-        binaries / "llama-bench", "-m", file, "-t", threads, "-ngl", 0, "-b", 2048, "-ub", max(1024, prompt), "-o", "json",
-        "-r", repetitions, "-fa", "0,1",
-    ]
-    prefill = json.loads(call([*common, "-p", prompt, "-n", 0])[0])
-    decode = json.loads(call([*common, "-p", 0, "-n", steps, "-d", depth])[0])
+def language_model(binaries: Path, file: Path, threads: int, attention: dict, prompt: int, depth: int, steps: int,
+                   repetitions: int) -> dict:
+    """llama-bench. `attention` is filled in the first round, which measures prefill and decode with and without flash
+    attention; that round and all later ones count what was faster there, so that llama.cpp has its best of both."""
+    def fastest(name: str, tokens: int, test: list) -> list[float]:
+        command = [
+            binaries / "llama-bench", "-m", file, "-t", threads, "-ngl", 0, "-b", 2048, "-ub", max(1024, prompt), "-o", "json",
+            "-r", repetitions, "-fa", attention.get(name, "0,1"), *test,
+        ]
+        best = max(json.loads(call(command)[0]), key=lambda result: result["avg_ts"])
+        attention[name] = str(best["flash_attn"]).lower().replace("true", "1").replace("false", "0")
+        return [nanoseconds / 1e9 / tokens for nanoseconds in best["samples_ns"]]
 
-    def fastest(tests: list[dict], tokens: int) -> tuple[list[float], dict]:
-        test = max(tests, key=lambda test: test["avg_ts"])
-        return [nanoseconds / 1e9 / tokens for nanoseconds in test["samples_ns"]], test
-
-    whole, first = fastest(prefill, 1)
-    step, second = fastest(decode, steps)
     return {
-        "prefill_tokens": prompt, "prefill_seconds": whole, "decode_seconds": step,
-        "flash_attention": {"prefill": bool(first["flash_attn"]), "decode": bool(second["flash_attn"])},
-        "build": first["build_commit"], "model": first["model_type"],
+        "prefill_tokens": prompt,
+        "prefill_seconds": fastest("prefill", 1, ["-p", prompt, "-n", 0]),
+        "decode_seconds": fastest("decode", steps, ["-p", 0, "-n", steps, "-d", depth]),
+        "flash_attention": dict(attention),
     }
 
 

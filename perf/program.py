@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common import Failed, call, say
 
-STAGES = ["image", "vision", "projector", "prefill", "decode"]
+STAGES = ["vision", "projector", "prefill", "decode"]
 
 
 @dataclass
@@ -20,7 +20,8 @@ class Answers:
     log_probabilities: dict[str, float]
     """Sum of the log-probabilities of a question's tokens."""
     seconds: float
-    """From JPEG files to token ids, loading not counted: the sum of the stages, which run one after another."""
+    """From JPEG files to token ids, loading not counted: the sum of the stages, of waiting for images and of the program's own
+    share. A binary that does not record the last two is charged with all its image decoding instead."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
     wall_seconds: float = 0.0
@@ -85,7 +86,11 @@ class Program:
             tokens[record["key"]] = record["token_ids"]
             log_probabilities[record["key"]] = record["log_probability"]
             groups[record["cluster"]] = record["timings"]["group"]
-        stages = {stage: sum(group[f"{stage}_ms"] for group in groups.values()) / 1000 for stage in STAGES}
+        recorded = all(group.get("harness_ms") is not None for group in groups.values())
+        stages = {
+            stage: sum(group[f"{stage}_ms"] for group in groups.values()) / 1000
+            for stage in [*(["image_wait", "harness"] if recorded else ["image"]), *STAGES]
+        }
         return Answers(tokens, log_probabilities, sum(stages.values()), stages, wall, peak)
 
     def language_model(self, precision: str, prompt: int, depth: int, steps: int, repetitions: int) -> dict:

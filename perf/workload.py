@@ -29,27 +29,34 @@ QUESTION_TOKENS = 25
 
 @dataclass(frozen=True)
 class Workload:
-    """Images × questions × new tokens, and the number of images on which transformers is measured in each round."""
+    """Images × questions × new tokens, and how much of it is measured where --full does not ask for all of it."""
 
     name: str
     images: int
     questions: int
     new_tokens: int
     peer_images: int
-    meaning: str
+    """Images on which transformers is measured in each round."""
+    peer_questions: int
+    """Questions of each, at batch 1."""
+    rounds: int
+    """Rounds at most: a long run averages over enough by itself."""
+    precisions: tuple[str, ...]
+    """Precisions of llava-gauge, of those asked for."""
 
 
+ALL = ("fp32", "fp16", "bf16", "int8", "int8-weights", "int4")
 WORKLOADS = {
-    "w": Workload("w", 8, 6, 8, 1, "6 questions an image, 8 tokens"),
-    "many": Workload("many", 2, 32, 8, 1, "32 questions an image, 8 tokens"),
-    "single": Workload("single", 8, 1, 8, 4, "1 question an image, 8 tokens"),
-    "long": Workload("long", 16, 1, 256, 1, "1 question an image, 256 tokens"),
+    "w": Workload("w", 8, 6, 8, 1, 6, 9, ALL),
+    "many": Workload("many", 2, 32, 8, 1, 3, 9, ("fp32", "int8")),
+    "single": Workload("single", 6, 1, 8, 2, 1, 9, ("fp32", "int8")),
+    "long": Workload("long", 16, 1, 256, 1, 1, 1, ("fp32", "int8-weights")),
 }
 SMOKE_WORKLOADS = {
-    "w": Workload("w", 4, 3, 4, 2, "3 questions an image, 4 tokens"),
-    "many": Workload("many", 2, 8, 4, 1, "8 questions an image, 4 tokens"),
-    "single": Workload("single", 4, 1, 4, 2, "1 question an image, 4 tokens"),
-    "long": Workload("long", 4, 1, 12, 1, "1 question an image, 12 tokens"),
+    "w": Workload("w", 4, 3, 4, 2, 3, 9, ALL),
+    "many": Workload("many", 2, 8, 4, 1, 8, 9, ALL),
+    "single": Workload("single", 4, 1, 4, 2, 1, 9, ALL),
+    "long": Workload("long", 4, 1, 12, 1, 1, 9, ALL),
 }
 
 

@@ -4,7 +4,9 @@
 //! Each public module is one room of the house with one job; `ARCHITECTURE.md` shows the allowed edges between
 //! them, and `tests/layering.rs` holds them.
 
+pub mod bench;
 pub mod benchmark;
+pub mod calibration;
 pub mod cli;
 pub mod compare;
 pub mod engine;

@@ -105,6 +105,7 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
                 template: "vicuna_v1".into(),
                 image_recipe: "pad".into(),
                 weight_bytes: None,
+                quantisation: Vec::new(),
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),

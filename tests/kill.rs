@@ -31,7 +31,8 @@ fn across_images(output: &str) -> Vec<String> {
 
 fn arguments(models: &[&str], benchmarks: &[&str], scheduling: &str, output: &str) -> Vec<String> {
     let words = ["run", "--model"].iter().chain(models).chain(&["--benchmark"]).chain(benchmarks);
-    let words = words.chain(&["--scheduling", scheduling, "-o", output]);
+    let more = ["--scheduling", scheduling, "-o", output];
+    let words = words.chain(&more);
     words.map(|&word| word.to_owned()).collect()
 }
 

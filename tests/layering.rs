@@ -19,6 +19,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("score", &["benchmark"]),
         ("store", &["guard", "benchmark"]),
         ("stats", &[]),
+        ("bench", &["engine", "export", "onnx", "package", "stats", "guard"]),
         ("compare", &["store", "stats", "benchmark"]),
         ("report", &["guard", "compare", "store", "stats", "benchmark"]),
         ("guard", &[]),
@@ -26,6 +27,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("web", &[]),
         ("submission", &["benchmark", "score", "store", "guard"]),
         ("swap", &["benchmark", "engine", "run", "prompt", "package", "compare", "stats", "guard"]),
+        ("calibration", &["benchmark", "engine", "run", "prompt", "package", "stats", "guard"]),
         ("judge", &["benchmark", "score", "store", "guard"]),
     ])
 }

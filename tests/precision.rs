@@ -383,6 +383,70 @@ fn options_that_do_not_fit_are_refused() {
     gauge(&["export", text(&llava), "-o", text(&output), "--llm", "q4"]).assert().code(2);
 }
 
+/// A kill at any moment leaves a whole package or none, and the same command again ends as an uninterrupted one.
+#[test]
+#[cfg(unix)]
+fn a_killed_export_leaves_no_half_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = pico("pico-llava-1.5");
+    let whole = folder.path().join("whole").join("package");
+    let arguments =
+        |output: &Path| ["export", text(&shipped), "-o", text(output), "--precision", "int4", "--no-progress"].map(str::to_owned);
+    let started = std::time::Instant::now();
+    gauge(&arguments(&whole).each_ref().map(String::as_str)).assert().success();
+    let duration = started.elapsed();
+    let mut killed = 0;
+    for eighth in 1..8 {
+        let output = folder.path().join(eighth.to_string()).join("package");
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_llava-gauge"))
+            .args(arguments(&output))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(duration * eighth / 8);
+        killed += u32::from(child.try_wait().unwrap().is_none());
+        let _ = child.kill();
+        child.wait().unwrap();
+        if output.join("package.toml").exists() {
+            Package::open(&output).unwrap().verify_hashes().unwrap();
+        }
+        gauge(&arguments(&output).each_ref().map(String::as_str)).assert().success();
+        let files = |folder: &Path| {
+            contents(folder).into_iter().filter(|(name, _)| !name.starts_with('.')).collect::<Vec<(String, String)>>()
+        };
+        assert_eq!(files(&output), files(&whole), "killed at {eighth}/8");
+    }
+    assert!(killed > 0, "no export was still running when it was to be killed");
+}
+
+#[test]
+fn a_damaged_package_is_found_and_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("package");
+    let shipped = pico("pico-llava-1.5");
+    let arguments = ["export", text(&shipped), "-o", text(&output), "--precision", "int8"];
+    gauge(&arguments).assert().success();
+    let before = contents(&output);
+    let weights = output.join("weights.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&weights, &bytes).unwrap();
+    let message = gauge_fails(&["package", "inspect", text(&output), "--hashes"], 102);
+    assert!(message.contains("weights.safetensors") && message.contains("sha256"), "{message}");
+    let message = gauge_fails(&arguments, 102);
+    assert!(message.contains("weights.safetensors") && message.contains("--force"), "{message}");
+    gauge(&[&arguments[..], &["--force"]].concat()).assert().success();
+    assert_eq!(contents(&output), before);
+    // Another precision is another package, which takes --force as well.
+    let other = ["export", text(&shipped), "-o", text(&output), "--precision", "int4"];
+    assert!(gauge_fails(&other, 102).contains("--force"));
+    // A tensor cut short is refused before anything runs.
+    fs::write(&weights, &bytes[..last]).unwrap();
+    assert!(gauge_fails(&["package", "inspect", text(&output)], 102).contains("length"));
+}
+
 /// Quantised packages are verified against the fixture of the package that they were made beside, by the size of their error.
 #[test]
 fn quantised_packages_are_verified_by_their_relative_error() {
@@ -427,6 +491,7 @@ fn precisions_can_be_attributed_layer_by_layer() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("int8");
     gauge(&["export", text(&pico("pico-llava-1.5")), "-o", text(&output), "--precision", "int8"]).assert().success();
+    let attribution = folder.path().join("attribution");
     let arguments = [
         "attribute",
         "pico-llava-1.5",
@@ -437,7 +502,7 @@ fn precisions_can_be_attributed_layer_by_layer() {
         "12",
         "--deep",
         "-o",
-        text(&folder.path().join("attribution")),
+        text(&attribution),
         "--json",
     ];
     let found = gauge_json(&arguments).to_string();

@@ -110,6 +110,7 @@ exit_for! {
         crate::benchmark::BenchmarkError::Unknown { .. } => Exit::Setup,
         _ => Exit::Rejected,
     },
+    crate::calibration::CalibrationError => calibration_exit,
     crate::compare::CompareError => |_| Exit::NotComparable,
     crate::compare::AttributionError => |_| Exit::NotComparable,
     crate::swap::SwapError => |error: &crate::swap::SwapError| match error {
@@ -122,6 +123,8 @@ exit_for! {
         _ => Exit::Setup,
     },
     crate::engine::EngineError => engine_exit,
+    crate::export::synth::SynthError => synth_exit,
+    crate::bench::BenchError => bench_exit,
     crate::export::ExportError => |error: &crate::export::ExportError| match error {
         crate::export::ExportError::Option { .. } => Exit::Setup,
         _ => Exit::Rejected,
@@ -187,11 +190,45 @@ fn judge_exit(error: &crate::judge::JudgeError) -> Exit {
     }
 }
 
+fn calibration_exit(error: &crate::calibration::CalibrationError) -> Exit {
+    use crate::calibration::CalibrationError;
+    match error {
+        CalibrationError::Precision { .. } | CalibrationError::Foreign { .. } | CalibrationError::Unsuitable { .. } => {
+            Exit::Setup
+        }
+        CalibrationError::Unequal { .. } => Exit::NotComparable,
+        CalibrationError::NothingUsable { .. } | CalibrationError::Package(_) | CalibrationError::Prompt(_) => Exit::Rejected,
+        CalibrationError::Interrupted => Exit::Interrupted,
+        CalibrationError::Io { .. } => Exit::Output,
+        CalibrationError::Engine(error) => engine_exit(error),
+    }
+}
+
 fn engine_exit(error: &crate::engine::EngineError) -> Exit {
     use crate::engine::EngineError;
     match error {
         EngineError::RuntimeMissing(_) => Exit::Environment,
         EngineError::Graph { .. } | EngineError::File(_) => Exit::Rejected,
         _ => Exit::Internal,
+    }
+}
+
+fn synth_exit(error: &crate::export::synth::SynthError) -> Exit {
+    use crate::export::synth::SynthError;
+    match error {
+        SynthError::Unknown { .. } | SynthError::Exists { .. } | SynthError::Busy { .. } => Exit::Setup,
+        SynthError::Config(_) | SynthError::File(_) | SynthError::Tokens { .. } => Exit::Rejected,
+        SynthError::DiskSpace { .. } | SynthError::Io { .. } => Exit::Output,
+        SynthError::ReadBack(_) | SynthError::Threads(_) => Exit::Internal,
+    }
+}
+
+fn bench_exit(error: &crate::bench::BenchError) -> Exit {
+    use crate::bench::BenchError;
+    match error {
+        BenchError::Engine(error) => engine_exit(error),
+        BenchError::Test { .. } | BenchError::Sweep { .. } | BenchError::Nothing | BenchError::TooLong { .. } => Exit::Setup,
+        BenchError::Foreign { .. } | BenchError::Shapes(_) | BenchError::Tiling(_) => Exit::Rejected,
+        BenchError::Graph(_) => Exit::Internal,
     }
 }

@@ -1,12 +1,14 @@
 //! `export`: checkpoint → package.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::calibrating::{CalibrationArguments, Outcome};
 use super::exit::Exit;
 use super::models::Models;
 use super::precision::PrecisionArguments;
@@ -43,6 +45,8 @@ pub struct ExportArguments {
     conversation: Option<String>,
     #[command(flatten)]
     precision: PrecisionArguments,
+    #[command(flatten)]
+    calibration: CalibrationArguments,
     /// Replace a different package in the output folder
     #[arg(long)]
     force: bool,
@@ -66,7 +70,7 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
     let models = Models::new(named.into_iter().flatten().map(PathBuf::as_path), arguments.download, globals.no_progress)?;
     let folder = |model: Option<PathBuf>| model.map(|model| models.folder(&model)).transpose();
     let progress = (!globals.no_progress).then(export_reporter);
-    let options = ExportOptions {
+    let mut options = ExportOptions {
         checkpoint: models.folder(&arguments.checkpoint)?,
         output: arguments.output,
         base: folder(arguments.base)?,
@@ -83,9 +87,26 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
         progress,
     };
     if is_clip_checkpoint(&options.checkpoint)? {
+        arguments.calibration.refuse_for_clip()?;
         return report_clip(&export_clip(&options)?, arguments.json, started);
     }
+    // Held until the weights are written: its matrices stand in a temporary folder.
+    let calibrated = match arguments.calibration.calibrate(&options, globals)? {
+        Outcome::NotAsked => None,
+        Outcome::Stopped(exit) => return Ok(exit),
+        Outcome::Done(calibrated) => Some(Arc::new(*calibrated)),
+    };
+    if let Some(calibrated) = &calibrated {
+        options.calibration = Some(calibrated.calibration.clone());
+        let (calibrated, report) = (Arc::clone(calibrated), options.progress.take());
+        options.progress = Some(Box::new(move |progress| {
+            report.iter().for_each(|report| report(progress));
+            calibrated.end_if_stopped();
+        }));
+    }
     let package = export(&options)?;
+    drop(options);
+    drop(calibrated);
     if arguments.json {
         terminal::print_json(&package.manifest)?;
     } else {

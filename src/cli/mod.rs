@@ -7,7 +7,9 @@
 mod ask;
 mod attribute;
 mod baseline;
+mod bench;
 mod benchmarks;
+mod calibrating;
 mod choosing;
 mod classify;
 mod clip;
@@ -30,6 +32,7 @@ mod local_judge;
 mod model;
 mod models;
 mod package;
+mod package_compare;
 mod power;
 mod precision;
 mod progress;
@@ -44,6 +47,7 @@ mod serve;
 mod shipped;
 mod submit;
 mod supported;
+mod synth;
 mod terminal;
 mod watch;
 
@@ -109,6 +113,10 @@ enum Verb {
     Serve(serve::ServeArguments),
     /// Turn a LLaVA checkpoint into a package of three ONNX graphs, or a CLIP checkpoint into one of two
     Export(export::ExportArguments),
+    /// Make a random checkpoint with the exact shapes of a real one, to measure speed and memory without its weights
+    Synth(synth::SynthArguments),
+    /// Measure how fast packages are on this machine, and how near its limits
+    Bench(bench::BenchArguments),
     /// Ask a package a question about images, also as the next turn of a conversation
     Ask(ask::AskArguments),
     /// Ask a CLIP package which of some labels fits an image
@@ -163,6 +171,8 @@ pub fn main() -> ExitCode {
         Verb::History(arguments) => history::run(arguments),
         Verb::Serve(arguments) => serve::run(arguments),
         Verb::Export(arguments) => export::run(arguments, &globals),
+        Verb::Synth(arguments) => synth::run(arguments, &globals),
+        Verb::Bench(arguments) => bench::run(arguments, &globals),
         Verb::Ask(arguments) => ask::run(arguments, &globals),
         Verb::Classify(arguments) => classify::run(arguments, &globals),
         Verb::Score(arguments) => score::run(arguments, &globals),

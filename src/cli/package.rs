@@ -1,4 +1,4 @@
-//! `package inspect | verify`.
+//! `package inspect | verify | compare`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::{Globals, VerbResult, clip_package, model, shipped, terminal};
+use super::{Globals, VerbResult, clip_package, model, package_compare, shipped, terminal};
 use crate::engine::Scheduling;
 use crate::guard::escape;
 use crate::package::{Manifest, PackageKind, Quantisation};
@@ -19,6 +19,8 @@ pub enum PackageVerb {
     Inspect(InspectArguments),
     /// Replay the parity fixture and compare every stage with the reference
     Verify(VerifyArguments),
+    /// Lead packages of one checkpoint along the answers of the first: how far do their next tokens lie apart?
+    Compare(package_compare::PackageCompareArguments),
 }
 
 /// Arguments of `package inspect`.
@@ -66,6 +68,7 @@ pub fn run(verb: PackageVerb, globals: &Globals) -> VerbResult {
     match verb {
         PackageVerb::Inspect(arguments) => inspect(&arguments),
         PackageVerb::Verify(arguments) => verify(&arguments, globals),
+        PackageVerb::Compare(arguments) => package_compare::run(&arguments, globals),
     }
 }
 

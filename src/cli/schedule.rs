@@ -7,7 +7,7 @@ use clap::Args;
 use super::model::Model;
 use crate::benchmark::{Answering, Benchmark};
 use crate::engine::runtime::doctor::Machine;
-use crate::engine::{Schedule, Scheduling};
+use crate::engine::{Schedule, Scheduling, weight_memory};
 use crate::guard::escape;
 use crate::run::{Plan, run_shape};
 use crate::store::{HEADER_FILE, MemoryPlan, RunHeader, read_header};
@@ -95,7 +95,8 @@ impl ScheduleArguments {
         let memory = MemoryPlan {
             kv_memory_bytes,
             cache_bytes: need.cache_bytes,
-            weights_bytes: super::model::weight_bytes(&manifest.files).unwrap_or(0),
+            // An unreadable graph would have stopped the package from loading.
+            weights_bytes: weight_memory(&model.package, model.engine.options()).map_or(0, |weights| weights.total_bytes()),
             logits_bytes: need.logits_bytes,
             image_bytes: need.image_bytes,
             slots: schedule.slots,

@@ -23,7 +23,8 @@ pub struct LayerProbe {
     llm: LanguageModelStage,
 }
 
-type Inputs<'v> = Vec<(Cow<'static, str>, SessionInputValue<'v>)>;
+/// Values by the names of a graph's inputs.
+pub(super) type Inputs<'v> = Vec<(Cow<'static, str>, SessionInputValue<'v>)>;
 
 impl LayerProbe {
     /// Loads a stage of one of our own packages from `model`, which was made of its graph.
@@ -50,38 +51,7 @@ impl LayerProbe {
     /// The hidden states `[rows, width]` after each layer of the language model, of a prompt without a past. A model whose layers
     /// stand alone is given the state before its second layer, its third, and so on.
     pub fn language(&mut self, embeddings: &Array2<f32>, given: &[Array2<f32>]) -> Result<Vec<Array2<f32>>, EngineError> {
-        let stage = &self.llm;
-        let rows = embeddings.nrows();
-        let count = i32::try_from(rows).ok().filter(|_| rows > 0 && embeddings.ncols() == stage.hidden_size);
-        let count = count.ok_or_else(|| self.graph.wrong(format!("cannot take rows of shape {:?}", embeddings.shape())))?;
-        let doing = "passing a prompt";
-        let mut bias = vec![0.0_f32; rows * rows];
-        for (row, bias) in bias.chunks_exact_mut(rows).enumerate() {
-            write_windowed_bias(bias, std::slice::from_ref(&(0..row + 1)), stage.sliding_window);
-        }
-        let positions: Vec<i64> = (0..i64::from(count)).collect();
-        let embeds = Tensor::from_array(embeddings.clone()).map_err(runtime_error(doing))?;
-        let rows_wanted = Tensor::from_array(([rows], positions.clone())).map_err(runtime_error(doing))?;
-        let positions = Tensor::from_array(([1, rows], positions)).map_err(runtime_error(doing))?;
-        let bias = Tensor::from_array(([1, 1, rows, rows], bias)).map_err(runtime_error(doing))?;
-        let lengths = Tensor::from_array(([1_usize], vec![count - 1])).map_err(runtime_error(doing))?;
-        let total = Tensor::from_array(([0_usize; 0], vec![count])).map_err(runtime_error(doing))?;
-        let mut inputs: Inputs<'_> = vec![
-            ("inputs_embeds".into(), embeds.into()),
-            ("position_ids".into(), positions.into()),
-            ("attention_bias".into(), bias.into()),
-            ("seqlens_k".into(), lengths.into()),
-            ("total_sequence_length".into(), total.into()),
-            ("logit_rows".into(), rows_wanted.into()),
-        ];
-        let shape = [1, stage.key_value_heads, rows, stage.head_size];
-        for layer in 0..stage.layers {
-            for part in ["key", "value"] {
-                let empty = vec![0.0_f32; shape.iter().product()];
-                let empty = Tensor::from_array((shape, empty)).map_err(runtime_error(doing))?;
-                inputs.push((format!("past_key_values.{layer}.{part}").into(), empty.into()));
-            }
-        }
+        let inputs = prompt_inputs(&self.graph, &self.llm, embeddings)?;
         self.run(inputs, given)
     }
 
@@ -107,6 +77,46 @@ impl LayerProbe {
         }
         Ok(states)
     }
+}
+
+/// What the language model is given of a prompt without a past, with logits of all its rows.
+pub(super) fn prompt_inputs(
+    graph: &Graph,
+    stage: &LanguageModelStage,
+    embeddings: &Array2<f32>,
+) -> Result<Inputs<'static>, EngineError> {
+    let rows = embeddings.nrows();
+    let count = i32::try_from(rows).ok().filter(|_| rows > 0 && embeddings.ncols() == stage.hidden_size);
+    let count = count.ok_or_else(|| graph.wrong(format!("cannot take rows of shape {:?}", embeddings.shape())))?;
+    let doing = "passing a prompt";
+    let mut bias = vec![0.0_f32; rows * rows];
+    for (row, bias) in bias.chunks_exact_mut(rows).enumerate() {
+        write_windowed_bias(bias, std::slice::from_ref(&(0..row + 1)), stage.sliding_window);
+    }
+    let positions: Vec<i64> = (0..i64::from(count)).collect();
+    let embeds = Tensor::from_array(embeddings.clone()).map_err(runtime_error(doing))?;
+    let rows_wanted = Tensor::from_array(([rows], positions.clone())).map_err(runtime_error(doing))?;
+    let positions = Tensor::from_array(([1, rows], positions)).map_err(runtime_error(doing))?;
+    let bias = Tensor::from_array(([1, 1, rows, rows], bias)).map_err(runtime_error(doing))?;
+    let lengths = Tensor::from_array(([1_usize], vec![count - 1])).map_err(runtime_error(doing))?;
+    let total = Tensor::from_array(([0_usize; 0], vec![count])).map_err(runtime_error(doing))?;
+    let mut inputs: Inputs<'_> = vec![
+        ("inputs_embeds".into(), embeds.into()),
+        ("position_ids".into(), positions.into()),
+        ("attention_bias".into(), bias.into()),
+        ("seqlens_k".into(), lengths.into()),
+        ("total_sequence_length".into(), total.into()),
+        ("logit_rows".into(), rows_wanted.into()),
+    ];
+    let shape = [1, stage.key_value_heads, rows, stage.head_size];
+    for layer in 0..stage.layers {
+        for part in ["key", "value"] {
+            let empty = vec![0.0_f32; shape.iter().product()];
+            let empty = Tensor::from_array((shape, empty)).map_err(runtime_error(doing))?;
+            inputs.push((format!("past_key_values.{layer}.{part}").into(), empty.into()));
+        }
+    }
+    Ok(inputs)
 }
 
 impl OrtEngine {

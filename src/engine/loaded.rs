@@ -27,6 +27,14 @@ impl LoadedEngine {
         }))
     }
 
+    /// The engine of our own graphs; `None` for a package that another program wrote.
+    pub fn own(&mut self) -> Option<&mut OrtEngine> {
+        match &mut self.0 {
+            Kind::Own(engine) => Some(engine),
+            Kind::Foreign(_) => None,
+        }
+    }
+
     /// How questions share work, as run records name it, and why; there is nothing to explain where it is what was asked for.
     pub fn scheduling(&self) -> (&'static str, Option<&str>) {
         match &self.0 {

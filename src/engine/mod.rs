@@ -14,6 +14,7 @@ mod foreign;
 mod image_memory;
 mod layers;
 mod loaded;
+mod measure;
 mod merge;
 mod mock;
 mod options;
@@ -26,6 +27,7 @@ mod sampling;
 mod schedule;
 mod session;
 mod slots;
+mod statistics;
 mod tree;
 mod tree_candidates;
 mod types;
@@ -37,12 +39,14 @@ pub use clip::{ClipEncoder, normalise};
 pub use exchange::{ImageStages, LoadedStage};
 pub use layers::LayerProbe;
 pub use loaded::LoadedEngine;
+pub use measure::MeasuredModel;
 pub use mock::{MockAnswer, MockEngine, MockReply};
 pub use options::{EngineOptions, Scheduling};
 pub use ort_engine::{OrtEngine, Trace};
 pub use prepacked::{CACHE_LIMIT_BYTES, CachedGraph, cached_graphs, clear_cache, default_cache};
 pub use runtime::doctor::physical_cores;
 pub use schedule::{MAXIMUM_SLOTS, MemoryNeed, RunShape, Schedule, cache_bytes_per_token};
+pub use statistics::{InputSums, StatisticsProbe};
 pub use types::{
     ChoiceGroup, ChoiceRequest, Engine, EngineError, Generation, GroupAnswer, ImageGroup, ImageTiles, LikelihoodAnswer,
     Likelihoods, Request, RequestFailure, Segment, StageTimings, StopReason, StopRule, WindowSink,

@@ -22,9 +22,13 @@ pub(super) struct Config {
 impl Config {
     /// Reads a file whose root is an object.
     pub fn read(path: &Path) -> Result<Self, ExportError> {
-        let bytes = read_capped(path, CONFIG_LIMIT_BYTES)?;
+        Self::of_bytes(path, &read_capped(path, CONFIG_LIMIT_BYTES)?)
+    }
+
+    /// The content of a file whose root is an object; `path` is for messages.
+    pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Self, ExportError> {
         let json = |reason: String| ExportError::Json { path: path.to_path_buf(), reason };
-        match serde_json::from_slice(&bytes).map_err(|error| json(error.to_string()))? {
+        match serde_json::from_slice(bytes).map_err(|error| json(error.to_string()))? {
             Value::Object(values) => Ok(Self { file: path.to_path_buf(), prefix: String::new(), values }),
             _ => Err(json("its root is not an object".to_owned())),
         }
@@ -44,6 +48,16 @@ impl Config {
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// All keys and values.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
+    /// Gives a key another value.
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.values.insert(key.to_owned(), value);
     }
 
     /// All keys.

@@ -16,8 +16,8 @@ use super::rotary::rotary_tables;
 use super::vision::vision_graph;
 use super::weights::{WEIGHTS_FILE, WeightPlan};
 use crate::package::{
-    AspectMode, FORMAT, LanguageModelStage, Manifest, PLAIN_NAME, Package, ProjectorStage, Quantisation, Source, StagePrecision,
-    VisionStage, is_plain_name,
+    AspectMode, FORMAT, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation, Source,
+    StagePrecision, VisionStage, WeightQuantisation, is_plain_name,
 };
 
 /// Small files of a checkpoint that travel with a package.
@@ -206,8 +206,27 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
 
 /// What the manifest says of the quantisation, the calibration that guided it included.
 pub(super) fn record(record: Option<Quantisation>, options: &ExportOptions) -> Option<Quantisation> {
-    let calibration = options.calibration.as_ref().map(|calibration| calibration.record.clone());
-    record.map(|record| Quantisation { calibration, ..record })
+    let Some(calibration) = &options.calibration else { return record };
+    let guided = |part: Option<WeightQuantisation>, smoothed: bool| {
+        part.map(|mut part| {
+            if part.scheme == Precision::Int4 {
+                part.method = calibration.method.as_str().to_owned();
+            }
+            if part.scheme == Precision::Int8 && smoothed && calibration.smoothing > 0.0 {
+                // As it was given, without the digits that the wider type would add.
+                part.smoothing = format!("{}", calibration.smoothing).parse().ok();
+            }
+            part
+        })
+    };
+    record.map(|record| Quantisation {
+        vision: guided(record.vision, true),
+        projector: guided(record.projector, false),
+        llm: guided(record.llm, true),
+        head: guided(record.head, false),
+        calibration: Some(calibration.record.clone()),
+        ..record
+    })
 }
 
 /// The given name, or the output folder's.

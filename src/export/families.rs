@@ -93,6 +93,11 @@ impl Checkpoint {
             let hint = ": a checkpoint is a folder with config.json and weight files".to_owned();
             return Err(ExportError::MissingFile { folder: root.to_path_buf(), name: "config.json".to_owned(), hint });
         };
+        Self::of_config(files, config, vision_tower)
+    }
+
+    /// As [`read`](Self::read), with a configuration that was read already.
+    pub fn of_config(files: &CheckpointFiles, config: Config, vision_tower: Option<&Path>) -> Result<Self, ExportError> {
         config.refuse_present("quantization_config", "weights that are not quantised")?;
         let model_type = config.one_of("model_type", "absent", &MODEL_TYPES)?;
         let class = class_of(&config, &model_type)?;

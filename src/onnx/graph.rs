@@ -174,7 +174,8 @@ impl GraphBuilder {
         self.constant(name, ElementType::Uint8, &[], vec![value])
     }
 
-    fn constant(&mut self, name: &str, element: ElementType, shape: &[usize], bytes: Vec<u8>) -> Value {
+    /// A constant whose bytes stand inside the model; may be asked for again with the same content.
+    pub fn constant(&mut self, name: &str, element: ElementType, shape: &[usize], bytes: Vec<u8>) -> Value {
         let tensor = TensorProto {
             dims: signed(shape),
             data_type: Some(element.code()),

@@ -1,5 +1,5 @@
 //! The onnx room: protobuf messages, a small typed graph builder, and header inspection of a model file without
-//! ONNX Runtime, comparing what two models compute, and opening a transformer at its layers.
+//! ONNX Runtime, comparing what two models compute, opening a transformer at its layers, and reading what goes into linear layers.
 //!
 //! It must not know LLaVA or packages: it writes what it is told, and says what a file contains.
 
@@ -11,6 +11,7 @@ mod inspect;
 mod layers;
 pub mod proto;
 mod summary;
+mod taps;
 
 pub use content::{ModelContent, model_content};
 pub use error::OnnxError;
@@ -19,6 +20,7 @@ pub use graph::{Attribute, Dimension, ElementType, ExternalData, GraphBuilder, V
 pub use inspect::{ExternalTensor, ModelHeader, TensorPort, inspect_file, inspect_model};
 pub use layers::{LayeredModel, layered_model};
 pub use summary::{ModelSummary, summarise_file, summarise_model};
+pub use taps::{Tap, TapOutputs, TappedModel, tapped_model, taps};
 
 /// IR version written into every model; ONNX Runtime 1.31 reads up to 13.
 pub const IR_VERSION: i64 = 10;

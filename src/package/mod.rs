@@ -17,9 +17,10 @@ mod quantisation;
 mod recipe;
 pub mod safetensors;
 mod stages;
+mod taps;
 mod tiling;
 
-pub use crate::onnx::{ExternalExtent, LayeredModel};
+pub use crate::onnx::{ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel};
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
 pub use external::{external_extent, external_tensors};
@@ -36,4 +37,5 @@ pub use recipe::{
 };
 pub use safetensors::TensorFile;
 pub use stages::{Misfit, StageName, changes_of_stage, layered_stage, misfits, mixed_manifest};
+pub use taps::{tapped_stage, taps_of_stage};
 pub use tiling::{GridLayout, MAXIMUM_TILES, RowLayout, TilePlacement, TilingError};

@@ -28,7 +28,7 @@ pub use clip::{ClipConductor, class_embeddings};
 pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, sample_segments, segments};
 pub use error::RunError;
 pub use images::PreparedImages;
-pub use memory::reset_peak_memory;
+pub use memory::{peak_memory_bytes, reset_peak_memory};
 pub use plan::{Plan, PlannedGroup};
 pub use prompt_identity::prompt_sha256;
 pub use ranking::{LOGIT_FACTOR, best, class_embedding, logits};

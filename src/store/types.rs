@@ -137,7 +137,7 @@ pub struct MemoryPlan {
     pub kv_memory_bytes: u64,
     /// Key-value caches, as planned.
     pub cache_bytes: u64,
-    /// Weights, as they lie on disk.
+    /// Weights, as they are held.
     pub weights_bytes: u64,
     /// Logits of a run.
     pub logits_bytes: u64,

@@ -78,6 +78,7 @@ pub fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 template: "vicuna_v1".into(),
                 image_recipe: "pad 64px bicubic".into(),
                 weight_bytes: None,
+                quantisation: Vec::new(),
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),

@@ -74,6 +74,13 @@ impl StagePrecisionChoice {
         self.schemes()
     }
 
+    /// The precision in which a LLaVA export stores the weight of a linear layer, by its canonical name.
+    pub fn of_weight(&self, name: &str) -> Result<Precision, ExportError> {
+        // A tied head goes by the table's name, but the table that a graph multiplies by is the head.
+        let name = if name == EMBEDDING { OUTPUT_HEAD } else { name };
+        Ok(self.llava()?.of(name, &[1, 1]).precision())
+    }
+
     fn schemes(&self) -> Result<Schemes, ExportError> {
         let stage = |own: Option<Precision>| own.or(self.all).unwrap_or(Precision::Fp32);
         let llm = stage(self.llm);

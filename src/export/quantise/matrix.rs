@@ -3,12 +3,14 @@
 
 use rayon::prelude::*;
 
+use super::feedback::{Feedback, Grid};
 use super::{BlockFormat, InputStatistics, Scheme};
 
 /// Largest magnitude of an 8-bit code: −128 has no counterpart and is not used.
 const LARGEST_CODE: f32 = 127.0;
-/// Steps of the search for a block's scale to either side of the one that just covers the block, and their size in codes.
-const SEARCH_STEPS: i32 = 8;
+/// Scales of a block of 4 bits that are tried: the one that just covers the block, and others around it.
+const TRIED: usize = 16;
+/// By how much their reciprocals differ, in codes of the extreme number.
 const SEARCH_STEP: f32 = 0.125;
 
 /// A weight `[outputs, inputs]` as codes and scales.
@@ -22,12 +24,14 @@ pub(in super::super) struct QuantisedMatrix {
 }
 
 /// Quantises rows of a weight: `weights` is `[outputs, inputs]` row-major, and finite. `statistics` of the layer's inputs say which
-/// of them matter. Schemes without codes (16 and 32 bits) give nothing.
+/// of them matter; with `feedback`, codes in blocks are chosen with regard to what their rounding does to the layer's outputs.
+/// Schemes without codes (16 and 32 bits) give nothing.
 pub(in super::super) fn quantise_matrix(
     scheme: Scheme,
     weights: &[f32],
     inputs: usize,
     statistics: Option<&InputStatistics>,
+    feedback: Option<&Feedback>,
 ) -> QuantisedMatrix {
     if inputs == 0 {
         return QuantisedMatrix::default();
@@ -46,7 +50,37 @@ pub(in super::super) fn quantise_matrix(
         Scheme::Blocks(format) => blocks(format, row, importance, codes, scales),
         _ => scales.iter_mut().for_each(|scale| *scale = symmetric(row, codes)),
     });
+    if let (Some(feedback), Scheme::Blocks(format)) = (feedback, scheme) {
+        feed_back(format, weights, inputs, feedback, &mut matrix);
+    }
     matrix
+}
+
+/// Rounds the weights again to the scales of a matrix in blocks, with feedback of what rounding does to the layer's outputs.
+fn feed_back(format: BlockFormat, weights: &[f32], inputs: usize, feedback: &Feedback, matrix: &mut QuantisedMatrix) {
+    let zero = byte(format.zero());
+    let largest = byte(2 * format.zero() - 1);
+    let grid = Grid { block: format.block_size, scales: &matrix.scales, zero_points: &[zero], largest };
+    let chosen = feedback.codes(weights, &grid);
+    let rows = matrix.codes.par_chunks_exact_mut(format.blocks(inputs) * format.block_bytes());
+    rows.zip(chosen.par_chunks_exact(inputs)).for_each(|(codes, chosen)| {
+        for (codes, chosen) in codes.chunks_exact_mut(format.block_bytes()).zip(chosen.chunks(format.block_size)) {
+            pack(format, chosen.iter().copied().chain(std::iter::repeat(zero)), codes);
+        }
+    });
+}
+
+/// The only byte of a number that fits into one.
+fn byte(number: i32) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+/// Puts the codes of a block into its bytes: of two 4-bit codes the first into the low half.
+fn pack(format: BlockFormat, mut chosen: impl Iterator<Item = u8>, codes: &mut [u8]) {
+    for target in codes {
+        let first = chosen.next().unwrap_or(0);
+        *target = if format.bits == 4 { first | chosen.next().unwrap_or(0) << 4 } else { first };
+    }
 }
 
 /// Signed codes of a row with one scale, its largest magnitude at 127.
@@ -59,47 +93,39 @@ pub(in super::super) fn symmetric(row: &[f32], codes: &mut [u8]) -> f32 {
         return 1.0;
     }
     for (code, value) in codes.iter_mut().zip(row) {
-        let rounded = (value / scale).round_ties_even().clamp(-LARGEST_CODE, LARGEST_CODE);
-        *code = (rounded as i8).to_le_bytes()[0];
+        *code = (nearest(value / scale, -LARGEST_CODE, LARGEST_CODE) as i8).to_le_bytes()[0];
     }
     scale
 }
 
+/// The nearest whole number within these limits, ties to even. Adding and taking away 1.5 · 2²³ leaves no bits for a fraction; without
+/// the instructions of newer processors this is several times faster than asking for the rounding by name.
+fn nearest(value: f32, lowest: f32, highest: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (value.max(lowest).min(highest) + SHIFT) - SHIFT
+}
+
 /// Codes and scales of a row, block by block.
 fn blocks(format: BlockFormat, row: &[f32], importance: Option<&[f32]>, codes: &mut [u8], scales: &mut [f32]) {
-    let size = format.block_size;
-    let mut chosen = vec![format.zero(); size];
+    let (size, zero) = (format.block_size, format.zero() as f32);
+    let (mut chosen, alike) = (vec![0; size], vec![1.0; size]);
     let targets = codes.chunks_exact_mut(format.block_bytes()).zip(scales);
     for (index, ((codes, scale), values)) in targets.zip(row.chunks(size)).enumerate() {
         let importance = importance.and_then(|squares| squares.get(index * size..index * size + values.len()));
-        *scale = block_scale(format, values, importance);
-        chosen.fill(format.zero());
-        chosen.iter_mut().zip(values).for_each(|(chosen, value)| *chosen = code(format, *value, *scale));
-        // Codes are within their bits.
-        let byte = |code: i32| code.to_le_bytes()[0];
-        match format.bits {
-            4 => codes.iter_mut().zip(chosen.chunks_exact(2)).for_each(|(target, pair)| {
-                *target = pair.iter().rev().fold(0, |bits, &code| bits << 4 | byte(code));
-            }),
-            _ => codes.iter_mut().zip(&chosen).for_each(|(target, &code)| *target = byte(code)),
-        }
+        *scale = block_scale(format, values, importance.unwrap_or(&alike));
+        chosen.fill(zero as u8);
+        chosen.iter_mut().zip(values).for_each(|(code, value)| *code = (nearest(value / *scale, -zero, zero - 1.0) + zero) as u8);
+        pack(format, chosen.iter().copied(), codes);
     }
-}
-
-/// The code nearest to a number.
-fn code(format: BlockFormat, value: f32, scale: f32) -> i32 {
-    let zero = format.zero();
-    // Clamped before the conversion, so that it is exact.
-    (value / scale).round_ties_even().clamp(-(zero as f32), (zero - 1) as f32) as i32 + zero
 }
 
 /// The scale of a block.
 ///
 /// There is one more code below zero than above, so the number of the largest magnitude is given the lowest code, and the scale is
-/// negative where that number is positive. With 8 bits that is all. With 4 bits, scales around that one are tried, each moved to the
-/// least-squares scale of the codes that it gives, `Σ h w q / Σ h q²`, and the one with the least error `Σ h (w − s q)²` is kept;
-/// `h` is the importance of an input.
-fn block_scale(format: BlockFormat, values: &[f32], importance: Option<&[f32]>) -> f32 {
+/// negative where that number is positive. With 8 bits that is all. With 4 bits, scales around that one are tried. The codes `q` that
+/// one gives to the numbers `w` have the least-squares scale `Σ h w q / Σ h q²`, where `h` is the importance of an input, and the
+/// error `Σ h w² − (Σ h w q)² / Σ h q²`; the scale of the least error is taken.
+fn block_scale(format: BlockFormat, values: &[f32], importance: &[f32]) -> f32 {
     let extreme = values.iter().fold(0.0_f32, |extreme, &value| if value.abs() > extreme.abs() { value } else { extreme });
     let lowest = -(format.zero() as f32);
     let covering = extreme / lowest;
@@ -109,36 +135,37 @@ fn block_scale(format: BlockFormat, values: &[f32], importance: Option<&[f32]>) 
     if format.bits > 4 {
         return covering;
     }
-    let mut best = (error(format, values, importance, covering).0, covering);
-    for step in -SEARCH_STEPS..=SEARCH_STEPS {
-        let tried = extreme / (lowest + SEARCH_STEP * step as f32);
-        let fitted = error(format, values, importance, tried).1;
-        if fitted.abs() < f32::MIN_POSITIVE || !fitted.is_finite() {
-            continue;
-        }
-        let found = error(format, values, importance, fitted).0;
-        if found < best.0 {
-            best = (found, fitted);
+    let (mut gain, mut scale) = (0.0, covering);
+    let (products, squares) = fits(values, importance, extreme, lowest);
+    for (product, square) in products.into_iter().zip(squares) {
+        let (found, fitted) = (product * product / square, extreme * (product / square));
+        // Where no input matters there is no fit.
+        if found > gain && fitted.is_normal() {
+            (gain, scale) = (found, fitted);
         }
     }
-    best.1
+    scale
 }
 
-/// The weighted square error of a block under a scale, and the least-squares scale of its codes.
-fn error(format: BlockFormat, values: &[f32], importance: Option<&[f32]>, scale: f32) -> (f64, f32) {
-    let (mut squares, mut products, mut codes) = (0.0_f64, 0.0_f64, 0.0_f64);
-    for (index, value) in values.iter().enumerate() {
-        let weight = importance.and_then(|importance| importance.get(index)).map_or(1.0, |weight| f64::from(*weight));
-        let code = f64::from(code(format, *value, scale) - format.zero());
-        let value = f64::from(*value);
-        let difference = value - f64::from(scale) * code;
-        squares += weight * difference * difference;
-        products += weight * value * code;
-        codes += weight * code * code;
+/// `Σ h w q` and `Σ h q²` of the codes that each of the tried scales gives, the covering one first; `w` is in shares of the extreme
+/// number, so that no square overflows. All scales are tried side by side, which short vectors can do.
+fn fits(values: &[f32], importance: &[f32], extreme: f32, lowest: f32) -> ([f32; TRIED], [f32; TRIED]) {
+    let mut reciprocals = [lowest; TRIED];
+    for (index, reciprocal) in reciprocals.iter_mut().enumerate() {
+        // 0, −1, 1, −2, 2, …: a scale further off must be better, not as good.
+        let steps = index.div_ceil(2) as f32;
+        *reciprocal += SEARCH_STEP * if index % 2 == 0 { steps } else { -steps };
     }
-    // Where no input matters, any scale is as good.
-    let fitted = if codes > 0.0 { (products / codes) as f32 } else { scale };
-    (squares, fitted)
+    let (mut products, mut squares) = ([0.0_f32; TRIED], [0.0_f32; TRIED]);
+    for (value, weight) in values.iter().zip(importance) {
+        let value = value / extreme;
+        for ((product, square), reciprocal) in products.iter_mut().zip(&mut squares).zip(&reciprocals) {
+            let code = nearest(value * reciprocal, lowest, -lowest - 1.0);
+            *product += weight * value * code;
+            *square += weight * code * code;
+        }
+    }
+    (products, squares)
 }
 
 #[cfg(test)]
@@ -200,7 +227,7 @@ mod tests {
                         (Scheme::Blocks(format), Some(format))
                     }
                 };
-                let matrix = quantise_matrix(scheme, &case.weights, case.inputs, None);
+                let matrix = quantise_matrix(scheme, &case.weights, case.inputs, None, None);
                 assert_eq!(matrix.scales, expected.scales, "{what}");
                 let codes: Vec<u8> = expected.codes.iter().map(|code| code.to_le_bytes()[0]).collect();
                 assert_eq!(matrix.codes, codes, "{what}");
@@ -219,7 +246,7 @@ mod tests {
     fn codes_are_the_nearest_ones() {
         let weights = wave(6 * 40);
         for format in [INT4, INT8] {
-            let matrix = quantise_matrix(Scheme::Blocks(format), &weights, 40, None);
+            let matrix = quantise_matrix(Scheme::Blocks(format), &weights, 40, None, None);
             assert_eq!(matrix.codes.len(), 6 * 2 * format.block_bytes());
             assert_eq!(matrix.scales.len(), 12);
             // The 24 places of the second block that no input has hold zero.
@@ -235,7 +262,7 @@ mod tests {
                 assert!((value - back).abs() <= limit, "{value} became {back} with steps of {scale}");
             }
         }
-        let matrix = quantise_matrix(Scheme::Int8, &weights, 40, None);
+        let matrix = quantise_matrix(Scheme::Int8, &weights, 40, None, None);
         for (row, (codes, scale)) in matrix.codes.chunks(40).zip(&matrix.scales).enumerate() {
             for (value, code) in weights[row * 40..].iter().zip(codes) {
                 assert!((value - f32::from(i8::from_le_bytes([*code])) * scale).abs() <= 0.5001 * scale);
@@ -249,9 +276,13 @@ mod tests {
         for seed in 0..200 {
             let values: Vec<f32> = wave(32).iter().enumerate().map(|(i, v)| v * ((i * seed) as f32 * 0.37).cos()).collect();
             let extreme = values.iter().fold(0.0_f32, |e, &v| if v.abs() > e.abs() { v } else { e });
-            let plain = error(INT4, &values, None, extreme / -8.0).0;
-            let searched = error(INT4, &values, None, block_scale(INT4, &values, None)).0;
-            assert!(searched <= plain, "seed {seed}: {searched} is worse than {plain}");
+            let error = |scale: f32| -> f64 {
+                let lost = values.iter().map(|value| f64::from(value - scale * nearest(value / scale, -8.0, 7.0)));
+                lost.map(|lost| lost * lost).sum()
+            };
+            let plain = error(extreme / -8.0);
+            let searched = error(block_scale(INT4, &values, &[1.0; 32]));
+            assert!(searched <= plain * 1.000_01, "seed {seed}: {searched} is worse than {plain}");
             better += usize::from(searched < 0.95 * plain);
         }
         assert!(better > 100, "only {better} of 200 blocks became better by 5 %");
@@ -263,7 +294,7 @@ mod tests {
         let mut statistics = InputStatistics { rows: 1, mean_square: vec![1e-6; 32], ..InputStatistics::default() };
         statistics.mean_square[5] = 1.0;
         let at = |statistics| {
-            let back = restored(INT4, &quantise_matrix(Scheme::Blocks(INT4), &weights, 32, statistics), 32);
+            let back = restored(INT4, &quantise_matrix(Scheme::Blocks(INT4), &weights, 32, statistics, None), 32);
             (back[5] - weights[5]).abs()
         };
         assert!(at(Some(&statistics)) < at(None), "{} is not less than {}", at(Some(&statistics)), at(None));
@@ -277,7 +308,7 @@ mod tests {
         for row in [vec![0.0; 64], vec![-0.0; 64], vec![tiny; 64], vec![f32::MIN_POSITIVE; 64], vec![f32::MAX; 64], outlier] {
             let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
             for scheme in [Scheme::Int8, Scheme::Blocks(INT4), Scheme::Blocks(INT8)] {
-                let matrix = quantise_matrix(scheme, &row, 64, None);
+                let matrix = quantise_matrix(scheme, &row, 64, None, None);
                 assert!(matrix.scales.iter().all(|scale| scale.is_normal()), "{scheme:?} of {:?}: {:?}", row[0], matrix.scales);
                 if let Scheme::Blocks(format) = scheme {
                     let back = restored(format, &matrix, 64);
@@ -298,7 +329,7 @@ mod tests {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let four = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
         for scheme in [Scheme::Int8, Scheme::Blocks(INT4)] {
-            let run = || quantise_matrix(scheme, &weights, 96, None);
+            let run = || quantise_matrix(scheme, &weights, 96, None, None);
             assert_eq!(one.install(run), four.install(run));
         }
     }

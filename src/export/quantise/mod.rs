@@ -1,16 +1,23 @@
 //! Weights in fewer bits: which layers get which precision, and how numbers become codes and scales. How they stand in files is
 //! [`super::weights`]' business, how graphs multiply by them [`super::graphs`]'.
 
+#[cfg(test)]
+mod algorithm_tests;
+mod calibration;
 mod choice;
+mod cholesky;
+mod feedback;
 mod matrix;
+mod smoothing;
 
-use std::collections::BTreeMap;
-
+pub use calibration::{Calibration, GramMatrix, InputStatistics, Int4Method};
 pub(super) use choice::Schemes;
 pub use choice::StagePrecisionChoice;
+pub(super) use feedback::Feedback;
 pub(super) use matrix::{quantise_matrix, symmetric};
+pub(super) use smoothing::{divide_norm, multiply_inputs, raise_maxima, smoothing_factors};
 
-use crate::package::{CalibrationRecord, Precision};
+use crate::package::Precision;
 
 /// How the weights of a linear layer are stored and multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,26 +74,4 @@ impl Scheme {
             Self::Blocks(_) => Precision::Int4,
         }
     }
-}
-
-/// What the inputs of a linear layer were on some samples.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct InputStatistics {
-    /// Rows that were seen.
-    pub rows: u64,
-    /// The largest magnitude of each input, `[inputs]`.
-    pub absolute_maximum: Vec<f32>,
-    /// The mean square of each input, `[inputs]`.
-    pub mean_square: Vec<f32>,
-    /// `XᵀX / rows`, row-major `[inputs, inputs]`, where it was collected.
-    pub gram: Option<Vec<f32>>,
-}
-
-/// Input statistics of the linear layers of a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Calibration {
-    /// By the weight's canonical name without `.weight`, such as `llm.layers.0.self_attn.q_proj`.
-    pub inputs: BTreeMap<String, InputStatistics>,
-    /// The samples that it looked at, for the manifest.
-    pub record: CalibrationRecord,
 }

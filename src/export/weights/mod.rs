@@ -3,12 +3,14 @@
 //! is written.
 
 mod layout;
+mod smoothed;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use layout::{Layout, Slot};
 pub(super) use layout::{Place, StoredType};
+use smoothed::Factors;
 
 use super::ExportError;
 use super::architecture::{EMBEDDING, LlavaArchitecture, OUTPUT_HEAD, RequiredTensor};
@@ -64,6 +66,8 @@ pub(super) struct WeightPlan {
     schemes: BTreeMap<String, (Scheme, Vec<usize>)>,
     /// Statistics that guide the quantisation.
     calibration: Option<Calibration>,
+    /// By weight: what its inputs' weights are multiplied by, or, of a norm, what its outputs are divided by.
+    factors: Factors,
 }
 
 /// One weight and how it is wanted.
@@ -110,7 +114,9 @@ impl WeightPlan {
             in_place: BTreeSet::new(),
             schemes: BTreeMap::new(),
             calibration: calibration.cloned(),
+            factors: Factors::new(),
         };
+        plan.factors = plan.smoothing_factors(&required, &checked.tensors, schemes)?;
         let mut wanted = Vec::new();
         for required in required {
             let Some(found) = checked.tensors.get(&required.name) else { continue };
@@ -136,7 +142,7 @@ impl WeightPlan {
             plan.schemes.insert(name.clone(), (scheme, shape.clone()));
             // A narrow table of an fp32 package is copied although it could stay where it is, as it always was: packages of the same
             // checkpoint keep their bytes.
-            let usable = plan.usable_in_place(found, form);
+            let usable = if plan.factors.contains_key(&name) { None } else { plan.usable_in_place(found, form) };
             let copied = name == EMBEDDING && tied == Some(false) && schemes.all_fp32() && usable != Some(TensorDtype::F32);
             if let Some(dtype) = usable
                 && allowed.contains(&found.shard)

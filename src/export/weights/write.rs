@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -9,7 +10,9 @@ use rayon::prelude::*;
 use super::super::ExportError;
 use super::super::checkpoint::FoundTensor;
 use super::super::numbers::{Numbers, ShardMaps};
-use super::super::quantise::{Scheme, quantise_matrix, symmetric};
+use super::super::quantise::{
+    Feedback, GramMatrix, InputStatistics, Int4Method, Scheme, divide_norm, multiply_inputs, quantise_matrix, symmetric,
+};
 use super::{Content, WeightPlan, Written};
 use crate::package::TensorDtype;
 
@@ -30,6 +33,10 @@ struct Output<'a> {
     done: u64,
     progress: &'a dyn Fn(u64),
 }
+
+/// The error feedback that was used last: layers with the same inputs stand one after another.
+#[derive(Default)]
+struct LastFeedback(Option<(GramMatrix, Arc<Feedback>)>);
 
 /// What stops a write: the checkpoint, or the output.
 enum Stopped {
@@ -84,20 +91,29 @@ impl WeightPlan {
         out.write(&self.layout.header)?;
         let mut padding = self.layout.padding.iter().map(|&bytes| vec![0; usize::try_from(bytes).unwrap_or(0)]);
         let mut gap = || padding.next().unwrap_or_default();
+        let mut last = LastFeedback::default();
         for written in &self.written {
             // A file stays mapped for no longer than one weight, so that the pages of a checkpoint do not count as memory in use.
             let mut maps = ShardMaps::new(&self.shards);
             out.write(&gap())?;
             match &written.content {
                 Content::Computed(values) => out.write_floats(values)?,
-                Content::Floats(found, dtype) => self.write_rounded(&mut out, &mut maps, found, *dtype)?,
+                Content::Floats(found, dtype) => match self.factors.get(&written.name) {
+                    Some(factors) => {
+                        let (numbers, mut values) = (maps.numbers(found)?, Vec::new());
+                        numbers.read(0..numbers.count(), &mut values);
+                        divide_norm(&mut values, factors);
+                        out.write_floats(&values)?;
+                    }
+                    None => self.write_rounded(&mut out, &mut maps, found, *dtype)?,
+                },
                 Content::Table(found) => {
                     let scales = self.write_table(&mut out, &mut maps, written, found)?;
                     out.write(&gap())?;
                     out.write_floats(&scales)?;
                 }
                 Content::Quantised(found, scheme) => {
-                    let scales = self.write_codes(&mut out, &mut maps, written, found, *scheme)?;
+                    let scales = self.write_codes(&mut out, &mut maps, written, found, *scheme, &mut last)?;
                     out.write(&gap())?;
                     out.write_floats(&scales)?;
                 }
@@ -161,13 +177,24 @@ impl WeightPlan {
         written: &Written,
         found: &FoundTensor,
         scheme: Scheme,
+        last: &mut LastFeedback,
     ) -> Result<Vec<f32>, Stopped> {
         let (outputs, inputs) = written.rows();
-        let layer = written.name.trim_end_matches(".weight");
-        let statistics = self.calibration.as_ref().and_then(|calibration| calibration.inputs.get(layer));
-        let (mut scales, mut all) = (Vec::new(), Vec::new());
+        let statistics = self.statistics(&written.name, inputs)?;
+        let factors = self.factors.get(&written.name);
+        let feedback = self.feedback(written, scheme, inputs, statistics.as_deref(), last)?;
+        let (mut scales, mut all, mut smoothed) = (Vec::new(), Vec::new(), Vec::new());
         self.slabs(maps, found, inputs, SLAB, |values| {
-            let matrix = quantise_matrix(scheme, values, inputs, statistics);
+            let values = match factors {
+                Some(factors) => {
+                    smoothed.clear();
+                    smoothed.extend_from_slice(values);
+                    multiply_inputs(&mut smoothed, factors);
+                    &smoothed
+                }
+                None => values,
+            };
+            let matrix = quantise_matrix(scheme, values, inputs, statistics.as_deref(), feedback.as_deref());
             scales.extend(matrix.scales);
             if scheme == Scheme::Int8 {
                 all.extend(matrix.codes);
@@ -184,6 +211,36 @@ impl WeightPlan {
             out.write(&turned)?;
         }
         Ok(scales)
+    }
+
+    /// The error feedback of a weight in 4 bits, where its inputs are known; the last one again if the inputs are the same.
+    fn feedback(
+        &self,
+        written: &Written,
+        scheme: Scheme,
+        inputs: usize,
+        statistics: Option<&InputStatistics>,
+        last: &mut LastFeedback,
+    ) -> Result<Option<Arc<Feedback>>, Stopped> {
+        let wanted = matches!(scheme, Scheme::Blocks(format) if format.bits == 4)
+            && self.calibration.as_ref().is_some_and(|calibration| calibration.method == Int4Method::ErrorFeedback);
+        let Some(gram) = statistics.and_then(|statistics| statistics.gram.as_ref()).filter(|_| wanted) else { return Ok(None) };
+        if let Some((known, feedback)) = &last.0
+            && known == gram
+        {
+            return Ok(Some(Arc::clone(feedback)));
+        }
+        // Two of them do not fit into memory beside each other.
+        last.0 = None;
+        let values = gram.read(inputs)?;
+        let feedback = Feedback::new(&values, inputs).ok_or_else(|| ExportError::Option {
+            option: "the calibration".to_owned(),
+            found: format!("gave no usable matrix of the inputs of {}", written.name),
+            expected: "finite numbers".to_owned(),
+        })?;
+        let feedback = Arc::new(feedback);
+        last.0 = Some((gram.clone(), Arc::clone(&feedback)));
+        Ok(Some(feedback))
     }
 
     /// The finite numbers of a matrix, some rows at a time.
