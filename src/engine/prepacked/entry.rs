@@ -76,10 +76,20 @@ impl Entry {
             weights_modified_ns: weights.as_ref().map_or(0, |weights| weights.modified_ns),
             weights_sample_crc32: weights.as_ref().map_or(0, |weights| weights.sample_crc32),
         };
+        // After a power failure a file may have its length and not its contents; what the entry vouches for comes first.
+        let sync = |path: &Path| File::options().append(true).open(path)?.sync_all();
+        for name in [Some(GRAPH_FILE), weights.as_ref().map(|_| WEIGHTS_FILE)].into_iter().flatten() {
+            let path = folder.join(name);
+            sync(&path).map_err(|error| format!("cannot sync {}: {error}", path.display()))?;
+        }
         let text = serde_json::to_vec_pretty(&entry).map_err(|error| error.to_string())?;
         let path = folder.join(ENTRY_FILE);
-        let written = File::create(&path).and_then(|mut file| std::io::Write::write_all(&mut file, &text));
-        written.map_err(|error| format!("cannot write {}: {error}", path.display()))
+        let write = || {
+            let mut file = File::create(&path)?;
+            std::io::Write::write_all(&mut file, &text)?;
+            file.sync_all()
+        };
+        write().map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 
     /// Reads `entry.json`.
