@@ -196,7 +196,7 @@ impl BenchResult {
             "machine": self.machine,
             "started_at": self.started_at,
             "settings": { "threads": self.threads, "warmup": self.warmup },
-            "caches": WARM,
+            "caches": caches(self.warmup),
             "packages": self.packages,
             "series": series,
             "roofline": self.roofline,
@@ -207,5 +207,10 @@ impl BenchResult {
     }
 }
 
-/// What state the caches are in.
-pub(super) const WARM: &str = "warm: weights are loaded and every test has run before it is timed";
+/// What state the caches are in when a test is timed.
+pub(super) fn caches(warmup: usize) -> &'static str {
+    match warmup {
+        0 => "not warmed: weights are loaded, but the first repetition of a test is its first run",
+        _ => "warm: weights are loaded, and every test has run before it is timed",
+    }
+}

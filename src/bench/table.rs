@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::plan::Test;
-use super::results::{BenchResult, Ratio, Summary, WARM, summarise};
+use super::results::{BenchResult, Ratio, Summary, caches, summarise};
 
 /// Headings of the table of times.
 pub(super) const HEADINGS: [&str; 7] = ["test", "package", "median ms", "min to max", "rate", "ratio", "of limit"];
@@ -89,7 +89,7 @@ pub(super) fn notes(result: &BenchResult) -> Vec<String> {
         "{} threads, {repetitions} repetitions after {} of warm-up, peak memory of the process {peak}, ONNX Runtime {}",
         result.threads, result.warmup, result.runtime_version,
     ));
-    notes.push(format!("caches {WARM}"));
+    notes.push(format!("caches {}", caches(result.warmup)));
     notes.push(result.conditions.facts());
     if result.packages.len() > 1 {
         notes.push("ratio: time over the first package's in neighbouring repetitions, geometric mean with 95 % interval; below 1 is faster".to_owned());
