@@ -242,7 +242,8 @@ def report(figures: dict) -> str:
             "times faster than fp32 batch 1", f"than its best setting ({best})", "equal to fp32 batch 1",
         ]
         stages = [
-            f"{precision}: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in own["stages_seconds"].items())
+            f"{precision}: " + ", ".join(
+                f"{stage.replace('_', ' ')} {seconds:.2f} s" for stage, seconds in own["stages_seconds"].items())
             + f"; whole process {median(own['wall_seconds']):.1f} s with loading, peak memory "
             f"{own['peak_memory_bytes'] / 1e9:.2f} GB" for precision, own in load["llava_gauge"].items()
         ]

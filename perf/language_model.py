@@ -24,7 +24,7 @@ from workload import checkpoint, text_checkpoint
 
 HERE = Path(__file__).parent
 # Ratios are shown against these peers.
-AGAINST = ["transformers fp32", "llama.cpp F32", "llama.cpp BF16", "llama.cpp Q8_0", "llama.cpp Q4_0",
+AGAINST = ["transformers fp32", "llama.cpp F32", "llama.cpp F16", "llama.cpp BF16", "llama.cpp Q8_0", "llama.cpp Q4_0",
            "onnxruntime-genai fp32", "onnxruntime-genai int8 b128", "onnxruntime-genai int4 b32"]
 SIDES = ["llava-gauge", "llama.cpp", "onnxruntime-genai", "transformers"]
 

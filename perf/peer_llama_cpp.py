@@ -155,7 +155,9 @@ def language_model(binaries: Path, file: Path, threads: int, attention: dict, pr
 
 def greedy(binaries: Path, file: Path, prompt: list[int], count: int, threads: int) -> list[int]:
     """What a GGUF file goes on with, through the Python bindings of the same source. Run in a process of its own."""
-    package = next(binaries.parent.parent.glob("llama_cpp_python-*"))
+    package = next(binaries.parent.parent.glob("llama_cpp_python-*"), None)
+    if package is None:
+        raise Failed(f"{binaries}: the Python bindings of its source are not beside it, so the conversion cannot be checked")
     command = [sys.executable, __file__, json.dumps({
         "bindings": str(package), "file": str(file), "prompt": prompt, "count": count, "threads": threads,
     })]
