@@ -32,7 +32,6 @@ fn header() -> RunHeader {
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
             quantisation: Vec::new(),
-            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: "pope".into(),
