@@ -194,29 +194,26 @@ fn add_roofline(
 }
 
 /// Tells on standard error which run is next: a bar on a terminal, else a line for each test.
-fn reporter(globals: &Globals) -> Box<dyn FnMut(usize, usize, &str)> {
-    if globals.no_progress {
-        return Box::new(|_, _, _| {});
-    }
-    if terminal::interactive() {
+fn reporter(globals: &Globals) -> impl FnMut(usize, usize, &str) + use<> {
+    let quiet = globals.no_progress;
+    let bar = (!quiet && terminal::interactive()).then(|| {
         let style = ProgressStyle::with_template("{msg} [{bar:24}] {pos}/{len} eta {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("=> ");
-        let bar = ProgressBar::new(0).with_style(style);
-        return Box::new(move |done, total, test| {
+        ProgressBar::new(0).with_style(style)
+    });
+    let mut said = String::new();
+    move |done, total, test| {
+        if let Some(bar) = &bar {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
             bar.set_message(test.to_owned());
             if done == total {
                 bar.finish_and_clear();
             }
-        });
-    }
-    let mut said = String::new();
-    Box::new(move |done, total, test| {
-        if test != said && done < total {
+        } else if !quiet && test != said && done < total {
             said = test.to_owned();
             eprintln!("{test}: run {} of {total}", done + 1);
         }
-    })
+    }
 }

@@ -67,7 +67,8 @@ impl OrtEngine {
                 tokens.iter().zip(places).zip(inputs.position_ids.iter_mut().zip(inputs.logit_rows)).enumerate()
             {
                 tree::embed(&self.embedding, &[], Row::Token(*token), embedding)?;
-                let mut visible = vec![0..depth];
+                let mut visible = Vec::with_capacity(step + 2);
+                visible.push(0..depth);
                 visible.extend((0..=step).map(|step| depth + step * rows + slot).map(|row| row..row + 1));
                 write_windowed_bias(bias, &visible, window);
                 *position = (depth + step) as i64;
