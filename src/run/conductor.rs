@@ -171,8 +171,10 @@ impl Conductor<'_> {
                     [group] if window_groups == 1 => self.ask_alone(engine, group, (&images, &sender), &mut meter),
                     _ => self.ask_window(engine, window, (&images, &sender), &mut meter),
                 };
-                let notes = engine.take_notes().into_iter().map(Behind::Note);
-                let told = notes.map(|note| sender.send(note)).all(|sent| sent.is_ok());
+                let mut told = true;
+                for note in engine.take_notes() {
+                    told &= sender.send(Behind::Note(note)).is_ok();
+                }
                 match asked {
                     Ok(Asking::Answered) if told => {}
                     // The storing thread has ended with an error, which the join below returns.

@@ -57,7 +57,8 @@ fn damage_of_any_file_makes_it_anew() {
     let (package, cache) = (package(), tempfile::tempdir().unwrap());
     load(package.path(), cache.path()).unwrap();
     let folder = cache.path().join(key(package.path()).folder_name());
-    let damages: [(&str, fn(Vec<u8>) -> Vec<u8>); 5] = [
+    type Damage = fn(Vec<u8>) -> Vec<u8>;
+    let damages: [(&str, Damage); 5] = [
         (GRAPH_FILE, |bytes| bytes[..bytes.len() / 2].to_vec()),
         (GRAPH_FILE, |mut bytes| {
             bytes[20] ^= 1;
