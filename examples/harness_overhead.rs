@@ -114,7 +114,6 @@ fn header(benchmark: &Benchmark, plan: &Plan) -> RunHeader {
             image_recipe: "pad".into(),
             weight_bytes: None,
             quantisation: Vec::new(),
-            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.spec.name.clone(),

@@ -106,7 +106,6 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
                 image_recipe: "pad".into(),
                 weight_bytes: None,
                 quantisation: Vec::new(),
-                quantisation: Vec::new(),
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),

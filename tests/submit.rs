@@ -48,7 +48,6 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
             quantisation: Vec::new(),
-            quantisation: Vec::new(),
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),

@@ -79,7 +79,6 @@ pub fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 image_recipe: "pad 64px bicubic".into(),
                 weight_bytes: None,
                 quantisation: Vec::new(),
-                quantisation: Vec::new(),
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),
