@@ -313,12 +313,12 @@ fn a_parity_fixture_is_replayed() {
     let report = gauge_json(&["package", "verify", text(&fixture("transformers-js")), "--json"]);
     assert_eq!((&report["passed"], &report["tokens"]), (&json!(true), &report["tokens_equal"]), "{report:#}");
     assert!(report["cases"].as_array().unwrap().iter().all(|case| case["features"].is_null()));
-    // In 16 bits the tokens are equal, and the logits are off by more than a full-precision package may be.
-    let output = gauge(&["package", "verify", text(&fixture("transformers-js")), "--variant", "fp16", "--json"]);
-    let output = { output }.assert().code(101).get_output().stdout.clone();
-    let report: Value = serde_json::from_slice(&output).unwrap();
-    assert_eq!(report["tokens"], report["tokens_equal"]);
-    assert!(report["max_logit_error"].as_f64().unwrap() > report["max_logit_error_limit"].as_f64().unwrap());
+    // In 16 bits the logits are off by more than a full-precision package may be, and by no more than 16 bits explain.
+    let report = gauge_json(&["package", "verify", text(&fixture("transformers-js")), "--variant", "fp16", "--json"]);
+    assert_eq!((&report["passed"], &report["tokens"]), (&json!(true), &report["tokens_equal"]), "{report:#}");
+    let number = |name: &str| report[name].as_f64().unwrap();
+    assert!(number("max_logit_error") > number("max_logit_error_limit"));
+    assert!(number("relative_logit_error") <= number("relative_logit_error_limit"));
 }
 
 #[test]

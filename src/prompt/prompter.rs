@@ -235,7 +235,10 @@ impl Prompter {
     /// [`trim_answer`](Self::trim_answer) of the whole gives this text and perhaps more, white space around it stripped. `None`
     /// where the newest id leaves that open: within the bytes of a character, or where a template's prefixes might still be cut.
     pub fn settled(&self, ids: &[u32]) -> Option<String> {
-        let newest = self.tokenizer.id_to_token(*ids.last()?)?;
+        // Special tokens leave no trace in the text, so that bytes on both sides of one are one run.
+        let added = self.tokenizer.get_added_vocabulary();
+        let visible = |id: &&u32| !added.simple_id_to_token(**id).is_some_and(|token| added.is_special_token(&token));
+        let newest = self.tokenizer.id_to_token(*ids.iter().rev().find(visible)?)?;
         // The text of a run of byte tokens is known when the run ends: one byte that is no UTF-8 spoils all of it.
         if newest.len() == 6 && newest.starts_with("<0x") && newest.ends_with('>') {
             return None;

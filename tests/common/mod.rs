@@ -65,7 +65,10 @@ pub fn results_without_timings(folder: &Path) -> Vec<(String, String)> {
                 let summary = value.as_object_mut().unwrap();
                 summary.remove("latency");
                 summary.remove("peak_memory_bytes");
-                summary["header"].as_object_mut().unwrap().remove("started");
+                let header = summary["header"].as_object_mut().unwrap();
+                header.remove("started");
+                // How much memory was free when it began.
+                header.remove("memory");
                 found.push((name.clone(), serde_json::to_string(summary).unwrap()));
             }
         }
