@@ -81,7 +81,7 @@ pub fn cache_bytes_per_token(stage: &LanguageModelStage) -> usize {
 
 impl Schedule {
     /// Schedules a run: as `wanted`, or, if it is `None`, in the way that takes the least estimated work, by
-    /// [`saving_across_images`]. `kv_memory_bytes` bounds the caches; `takes_batches` says whether the graph can decode
+    /// `saving_across_images`. `kv_memory_bytes` bounds the caches; `takes_batches` says whether the graph can decode
     /// several sequences at once.
     pub fn plan(
         wanted: Option<Scheduling>,
