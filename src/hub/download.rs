@@ -69,10 +69,7 @@ pub fn download(
         if let Some(folder) = reference.parent() {
             fs::create_dir_all(folder).map_err(io("create", folder))?;
         }
-        // Its own for each download, of this process too: whoever renames last wins, and all write the same.
-        static DOWNLOADS: AtomicUsize = AtomicUsize::new(0);
-        let number = DOWNLOADS.fetch_add(1, Ordering::Relaxed);
-        let partial = repository.join(format!(".llava-gauge-ref-{}-{number}", std::process::id()));
+        let partial = partial(&repository);
         fs::write(&partial, &commit).map_err(io("write", &partial))?;
         fs::rename(&partial, &reference).map_err(io("write", &reference))?;
     }
@@ -113,7 +110,7 @@ impl Fetch<'_> {
             })?;
             fs::rename(&partial, &blob).map_err(io("write", &blob))?;
         }
-        self.place(file, &information.etag, &blob, &link)
+        self.place(&information.etag, &blob, &link)
     }
 
     /// Takes the lock of a blob, the same one that the Python library takes.
@@ -182,8 +179,9 @@ impl Fetch<'_> {
     }
 
     /// A link in the snapshot, or a copy where the system has no links.
-    fn place(&self, file: &str, etag: &str, blob: &Path, link: &Path) -> Result<(), HubError> {
-        let partial = self.snapshot.join(format!(".llava-gauge-partial-{}-{file}", std::process::id()));
+    fn place(&self, etag: &str, blob: &Path, link: &Path) -> Result<(), HubError> {
+        let partial = partial(self.repository);
+        // A killed process of the same number may have left its own, and a copy through a link would write over the blob.
         let _ = fs::remove_file(&partial);
         #[cfg(unix)]
         let linked = std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), &partial).is_ok();
@@ -194,6 +192,14 @@ impl Fetch<'_> {
         }
         fs::rename(&partial, link).map_err(io("write", link))
     }
+}
+
+/// A name for what becomes a file of the repository by renaming. Every use has its own, within this process too: whoever renames
+/// last wins, and all write the same. It lies outside the snapshots, which others read at any time.
+fn partial(repository: &Path) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    repository.join(format!(".llava-gauge-partial-{}-{number}", std::process::id()))
 }
 
 enum CopyError {
