@@ -137,9 +137,9 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     let computed = vec![(COSINES, table.clone(), cosines), (SINES, table, sines)];
     let plan = WeightPlan::new(&architecture, checked, computed, &schemes, options.calibration.as_ref())?;
     let graphs = [
-        (VISION_GRAPH, vision_graph(&architecture.vision, &plan)?),
-        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan)?),
-        (LLM_GRAPH, llm_graph(llm, &plan)?),
+        (VISION_GRAPH, vision_graph(&architecture.vision, &plan, schemes.compute)?),
+        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan, schemes.compute)?),
+        (LLM_GRAPH, llm_graph(llm, &plan, schemes.compute)?),
     ];
 
     let source = Source {
@@ -159,9 +159,9 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
             llm: schemes.llm.precision(),
         },
         quantisation: record(schemes.llava_record(), options),
-        vision: vision_stage(&checkpoint),
-        projector: projector_stage(&checkpoint, &plan),
-        llm: llm_stage(&checkpoint, &plan)?,
+        vision: VisionStage { compute: schemes.compute, ..vision_stage(&checkpoint) },
+        projector: ProjectorStage { compute: schemes.compute, ..projector_stage(&checkpoint, &plan) },
+        llm: LanguageModelStage { compute: schemes.compute, ..llm_stage(&checkpoint, &plan)? },
         image,
         prompt,
         foreign: None,
@@ -289,6 +289,7 @@ fn vision_stage(checkpoint: &Checkpoint) -> VisionStage {
         tokens_per_image: vision.tokens(),
         feature_layer: vision.feature_layer,
         feature_select: vision.feature_select().to_owned(),
+        compute: None,
     }
 }
 
@@ -299,6 +300,7 @@ fn projector_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> ProjectorStage
         kind: architecture.projector.kind.name(),
         input_size: architecture.vision.hidden_size,
         output_size: architecture.llm.hidden_size,
+        compute: None,
         image_newline: plan.location(super::architecture::IMAGE_NEWLINE),
     }
 }
@@ -323,6 +325,7 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModel
         vocabulary_size: llm.vocabulary_size,
         maximum_positions: llm.maximum_positions,
         sliding_window: llm.sliding_window,
+        compute: None,
         embedding,
         embedding_scales,
     })

@@ -7,7 +7,8 @@ use super::ExportError;
 use super::graphs::{StageBuilder, signed};
 use super::language_architecture::LlamaArchitecture;
 use super::weights::WeightPlan;
-use crate::onnx::{Attribute, Dimension, ElementType, GraphBuilder, Value};
+use crate::onnx::{Attribute, Dimension, ElementType, Value};
+use crate::package::Compute;
 
 /// Name of the cosine table.
 pub(super) const COSINES: &str = "llm.rotary.cos";
@@ -27,9 +28,17 @@ struct Inputs {
     sines: Value,
 }
 
+/// Lowest number of fp16 and of bf16.
+const LOWEST_FP16: f32 = -65_504.0;
+const LOWEST_BF16: f32 = f32::from_bits(0xFF7F_0000);
+
 /// Builds `llm.onnx`, whose inputs and outputs `LanguageModelStage` describes.
-pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::new("llm", weights);
+pub(super) fn llm_graph(
+    llm: &LlamaArchitecture,
+    weights: &WeightPlan,
+    compute: Option<Compute>,
+) -> Result<Vec<u8>, ExportError> {
+    let mut stage = StageBuilder::computing("llm", weights, compute);
     let named = Dimension::named;
     let (tokens, batch, sequence) = (named("tokens"), named("batch"), named("sequence"));
     let graph = &mut stage.graph;
@@ -40,10 +49,11 @@ pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan) -> Result
     let lengths = graph.input("seqlens_k", ElementType::Int32, &[batch]);
     let total = graph.input("total_sequence_length", ElementType::Int32, &[]);
     let rows = graph.input("logit_rows", ElementType::Int64, &[named("rows")]);
-    let past = cache_inputs(graph, llm);
+    let past = cache_inputs(&mut stage, llm);
     let first = [("start", Attribute::Int(0)), ("end", Attribute::Int(1))];
-    let batch = graph.op("Shape", "shape/batch", &[&positions], &first);
+    let batch = stage.graph.op("Shape", "shape/batch", &[&positions], &first);
     let (cosines, sines) = (stage.weight(COSINES), stage.weight(SINES));
+    let (embeds, bias) = (stage.narrowed(&embeds), narrow_bias(&mut stage, bias));
     let inputs = Inputs { batch, positions, bias, lengths, total, rows, cosines, sines };
 
     // Shapes that all layers share: queries, keys and values as `[batch, sequence, width]`.
@@ -64,12 +74,12 @@ pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan) -> Result
         (normed, residual) = decoder_layer(&mut stage, llm, &inputs, layer, past, &normed, &residual);
     }
     let head = stage.head();
-    let logits = stage.linear("logits", &normed, head, false);
-    stage.graph.output(&logits, ElementType::Float32, &[named("rows"), llm.vocabulary_size.into()]);
+    let logits = stage.linear(&stage.before_output("logits"), &normed, head, false);
+    stage.output("logits", &logits, &[named("rows"), llm.vocabulary_size.into()]);
     for layer in 0..llm.layers {
         for part in ["key", "value"] {
             let present = stage.graph.value(&format!("present.{layer}.{part}"));
-            stage.graph.output(&present, ElementType::Float32, &cache_shape(llm));
+            stage.graph.output(&present, stage.element(), &cache_shape(llm));
         }
     }
     stage.finish()
@@ -84,9 +94,24 @@ fn cache_shape(llm: &LlamaArchitecture) -> [Dimension; 4] {
     [Dimension::named("batch"), llm.key_value_heads.into(), Dimension::named("capacity"), llm.head_size.into()]
 }
 
-fn cache_inputs(graph: &mut GraphBuilder, llm: &LlamaArchitecture) -> Vec<[Value; 2]> {
-    let input = |graph: &mut GraphBuilder, name: String| graph.input(&name, ElementType::Float32, &cache_shape(llm));
-    (0..llm.layers).map(|layer| ["key", "value"].map(|part| input(graph, format!("past_key_values.{layer}.{part}")))).collect()
+fn cache_inputs(stage: &mut StageBuilder<'_>, llm: &LlamaArchitecture) -> Vec<[Value; 2]> {
+    let element = stage.element();
+    let mut input = |name: String| stage.graph.input(&name, element, &cache_shape(llm));
+    (0..llm.layers).map(|layer| ["key", "value"].map(|part| input(format!("past_key_values.{layer}.{part}")))).collect()
+}
+
+/// The attention bias in the type of the scores. What hides a position is the lowest number of 32 bits, which has no counterpart in
+/// fewer: it becomes the lowest of theirs, and no infinity, which kernels may turn into a NaN.
+fn narrow_bias(stage: &mut StageBuilder<'_>, bias: Value) -> Value {
+    let lowest = match stage.compute() {
+        None => return bias,
+        Some(Compute::Fp16) => LOWEST_FP16,
+        Some(Compute::Bf16) => LOWEST_BF16,
+    };
+    let lowest = stage.graph.float("attention_bias/lowest", lowest);
+    let raised = stage.graph.op("Max", "attention_bias/raised", &[&bias, &lowest], &[]);
+    let element = stage.element();
+    stage.cast("attention_bias/narrowed", &raised, element)
 }
 
 /// One layer: gives the normed input of the next one (or of the output head) and the running sum. In the last layer only
@@ -107,8 +132,17 @@ fn decoder_layer(
         let shape = stage.graph.value(&row_shape(count * llm.head_size));
         stage.graph.op("Reshape", &format!("{node}/{part}/row"), &[&flat, &shape], &[])
     };
-    let query = heads("q_proj", llm.heads);
-    let (key, value) = (heads("k_proj", llm.key_value_heads), heads("v_proj", llm.key_value_heads));
+    let mut query = heads("q_proj", llm.heads);
+    let (mut key, value) = (heads("k_proj", llm.key_value_heads), heads("v_proj", llm.key_value_heads));
+    let absent = Value::absent();
+    let (mut cosines, mut sines, mut positions) = (&inputs.cosines, &inputs.sines, &inputs.positions);
+    // Kernels of GPUs may take it for granted that positions count up from the first, which they do not do in a pack.
+    let inside = stage.compute().is_none();
+    if !inside {
+        query = rotated(stage, &format!("{node}/q_proj/rotated"), &query, inputs);
+        key = rotated(stage, &format!("{node}/k_proj/rotated"), &key, inputs);
+        (cosines, sines, positions) = (&absent, &absent, &absent);
+    }
     let [past_key, past_value] = past;
     let attention = format!("{node}/attention");
     stage.graph.microsoft_op_with_outputs(
@@ -122,16 +156,16 @@ fn decoder_layer(
             past_value,
             &inputs.lengths,
             &inputs.total,
-            &inputs.cosines,
-            &inputs.sines,
-            &inputs.positions,
+            cosines,
+            sines,
+            positions,
             &inputs.bias,
         ],
         &[&attention, &format!("present.{layer}.key"), &format!("present.{layer}.value")],
         &[
             ("num_heads", Attribute::Int(signed(llm.heads))),
             ("kv_num_heads", Attribute::Int(signed(llm.key_value_heads))),
-            ("do_rotary", Attribute::Int(1)),
+            ("do_rotary", Attribute::Int(i64::from(inside))),
         ],
     );
     let attended = stage.graph.value(&attention);
@@ -163,6 +197,11 @@ fn decoder_layer(
         (format!("layers.{next}/input_layernorm"), format!("llm.layers.{next}.input_layernorm.weight"))
     };
     add_and_norm(stage, llm, &node, &narrow, &residual, &norm)
+}
+
+/// Queries or keys `[batch, sequence, width]` turned by their positions.
+fn rotated(stage: &mut StageBuilder<'_>, node: &str, rows: &Value, inputs: &Inputs) -> Value {
+    stage.graph.microsoft_op("RotaryEmbedding", node, &[rows, &inputs.positions, &inputs.cosines, &inputs.sines], &[])
 }
 
 /// The norm of `input + skip`, and the sum itself.
