@@ -5,9 +5,11 @@
 //! mock engine that answers from a script. It must not know benchmarks, scorers, tokenizers or image files: it takes pixel tensors and token segments, and
 //! gives token ids and timings.
 
+mod attention_probe;
 mod candidates;
 mod clip;
 mod decoder;
+mod device;
 mod embedding;
 mod exchange;
 mod foreign;

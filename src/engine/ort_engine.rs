@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use ndarray::{Array2, Array3};
 
+use super::attention_probe;
 use super::decoder::LanguageModel;
+use super::device::check_compute;
 use super::embedding::EmbeddingTable;
 use super::exchange;
 use super::options::{EngineOptions, Scheduling};
@@ -29,6 +31,8 @@ pub struct OrtEngine {
     pub(super) options: EngineOptions,
     pub(super) limits: Limits,
     scheduling_reason: Option<String>,
+    /// Why questions cannot be packed here; `None` if they can.
+    not_packed: Option<String>,
     pub(super) notes: Vec<String>,
     runtime: RuntimeInfo,
     load_ms: f64,
@@ -73,6 +77,8 @@ impl OrtEngine {
         let (root, manifest) = (package.root.as_path(), &package.manifest);
         let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
         let loaded = runtime::load(&request, &mut |_| {})?;
+        check_compute(package, options)?;
+        let not_packed = attention_probe::not_packed(loaded, manifest, options)?;
         // Packing weights is work of one thread a graph, and nearly all of a load.
         let (encoder, graph) = std::thread::scope(|scope| {
             let graph = scope.spawn(|| Graph::load(loaded, root, &manifest.llm.graph, options, false));
@@ -104,6 +110,7 @@ impl OrtEngine {
             options: options.clone(),
             limits,
             scheduling_reason: None,
+            not_packed,
             notes: Vec::new(),
             runtime,
             load_ms,
@@ -114,12 +121,21 @@ impl OrtEngine {
     pub fn set_schedule(&mut self, schedule: &Schedule) {
         self.options.scheduling = schedule.scheduling;
         self.scheduling_reason = schedule.reason.clone();
+        self.keep_apart();
         self.limits = Limits {
             cache_tokens: schedule.cache_tokens.max(1),
             packed_tokens: self.options.max_packed_tokens,
             slots: schedule.slots,
             window_groups: schedule.window_groups,
         };
+    }
+
+    /// Where questions cannot be packed, they run one by one, whatever was asked for, and the reason is told.
+    fn keep_apart(&mut self) {
+        if let (Some(reason), true) = (&self.not_packed, self.options.scheduling != Scheduling::OneByOne) {
+            self.options.scheduling = Scheduling::OneByOne;
+            self.scheduling_reason = Some(reason.clone());
+        }
     }
 
     /// Why questions are scheduled as they are, where there was a choice.

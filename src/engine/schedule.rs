@@ -76,7 +76,8 @@ impl Default for Schedule {
 
 /// Bytes of one token in the key-value cache.
 pub fn cache_bytes_per_token(stage: &LanguageModelStage) -> usize {
-    [2, stage.layers, stage.key_value_heads, stage.head_size, size_of::<f32>()].into_iter().fold(1, usize::saturating_mul)
+    let number_bytes = usize::try_from(stage.cache_dtype().bytes()).unwrap_or(usize::MAX);
+    [2, stage.layers, stage.key_value_heads, stage.head_size, number_bytes].into_iter().fold(1, usize::saturating_mul)
 }
 
 impl Schedule {

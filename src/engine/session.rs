@@ -6,6 +6,7 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType};
 
+use super::device::Place;
 use super::options::EngineOptions;
 use super::prepacked::{self, Source};
 use super::runtime::Loaded;
@@ -44,6 +45,8 @@ pub(super) struct Graph {
     pub name: String,
     /// Full path.
     pub path: PathBuf,
+    /// Where what need not leave its provider lives.
+    pub place: Place,
 }
 
 impl Graph {
@@ -62,7 +65,7 @@ impl Graph {
         if let (true, Some(cache)) = (options.prepack, &options.prepacked_cache) {
             let source = Source { root, name, bytes: &bytes, fixed_shapes };
             if let Some(session) = prepacked::session(runtime, cache, &source, options) {
-                return Ok(Self { session, name: name.to_owned(), path });
+                return Ok(Self { session, name: name.to_owned(), path, place: Place::of(&options.provider) });
             }
         }
         Self::of_bytes(runtime, root, name, &bytes, options, fixed_shapes)
@@ -91,7 +94,7 @@ impl Graph {
             .map_err(runtime_error(&doing))?
             .commit_from_memory(bytes)
             .map_err(runtime_error(&doing))?;
-        Ok(Self { session, name: name.to_owned(), path })
+        Ok(Self { session, name: name.to_owned(), path, place: Place::of(&options.provider) })
     }
 
     /// Refuses the graph unless it has exactly the promised inputs and outputs.

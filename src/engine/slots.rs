@@ -12,12 +12,15 @@ use std::ops::Range;
 
 use ort::memory::Allocator;
 use ort::session::IoBinding;
-use ort::value::Tensor;
+use half::{bf16, f16};
+use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor};
 
-use super::decoder::{LanguageModel, bind, has_shape};
+use super::decoder::{LanguageModel, Target, bind, has_shape};
+use super::device::Place;
 use super::plan::{HIDDEN, write_bias};
 use super::session::runtime_error;
 use super::types::EngineError;
+use crate::package::TensorDtype;
 
 /// The attention bias is as long as the longest sequence, rounded up to so many rows: a new allocation only now and then.
 const BIAS_STEP_ROWS: usize = 64;
@@ -40,7 +43,7 @@ pub(super) struct SlotBatch {
     slots: usize,
     capacity: usize,
     /// Key and value of each layer in turn, each `[slots, key_value_heads, capacity, head_size]`.
-    cache: Vec<Tensor<f32>>,
+    cache: Vec<DynTensor>,
     inputs_embeds: Tensor<f32>,
     position_ids: Tensor<i64>,
     attention_bias: Tensor<f32>,
@@ -61,7 +64,7 @@ impl SlotBatch {
         model: &LanguageModel,
         slots: usize,
         capacity: usize,
-        fill: &mut dyn FnMut(&mut [f32]) -> Result<(), EngineError>,
+        fill: &mut dyn FnMut(&mut DynTensor) -> Result<(), EngineError>,
     ) -> Result<Self, EngineError> {
         let stage = model.stage();
         let (slots, capacity) = (slots.max(1), capacity.clamp(1, stage.maximum_positions.max(1)));
@@ -73,8 +76,8 @@ impl SlotBatch {
         let shape = [slots, stage.key_value_heads, capacity, stage.head_size];
         for layer in 0..stage.layers {
             for part in ["key", "value"] {
-                let mut buffer = Tensor::<f32>::new(&allocator, shape).map_err(error())?;
-                fill(buffer.try_extract_tensor_mut::<f32>().map_err(error())?.1)?;
+                let mut buffer = model.cache_buffer(Place::HOST, &shape).map_err(error())?;
+                fill(&mut buffer)?;
                 binding.bind_input(format!("past_key_values.{layer}.{part}"), &buffer).map_err(error())?;
                 binding.bind_output(format!("present.{layer}.{part}"), &mut buffer).map_err(error())?;
                 cache.push(buffer);
@@ -113,8 +116,6 @@ impl SlotBatch {
         let from = Layout { slots: 1, capacity: model.capacity() };
         let to = Layout { slots: self.slots, capacity: self.capacity };
         for (source, target) in model.cache().iter().zip(&mut self.cache) {
-            let source = source.try_extract_tensor::<f32>().map_err(runtime_error("reading the key-value cache"))?.1;
-            let target = target.try_extract_tensor_mut::<f32>().map_err(runtime_error("writing the key-value cache"))?.1;
             copy_rows(model, (source, from, 0), (target, to, slot), ranges)?;
         }
         Ok(ranges.iter().map(Range::len).sum())
@@ -130,10 +131,9 @@ impl SlotBatch {
         let mut buffers = cache.into_iter();
         Self::assemble(model, kept.len(), capacity, &mut |target| {
             let Some(buffer) = buffers.next() else { return Ok(()) };
-            let source = buffer.try_extract_tensor::<f32>().map_err(runtime_error("reading the key-value cache"))?.1;
             for (slot, old) in kept.iter().enumerate() {
                 let rows = 0..old.length;
-                copy_rows(model, (source, from, old.slot), (target, to, slot), std::slice::from_ref(&rows))?;
+                copy_rows(model, (&buffer, from, old.slot), (target, to, slot), std::slice::from_ref(&rows))?;
             }
             Ok(())
         })
@@ -156,8 +156,9 @@ impl SlotBatch {
             return Err(model.wrong(message));
         }
         let total = longest.next_multiple_of(BIAS_STEP_ROWS).min(self.capacity);
-        bind(&mut self.binding, "attention_bias", &mut self.attention_bias, &[self.slots, 1, 1, total]).map_err(error())?;
-        bind(&mut self.binding, "logit_rows", &mut self.logit_rows, &[tokens.len()]).map_err(error())?;
+        let to = &mut Target { binding: &mut self.binding, place: Place::HOST };
+        bind(to, "attention_bias", &mut self.attention_bias, &[self.slots, 1, 1, total]).map_err(error())?;
+        bind(to, "logit_rows", &mut self.logit_rows, &[tokens.len()]).map_err(error())?;
         let shape = [tokens.len(), vocabulary];
         if !has_shape(&self.logits, &shape) {
             self.logits = Tensor::new(&Allocator::default(), shape).map_err(error())?;
@@ -201,7 +202,7 @@ impl SlotBatch {
 
     /// The cache's buffers, as in [`SlotBatch::cache`].
     #[cfg(test)]
-    pub fn cache_mut(&mut self) -> &mut [Tensor<f32>] {
+    pub fn cache_mut(&mut self) -> &mut [DynTensor] {
         &mut self.cache
     }
 }
@@ -216,10 +217,25 @@ struct Layout {
 /// Copies ranges of rows of one slot, one after another, to the start of a slot of another buffer, for each head.
 fn copy_rows(
     model: &LanguageModel,
-    (source, from, from_slot): (&[f32], Layout, usize),
-    (target, to, to_slot): (&mut [f32], Layout, usize),
+    source: (&DynTensor, Layout, usize),
+    target: (&mut DynTensor, Layout, usize),
     ranges: &[Range<usize>],
 ) -> Result<(), EngineError> {
+    match model.stage().cache_dtype() {
+        TensorDtype::F16 => copy_typed_rows::<f16>(model, source, target, ranges),
+        TensorDtype::Bf16 => copy_typed_rows::<bf16>(model, source, target, ranges),
+        TensorDtype::F32 | TensorDtype::I8 => copy_typed_rows::<f32>(model, source, target, ranges),
+    }
+}
+
+fn copy_typed_rows<T: PrimitiveTensorElementType + Copy>(
+    model: &LanguageModel,
+    (source, from, from_slot): (&DynTensor, Layout, usize),
+    (target, to, to_slot): (&mut DynTensor, Layout, usize),
+    ranges: &[Range<usize>],
+) -> Result<(), EngineError> {
+    let source = source.try_extract_tensor::<T>().map_err(runtime_error("reading the key-value cache"))?.1;
+    let target = target.try_extract_tensor_mut::<T>().map_err(runtime_error("writing the key-value cache"))?.1;
     let (heads, width) = (model.stage().key_value_heads, model.stage().head_size);
     let outside = || model.wrong("rows beyond the key-value cache were to be copied");
     if from_slot >= from.slots || to_slot >= to.slots || ranges.iter().map(Range::len).sum::<usize>() > to.capacity {

@@ -5,6 +5,7 @@
 //! images, which is arithmetic on a recipe. It must not know ONNX Runtime, pixels or tokenizers: other rooms read the recipes
 //! and act on them.
 
+mod attention_probe;
 mod clip;
 mod contents;
 mod error;
@@ -21,6 +22,7 @@ mod taps;
 mod tiling;
 
 pub use crate::onnx::{ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel};
+pub use attention_probe::AttentionProbe;
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
 pub use external::{external_extent, external_tensors};
