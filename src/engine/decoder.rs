@@ -74,7 +74,7 @@ impl LanguageModel {
         let mut binding = graph.session.create_binding().map_err(error())?;
         let seqlens_k = Tensor::<i32>::new(&allocator, [1_usize]).map_err(error())?;
         let total_sequence_length = Tensor::<i32>::new(&allocator, [0_usize; 0]).map_err(error())?;
-        if !graph.place.is_gpu() {
+        if !graph.memory.is_gpu() {
             binding.bind_input("seqlens_k", &seqlens_k).map_err(error())?;
             binding.bind_input("total_sequence_length", &total_sequence_length).map_err(error())?;
         }
@@ -110,7 +110,7 @@ impl LanguageModel {
         // Cleared bindings forget the scalars and make the others bind again at their next use.
         let allocator = Allocator::default();
         let error = || runtime_error::<()>(&doing);
-        let place = self.graph.place;
+        let place = self.graph.memory;
         if !place.is_gpu() {
             self.binding.bind_input("seqlens_k", &self.seqlens_k).map_err(error())?;
             self.binding.bind_input("total_sequence_length", &self.total_sequence_length).map_err(error())?;
@@ -143,7 +143,7 @@ impl LanguageModel {
             i32::try_from(total).ok().filter(|_| total <= self.capacity && rows > 0 && logit_rows > 0).ok_or_else(|| {
                 self.graph.wrong(format!("a run of {rows} tokens after {past} does not fit its cache of {}", self.capacity))
             })?;
-        let to = &mut Target { binding: &mut self.binding, place: self.graph.place };
+        let to = &mut Target { binding: &mut self.binding, place: self.graph.memory };
         bind(to, "inputs_embeds", &mut self.inputs_embeds, &[rows, self.stage.hidden_size]).map_err(error())?;
         bind(to, "position_ids", &mut self.position_ids, &[1, rows]).map_err(error())?;
         bind(to, "attention_bias", &mut self.attention_bias, &[1, 1, rows, total]).map_err(error())?;
@@ -180,7 +180,7 @@ impl LanguageModel {
 
     /// Binds the inputs that were filled, where binding copies them.
     fn bind_filled(&mut self) -> ort::Result<()> {
-        if !self.graph.place.is_gpu() {
+        if !self.graph.memory.is_gpu() {
             return Ok(());
         }
         self.binding.bind_input("inputs_embeds", &self.inputs_embeds)?;
@@ -206,7 +206,7 @@ impl LanguageModel {
     /// Whether several sequences can decode at once. Packages that were exported earlier have a batch of one, and rows of a cache on
     /// a GPU cannot be copied from one buffer to another.
     pub(super) fn takes_batches(&self) -> bool {
-        if self.graph.place.is_gpu() {
+        if self.graph.memory.is_gpu() {
             return false;
         }
         let first = |name: &str| {
@@ -216,6 +216,16 @@ impl LanguageModel {
         ["position_ids", "attention_bias", "seqlens_k", "past_key_values.0.key"]
             .iter()
             .all(|name| first(name).is_some_and(|size| size < 0))
+    }
+
+    /// Its graph.
+    pub(super) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Its graph.
+    pub(super) fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
     }
 
     /// The graph's stage of the manifest.

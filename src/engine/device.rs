@@ -35,7 +35,7 @@ impl Place {
     }
 
     /// The memory by ONNX Runtime's name.
-    pub fn memory(self) -> ort::Result<MemoryInfo<'static>> {
+    pub fn info(self) -> ort::Result<MemoryInfo<'static>> {
         let device = if self.is_gpu() { AllocationDevice::CUDA } else { AllocationDevice::CPU };
         MemoryInfo::new(device, self.gpu.unwrap_or(0), AllocatorType::Device, MemoryType::Default)
     }
@@ -43,7 +43,7 @@ impl Place {
     /// A buffer there for a graph of this session. Its content is undefined.
     pub fn tensor(self, session: &Session, dtype: TensorDtype, shape: &[usize]) -> ort::Result<DynTensor> {
         if self.is_gpu() {
-            return DynTensor::new(&Allocator::new(session, self.memory()?)?, element_type(dtype), shape);
+            return DynTensor::new(&Allocator::new(session, self.info()?)?, element_type(dtype), shape);
         }
         DynTensor::new(&Allocator::default(), element_type(dtype), shape)
     }
