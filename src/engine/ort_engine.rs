@@ -114,6 +114,7 @@ impl OrtEngine {
             runtime,
             load_ms: 0.0,
         };
+        engine.keep_apart();
         engine.prove_placement()?;
         engine.load_ms = super::vision::milliseconds(started);
         Ok(engine)
