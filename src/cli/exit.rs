@@ -209,6 +209,7 @@ fn engine_exit(error: &crate::engine::EngineError) -> Exit {
     match error {
         EngineError::RuntimeMissing(_) => Exit::Environment,
         EngineError::Provider { .. } => Exit::Environment,
+        EngineError::Placement { .. } => Exit::Environment,
         EngineError::Graph { .. } | EngineError::File(_) => Exit::Rejected,
         _ => Exit::Internal,
     }
