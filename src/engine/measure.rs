@@ -10,7 +10,7 @@ use super::options::EngineOptions;
 use super::ort_engine::OrtEngine;
 use super::placement::Placed;
 use super::plan::{Row, write_windowed_bias};
-use super::runtime::{self, RuntimeOptions};
+use super::runtime;
 use super::session::{builder, runtime_error};
 use super::tree;
 use super::types::{EngineError, ImageTiles, StageTimings};
@@ -110,8 +110,7 @@ impl MeasuredModel {
     /// Makes a session of a model file in memory, for an input of this shape and content.
     pub fn load(options: &EngineOptions, model: &[u8], shape: &[usize], input: Vec<f32>) -> Result<Self, EngineError> {
         let doing = "loading a model to measure the machine";
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         let mut builder = builder(loaded, options, true).map_err(runtime_error(doing))?;
         let session = builder.commit_from_memory(model).map_err(runtime_error(doing))?;
         drop(Placed::of(&session, "the model that measures the machine", options, None)?);

@@ -11,7 +11,7 @@ use super::embedding::EmbeddingTable;
 use super::exchange;
 use super::options::{EngineOptions, Scheduling};
 use super::plan::{self, Demand, Row};
-use super::runtime::{self, RuntimeInfo, RuntimeOptions};
+use super::runtime::{self, RuntimeInfo};
 use super::sampling;
 use super::schedule::{Schedule, cache_bytes_per_token};
 use super::session::Graph;
@@ -75,8 +75,7 @@ impl OrtEngine {
     pub fn load(package: &Package, options: &EngineOptions) -> Result<Self, EngineError> {
         let started = Instant::now();
         let (root, manifest) = (package.root.as_path(), &package.manifest);
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         check_compute(package, options)?;
         let not_packed = attention_probe::not_packed(loaded, manifest, options)?;
         // Packing weights is work of one thread a graph, and nearly all of a load.

@@ -21,11 +21,11 @@ mod stages;
 mod taps;
 mod tiling;
 
-pub use crate::onnx::{ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel};
+pub use crate::onnx::{Dimension, ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel, TensorPort};
 pub use attention_probe::AttentionProbe;
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
-pub use external::{external_extent, external_tensors};
+pub use external::{GraphInterface, external_extent, external_tensors, graph_interface};
 pub use kind::PackageKind;
 pub use manifest::{
     Compute, FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,

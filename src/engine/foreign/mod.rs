@@ -22,7 +22,7 @@ use ndarray::{Array2, Array3, Array4, Axis, concatenate};
 use super::options::{EngineOptions, Scheduling};
 use super::ort_engine::Trace;
 use super::plan::{self, Demand, Row};
-use super::runtime::{self, Loaded, RuntimeInfo, RuntimeOptions};
+use super::runtime::{self, Loaded, RuntimeInfo};
 use super::sampling;
 use super::placement::{GraphPlacement, PROBE_RUNS, measures};
 use super::session::{Graph, profile_folder, with_profile};
@@ -55,8 +55,7 @@ impl ForeignEngine {
     pub(super) fn load(package: &Package, foreign: &ForeignGraphs, options: &EngineOptions) -> Result<Self, EngineError> {
         let started = Instant::now();
         let manifest = &package.manifest;
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         let width = manifest.llm.hidden_size;
         let graph = |name: &str, fixed_shapes| load(loaded, &package.root, name, options, fixed_shapes);
         let mut vision = Vision::new(graph(&manifest.vision.graph, true)?, foreign.vision.clone(), manifest.vision.clone(), width);

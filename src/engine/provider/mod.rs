@@ -4,8 +4,25 @@
 //! provider cannot be used on this machine, and for TensorRT the key of its caches and its shape profiles. A provider that
 //! was asked for and cannot be had is an error: nothing here ever falls back to another.
 
+mod device;
+mod libraries;
+mod places;
+mod readiness;
+mod register;
+mod tensorrt;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::str::FromStr;
+
+pub use device::Devices;
+pub use libraries::LibrarySighting;
+pub use readiness::{Equipment, GpuReport, ProviderReport};
+pub use tensorrt::{Extent, RunExtent, ShapePlan, default_cache};
+
+pub(crate) use readiness::{HOW_TO_INSTALL, not_installed, prepare};
+pub(crate) use register::{GraphSource, loading_failed, register};
 
 /// What runs the nodes of a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,12 +124,14 @@ pub struct TensorRtOptions {
     pub precision: TensorRtPrecision,
     /// How long the builder looks for fast kernels, 0 to 5.
     pub builder_level: u8,
+    /// The shapes that graphs will be run with; `None` for those of a run of which nothing is known.
+    pub shapes: Option<ShapePlan>,
 }
 
 impl Default for TensorRtOptions {
     fn default() -> Self {
         // TensorRT's own default level.
-        Self { cache: None, precision: TensorRtPrecision::Graph, builder_level: 3 }
+        Self { cache: None, precision: TensorRtPrecision::Graph, builder_level: 3, shapes: None }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
+use super::super::provider::GpuReport;
 use super::super::session::runtime_error;
 use super::super::types::EngineError;
 use super::{RuntimeInfo, RuntimeOptions, load, locate};
@@ -43,6 +44,8 @@ pub struct DoctorReport {
     pub runtime_error: Option<String>,
     /// Execution providers that this runtime has devices for and on which a session has run.
     pub execution_providers: Vec<String>,
+    /// What GPUs could be used with, and what is missing.
+    pub gpu: GpuReport,
 }
 
 impl Machine {
@@ -84,7 +87,15 @@ pub fn doctor(options: &RuntimeOptions, progress: &mut dyn FnMut(&str)) -> Docto
         Ok(info) => (Some(info), None),
         Err(error) => (None, Some(error.to_string())),
     };
-    DoctorReport { machine: Machine::look(), cache: locate::cache_dir().ok(), runtime, runtime_error, execution_providers }
+    let library = runtime.as_ref().map(|runtime| runtime.library.as_path());
+    DoctorReport {
+        machine: Machine::look(),
+        cache: locate::cache_dir(options.flavor()).ok(),
+        gpu: GpuReport::look(options.cuda_libraries.as_deref(), library),
+        runtime,
+        runtime_error,
+        execution_providers,
+    }
 }
 
 /// A graph with one node, `y = -x`, written by `make_probe.py`.
