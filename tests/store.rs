@@ -20,6 +20,7 @@ const GROUP: usize = 6;
 fn header() -> RunHeader {
     RunHeader {
         memory: None,
+        execution: None,
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,
