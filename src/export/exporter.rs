@@ -16,7 +16,7 @@ use super::rotary::rotary_tables;
 use super::vision::vision_graph;
 use super::weights::{WEIGHTS_FILE, WeightPlan};
 use crate::package::{
-    AspectMode, FORMAT, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation, Source,
+    AspectMode, FORMAT, GraphFlavor, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation, Source,
     StagePrecision, VisionStage, WeightQuantisation, is_plain_name,
 };
 
@@ -84,6 +84,8 @@ pub struct ExportOptions {
     pub conversation: Option<String>,
     /// Precision of each stage.
     pub precision: StagePrecisionChoice,
+    /// Operators of the graphs.
+    pub flavor: GraphFlavor,
     /// What guides the quantisation beside the weights themselves.
     pub calibration: Option<Calibration>,
     /// Replaces another package in the output folder.
@@ -104,6 +106,7 @@ impl ExportOptions {
             image_aspect: None,
             conversation: None,
             precision: StagePrecisionChoice::default(),
+            flavor: GraphFlavor::default(),
             calibration: None,
             force: false,
             progress: None,
@@ -122,7 +125,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     };
     report(ExportProgress::Reading);
     let files = CheckpointFiles::recognise(&options.checkpoint, options.base.as_deref())?;
-    let schemes = options.precision.llava()?;
+    let schemes = options.precision.llava(options.flavor)?;
     let checkpoint = Checkpoint::read(&files, options.vision_tower.as_deref())?;
     let architecture = checkpoint.architecture.clone();
     let checked = checkpoint.tensors.clone().check(&architecture)?;
@@ -137,9 +140,9 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     let computed = vec![(COSINES, table.clone(), cosines), (SINES, table, sines)];
     let plan = WeightPlan::new(&architecture, checked, computed, &schemes, options.calibration.as_ref())?;
     let graphs = [
-        (VISION_GRAPH, vision_graph(&architecture.vision, &plan)?),
-        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan)?),
-        (LLM_GRAPH, llm_graph(llm, &plan)?),
+        (VISION_GRAPH, vision_graph(&architecture.vision, &plan, options.flavor)?),
+        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan, options.flavor)?),
+        (LLM_GRAPH, llm_graph(llm, &plan, options.flavor)?),
     ];
 
     let source = Source {
@@ -161,7 +164,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
         quantisation: record(schemes.llava_record(), options),
         vision: vision_stage(&checkpoint),
         projector: projector_stage(&checkpoint, &plan),
-        llm: llm_stage(&checkpoint, &plan)?,
+        llm: llm_stage(&checkpoint, &plan, options.flavor)?,
         image,
         prompt,
         foreign: None,
@@ -303,7 +306,7 @@ fn projector_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> ProjectorStage
     }
 }
 
-fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModelStage, ExportError> {
+fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan, flavor: GraphFlavor) -> Result<LanguageModelStage, ExportError> {
     let llm = &checkpoint.architecture.llm;
     let name = super::architecture::EMBEDDING;
     let (embedding, embedding_scales) = plan.table().ok_or_else(|| ExportError::MissingTensor {
@@ -314,7 +317,7 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModel
     })?;
     Ok(LanguageModelStage {
         graph: LLM_GRAPH.to_owned(),
-        flavor: "contrib".to_owned(),
+        flavor: flavor.as_str().to_owned(),
         hidden_size: llm.hidden_size,
         layers: llm.layers,
         attention_heads: llm.heads,

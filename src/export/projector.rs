@@ -5,13 +5,18 @@ use super::architecture::{LlavaArchitecture, ProjectorKind};
 use super::graphs::{StageBuilder, signed};
 use super::weights::WeightPlan;
 use crate::onnx::{Dimension, ElementType};
+use crate::package::GraphFlavor;
 
 /// Builds `projector.onnx`: `features` `[images, tokens, inputs]` to `image_embeds` `[images, tokens, outputs]`, by one
 /// linear layer (`linear`), several with exact GELU between them (`mlpNx_gelu`), or as they are (`identity`).
-pub(super) fn projector_graph(architecture: &LlavaArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
+pub(super) fn projector_graph(
+    architecture: &LlavaArchitecture,
+    weights: &WeightPlan,
+    flavor: GraphFlavor,
+) -> Result<Vec<u8>, ExportError> {
     let (inputs, outputs) = (architecture.vision.hidden_size, architecture.llm.hidden_size);
     let bias = architecture.projector.bias;
-    let mut stage = StageBuilder::new("projector", weights);
+    let mut stage = StageBuilder::new("projector", weights, flavor);
     let rows = [Dimension::named("images"), Dimension::named("tokens")];
     let shape = |width: usize| [&rows[..], &[Dimension::Fixed(width)]].concat();
     let features = stage.graph.input("features", ElementType::Float32, &shape(inputs));

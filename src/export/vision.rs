@@ -7,11 +7,16 @@ use super::graphs::{StageBuilder, signed};
 use super::vision_architecture::{VisionArchitecture, VisionFamily};
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType, Value};
+use crate::package::GraphFlavor;
 
 /// Builds `vision.onnx`: `pixel_values` `[images, 3, size, size]` to `features` `[images, tokens, hidden]`, the hidden
 /// states of the selected layer. No later layer and no final norm are in the graph, as nothing looks at them.
-pub(super) fn vision_graph(vision: &VisionArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::new("vision", weights);
+pub(super) fn vision_graph(
+    vision: &VisionArchitecture,
+    weights: &WeightPlan,
+    flavor: GraphFlavor,
+) -> Result<Vec<u8>, ExportError> {
+    let mut stage = StageBuilder::new("vision", weights, flavor);
     let (rows, width) = (vision.rows(), vision.hidden_size);
     let images = Dimension::named("images");
     let size = Dimension::Fixed(vision.image_size);

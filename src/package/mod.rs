@@ -9,6 +9,7 @@ mod clip;
 mod contents;
 mod error;
 mod external;
+mod flavor;
 pub mod foreign;
 mod kind;
 mod manifest;
@@ -24,6 +25,7 @@ pub use crate::onnx::{ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
 pub use external::{external_extent, external_tensors};
+pub use flavor::GraphFlavor;
 pub use kind::PackageKind;
 pub use manifest::{
     FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
