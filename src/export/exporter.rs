@@ -6,6 +6,7 @@ use super::ExportError;
 use super::checkpoint::CheckedTensors;
 use super::families::Checkpoint;
 use super::files::CheckpointFiles;
+use super::graphs::GraphStyle;
 use super::image_recipe::image_recipe;
 use super::llama::{COSINES, SINES, llm_graph};
 use super::output::OutputFolder;
@@ -139,10 +140,11 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     let table = vec![llm.maximum_positions, llm.head_size / 2];
     let computed = vec![(COSINES, table.clone(), cosines), (SINES, table, sines)];
     let plan = WeightPlan::new(&architecture, checked, computed, &schemes, options.calibration.as_ref())?;
+    let style = GraphStyle { flavor: options.flavor, compute: schemes.compute };
     let graphs = [
-        (VISION_GRAPH, vision_graph(&architecture.vision, &plan, options.flavor)?),
-        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan, options.flavor)?),
-        (LLM_GRAPH, llm_graph(llm, &plan, options.flavor)?),
+        (VISION_GRAPH, vision_graph(&architecture.vision, &plan, style)?),
+        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan, style)?),
+        (LLM_GRAPH, llm_graph(llm, &plan, style)?),
     ];
 
     let source = Source {
@@ -162,9 +164,9 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
             llm: schemes.llm.precision(),
         },
         quantisation: record(schemes.llava_record(), options),
-        vision: vision_stage(&checkpoint),
-        projector: projector_stage(&checkpoint, &plan),
-        llm: llm_stage(&checkpoint, &plan, options.flavor)?,
+        vision: VisionStage { compute: schemes.compute, ..vision_stage(&checkpoint) },
+        projector: ProjectorStage { compute: schemes.compute, ..projector_stage(&checkpoint, &plan) },
+        llm: LanguageModelStage { compute: schemes.compute, ..llm_stage(&checkpoint, &plan, options.flavor)? },
         image,
         prompt,
         foreign: None,
@@ -292,6 +294,7 @@ fn vision_stage(checkpoint: &Checkpoint) -> VisionStage {
         tokens_per_image: vision.tokens(),
         feature_layer: vision.feature_layer,
         feature_select: vision.feature_select().to_owned(),
+        compute: None,
     }
 }
 
@@ -302,6 +305,7 @@ fn projector_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> ProjectorStage
         kind: architecture.projector.kind.name(),
         input_size: architecture.vision.hidden_size,
         output_size: architecture.llm.hidden_size,
+        compute: None,
         image_newline: plan.location(super::architecture::IMAGE_NEWLINE),
     }
 }
@@ -326,6 +330,7 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan, flavor: GraphFlavor) ->
         vocabulary_size: llm.vocabulary_size,
         maximum_positions: llm.maximum_positions,
         sliding_window: llm.sliding_window,
+        compute: None,
         embedding,
         embedding_scales,
     })

@@ -4,12 +4,12 @@
 //! attention bias.
 
 use super::ExportError;
-use super::graphs::{StageBuilder, signed};
+use super::graphs::{GraphStyle, StageBuilder, signed};
 use super::language_architecture::LlamaArchitecture;
 use super::standard_attention::CacheRows;
 use super::weights::WeightPlan;
-use crate::onnx::{Attribute, Dimension, ElementType, GraphBuilder, Value};
-use crate::package::GraphFlavor;
+use crate::onnx::{Attribute, Dimension, ElementType, Value};
+use crate::package::{Compute, GraphFlavor};
 
 /// Name of the cosine table.
 pub(super) const COSINES: &str = "llm.rotary.cos";
@@ -29,9 +29,13 @@ struct Inputs {
     cache: Option<CacheRows>,
 }
 
+/// Lowest number of fp16 and of bf16.
+const LOWEST_FP16: f32 = -65_504.0;
+const LOWEST_BF16: f32 = f32::from_bits(0xFF7F_0000);
+
 /// Builds `llm.onnx`, whose inputs and outputs `LanguageModelStage` describes.
-pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan, flavor: GraphFlavor) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::new("llm", weights, flavor);
+pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan, style: GraphStyle) -> Result<Vec<u8>, ExportError> {
+    let mut stage = StageBuilder::new("llm", weights, style);
     let named = Dimension::named;
     let (tokens, batch, sequence) = (named("tokens"), named("batch"), named("sequence"));
     let graph = &mut stage.graph;
@@ -42,16 +46,18 @@ pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan, flavor: G
     let lengths = graph.input("seqlens_k", ElementType::Int32, &[batch]);
     let total = graph.input("total_sequence_length", ElementType::Int32, &[]);
     let rows = graph.input("logit_rows", ElementType::Int64, &[named("rows")]);
-    let past = cache_inputs(graph, llm);
+    let past = cache_inputs(&mut stage, llm);
     let first = [("start", Attribute::Int(0)), ("end", Attribute::Int(1))];
-    let batch = graph.op("Shape", "shape/batch", &[&positions], &first);
+    let batch = stage.graph.op("Shape", "shape/batch", &[&positions], &first);
     let (cosines, sines) = (stage.weight(COSINES), stage.weight(SINES));
-    let cache = match flavor {
+    let seen = bias.clone();
+    let (embeds, bias) = (stage.narrowed(&embeds), narrow_bias(&mut stage, bias));
+    let cache = match style.flavor {
         GraphFlavor::Contrib => {
             row_shapes(&mut stage, llm, &batch);
             None
         }
-        GraphFlavor::Standard => Some(CacheRows::new(&mut stage, llm, &batch, [&positions, &lengths, &bias])),
+        GraphFlavor::Standard => Some(CacheRows::new(&mut stage, llm, &batch, [&positions, &lengths, &seen])),
     };
     let inputs = Inputs { positions, bias, lengths, total, rows, cosines, sines, cache };
 
@@ -62,12 +68,12 @@ pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan, flavor: G
         (normed, residual) = decoder_layer(&mut stage, llm, &inputs, layer, past, &normed, &residual);
     }
     let head = stage.head();
-    let logits = stage.linear("logits", &normed, head, false);
-    stage.graph.output(&logits, ElementType::Float32, &[named("rows"), llm.vocabulary_size.into()]);
+    let logits = stage.linear(&stage.before_output("logits"), &normed, head, false);
+    stage.output("logits", &logits, &[named("rows"), llm.vocabulary_size.into()]);
     for layer in 0..llm.layers {
         for part in ["key", "value"] {
             let present = stage.graph.value(&format!("present.{layer}.{part}"));
-            stage.graph.output(&present, ElementType::Float32, &cache_shape(llm));
+            stage.graph.output(&present, stage.element(), &cache_shape(llm));
         }
     }
     stage.finish()
@@ -93,9 +99,24 @@ fn cache_shape(llm: &LlamaArchitecture) -> [Dimension; 4] {
     [Dimension::named("batch"), llm.key_value_heads.into(), Dimension::named("capacity"), llm.head_size.into()]
 }
 
-fn cache_inputs(graph: &mut GraphBuilder, llm: &LlamaArchitecture) -> Vec<[Value; 2]> {
-    let input = |graph: &mut GraphBuilder, name: String| graph.input(&name, ElementType::Float32, &cache_shape(llm));
-    (0..llm.layers).map(|layer| ["key", "value"].map(|part| input(graph, format!("past_key_values.{layer}.{part}")))).collect()
+fn cache_inputs(stage: &mut StageBuilder<'_>, llm: &LlamaArchitecture) -> Vec<[Value; 2]> {
+    let element = stage.element();
+    let mut input = |name: String| stage.graph.input(&name, element, &cache_shape(llm));
+    (0..llm.layers).map(|layer| ["key", "value"].map(|part| input(format!("past_key_values.{layer}.{part}")))).collect()
+}
+
+/// The attention bias in the type of the scores. What hides a position is the lowest number of 32 bits, which has no counterpart in
+/// fewer: it becomes the lowest of theirs, and no infinity, which kernels may turn into a NaN.
+fn narrow_bias(stage: &mut StageBuilder<'_>, bias: Value) -> Value {
+    let lowest = match stage.compute() {
+        None => return bias,
+        Some(Compute::Fp16) => LOWEST_FP16,
+        Some(Compute::Bf16) => LOWEST_BF16,
+    };
+    let lowest = stage.graph.float("attention_bias/lowest", lowest);
+    let raised = stage.graph.op("Max", "attention_bias/raised", &[&bias, &lowest], &[]);
+    let element = stage.element();
+    stage.cast("attention_bias/narrowed", &raised, element)
 }
 
 /// One layer: gives the normed input of the next one (or of the output head) and the running sum. In the last layer only
@@ -166,8 +187,17 @@ fn fused_attention(
         let shape = stage.graph.value(&row_shape(count * llm.head_size));
         stage.graph.op("Reshape", &format!("layers.{layer}/{part}/row"), &[&flat, &shape], &[])
     };
-    let query = rows("q_proj", llm.heads);
-    let (key, value) = (rows("k_proj", llm.key_value_heads), rows("v_proj", llm.key_value_heads));
+    let mut query = rows("q_proj", llm.heads);
+    let (mut key, value) = (rows("k_proj", llm.key_value_heads), rows("v_proj", llm.key_value_heads));
+    let absent = Value::absent();
+    let (mut cosines, mut sines, mut positions) = (&inputs.cosines, &inputs.sines, &inputs.positions);
+    // Kernels of GPUs may take it for granted that positions count up from the first, which they do not do in a pack.
+    let inside = stage.compute().is_none();
+    if !inside {
+        query = rotated(stage, &format!("layers.{layer}/q_proj/rotated"), &query, inputs);
+        key = rotated(stage, &format!("layers.{layer}/k_proj/rotated"), &key, inputs);
+        (cosines, sines, positions) = (&absent, &absent, &absent);
+    }
     let [past_key, past_value] = past;
     let attention = format!("layers.{layer}/attention");
     stage.graph.microsoft_op_with_outputs(
@@ -181,19 +211,24 @@ fn fused_attention(
             past_value,
             &inputs.lengths,
             &inputs.total,
-            &inputs.cosines,
-            &inputs.sines,
-            &inputs.positions,
+            cosines,
+            sines,
+            positions,
             &inputs.bias,
         ],
         &[&attention, &format!("present.{layer}.key"), &format!("present.{layer}.value")],
         &[
             ("num_heads", Attribute::Int(signed(llm.heads))),
             ("kv_num_heads", Attribute::Int(signed(llm.key_value_heads))),
-            ("do_rotary", Attribute::Int(1)),
+            ("do_rotary", Attribute::Int(i64::from(inside))),
         ],
     );
     stage.graph.value(&attention)
+}
+
+/// Queries or keys `[batch, sequence, width]` turned by their positions.
+fn rotated(stage: &mut StageBuilder<'_>, node: &str, rows: &Value, inputs: &Inputs) -> Value {
+    stage.graph.microsoft_op("RotaryEmbedding", node, &[rows, &inputs.positions, &inputs.cosines, &inputs.sines], &[])
 }
 
 /// The norm of `input + skip`, and the sum itself.

@@ -67,7 +67,10 @@ impl StageBuilder<'_> {
         }
         // The standard's `Swish` has no kernel for processors.
         let scaled = (alpha != 1.0).then(|| {
-            let alpha = self.graph.float("sigmoid/alpha", alpha);
+            let mut alpha = self.graph.float("sigmoid/alpha", alpha);
+            if self.compute().is_some() {
+                alpha = self.cast(&format!("{node}/alpha"), &alpha, self.element());
+            }
             self.graph.op("Mul", &format!("{node}/scaled"), &[input, &alpha], &[])
         });
         let sigmoid = self.graph.op("Sigmoid", &format!("{node}/sigmoid"), &[scaled.as_ref().unwrap_or(input)], &[]);

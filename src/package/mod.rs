@@ -28,7 +28,7 @@ pub use external::{external_extent, external_tensors};
 pub use flavor::GraphFlavor;
 pub use kind::PackageKind;
 pub use manifest::{
-    FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
+    Compute, FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
     StagePrecision, TensorDtype, TensorLocation, VisionStage,
 };
 pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};

@@ -295,6 +295,12 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 fn language_model_ports(llm: &LanguageModelStage, batch: Dimension) -> (Vec<TensorPort>, Vec<TensorPort>) {
     let named = Dimension::named;
     let float = |name: &str, shape: Vec<Dimension>| port(name, data_type::FLOAT, shape);
+    let cache_type = match llm.cache_dtype() {
+        TensorDtype::F16 => data_type::FLOAT16,
+        TensorDtype::Bf16 => data_type::BFLOAT16,
+        _ => data_type::FLOAT,
+    };
+    let cache = |name: &str, shape: Vec<Dimension>| port(name, cache_type, shape);
     let sequence = || named("sequence");
     let mut inputs = vec![
         float("inputs_embeds", vec![named("tokens"), llm.hidden_size.into()]),
@@ -308,8 +314,8 @@ fn language_model_ports(llm: &LanguageModelStage, batch: Dimension) -> (Vec<Tens
     for layer in 0..llm.layers {
         for part in ["key", "value"] {
             let shape = vec![batch.clone(), llm.key_value_heads.into(), named("capacity"), llm.head_size.into()];
-            inputs.push(float(&format!("past_key_values.{layer}.{part}"), shape.clone()));
-            outputs.push(float(&format!("present.{layer}.{part}"), shape));
+            inputs.push(cache(&format!("past_key_values.{layer}.{part}"), shape.clone()));
+            outputs.push(cache(&format!("present.{layer}.{part}"), shape));
         }
     }
     (inputs, outputs)

@@ -2,7 +2,7 @@
 
 use super::super::ExportError;
 use super::super::encoder::Encoder;
-use super::super::graphs::{StageBuilder, signed};
+use super::super::graphs::{GraphStyle, StageBuilder, signed};
 use super::super::weights::WeightPlan;
 use super::architecture::{ClipModelArchitecture, Tower};
 use crate::onnx::{Attribute, Dimension, ElementType, Value, proto::data_type};
@@ -15,7 +15,7 @@ pub fn vision_graph(
     weights: &WeightPlan,
     flavor: GraphFlavor,
 ) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::new("clip-vision", weights, flavor);
+    let mut stage = StageBuilder::new("clip-vision", weights, GraphStyle { flavor, compute: None });
     let tower = &clip.vision;
     let (rows, width, patch) = (signed(clip.vision_rows()), signed(tower.hidden_size), signed(clip.patch_size));
     let images = Dimension::named("images");
@@ -59,7 +59,7 @@ pub fn text_graph(
     weights: &WeightPlan,
     flavor: GraphFlavor,
 ) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::new("clip-text", weights, flavor);
+    let mut stage = StageBuilder::new("clip-text", weights, GraphStyle { flavor, compute: None });
     let tower = &clip.text;
     let width = signed(tower.hidden_size);
     let (texts, tokens) = (Dimension::named("texts"), Dimension::named("tokens"));

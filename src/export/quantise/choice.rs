@@ -3,7 +3,7 @@
 use super::super::ExportError;
 use super::super::architecture::{EMBEDDING, OUTPUT_HEAD};
 use super::{BlockFormat, Scheme};
-use crate::package::{GraphFlavor, Precision, Quantisation, TensorDtype, WeightQuantisation};
+use crate::package::{Compute, GraphFlavor, Precision, Quantisation, TensorDtype, WeightQuantisation};
 
 /// Inputs that share a scale of 8-bit weights unless another number is asked for: larger blocks run faster, and at 8 bits smaller
 /// ones gain nothing that matters.
@@ -35,6 +35,9 @@ pub struct StagePrecisionChoice {
     pub block_size: Option<usize>,
     /// `accuracy_level` of `MatMulNBits`: 4 (if absent) or 0.
     pub accuracy_level: Option<u32>,
+    /// Number type of activations and of the key-value cache; 32 bits if absent. All weights that are not in blocks are stored in
+    /// it, norms and biases too, so that a checkpoint of this type is used as it is.
+    pub compute: Option<Compute>,
 }
 
 /// Every layer's scheme.
@@ -47,6 +50,8 @@ pub(in super::super) struct Schemes {
     pub head: Scheme,
     /// Number type of the embedding table; `None` leaves it as it is.
     pub embedding: Option<TensorDtype>,
+    /// Number type of activations where it is not 32 bits.
+    pub compute: Option<Compute>,
 }
 
 fn wrong(option: &str, found: impl ToString, expected: impl Into<String>) -> ExportError {
@@ -71,6 +76,9 @@ impl StagePrecisionChoice {
                 return Err(wrong(option, given.as_str(), "no such option: a CLIP checkpoint has a vision and a text encoder"));
             }
         }
+        if let Some(compute) = self.compute {
+            return Err(wrong("--compute", compute.as_str(), "no such option: the encoders of a CLIP checkpoint compute in 32 bits"));
+        }
         self.schemes(flavor)
     }
 
@@ -82,7 +90,11 @@ impl StagePrecisionChoice {
     }
 
     fn schemes(&self, flavor: GraphFlavor) -> Result<Schemes, ExportError> {
-        let stage = |own: Option<Precision>| own.or(self.all).unwrap_or(Precision::Fp32);
+        let narrow = self.compute.map(|compute| match compute {
+            Compute::Fp16 => Precision::Fp16,
+            Compute::Bf16 => Precision::Bf16,
+        });
+        let stage = |own: Option<Precision>| own.or(self.all).or(narrow).unwrap_or(Precision::Fp32);
         let llm = stage(self.llm);
         let head = self.head.unwrap_or(if llm == Precision::Int4 { Precision::Int8Weights } else { llm });
         let embedding = match self.embeddings {
@@ -100,7 +112,23 @@ impl StagePrecisionChoice {
             llm: self.scheme("--llm", llm, flavor)?,
             head: self.scheme("--head", head, flavor)?,
             embedding,
+            compute: self.compute,
         };
+        if let Some(narrow) = narrow {
+            let parts = [
+                ("--vision", schemes.vision),
+                ("--projector", schemes.projector),
+                ("--llm", schemes.llm),
+                ("--head", schemes.head),
+            ];
+            for (option, scheme) in parts {
+                let found = scheme.precision();
+                if found != narrow && !matches!(scheme, Scheme::Blocks(_)) {
+                    let narrow = narrow.as_str();
+                    return Err(wrong(option, found.as_str(), format!("{narrow}, int8-weights or int4 with --compute {narrow}")));
+                }
+            }
+        }
         let in_blocks = |scheme: Scheme| matches!(scheme, Scheme::Blocks(_));
         let parts = [schemes.vision, schemes.projector, schemes.text, schemes.llm, schemes.head];
         if !parts.into_iter().any(in_blocks) {
@@ -148,11 +176,16 @@ impl StagePrecisionChoice {
 }
 
 impl Schemes {
-    /// The scheme of a weight: linear layers have their stage's, everything else stays in 32 bits.
+    /// The scheme of a weight: linear layers have their stage's, everything else has the type of activations.
     pub fn of(&self, name: &str, shape: &[usize]) -> Scheme {
+        let plain = match self.compute {
+            None => Scheme::Fp32,
+            Some(Compute::Fp16) => Scheme::Fp16,
+            Some(Compute::Bf16) => Scheme::Bf16,
+        };
         // Tables of positions and tokens have two dimensions, too, and are no linear layers.
         if shape.len() != 2 || !name.ends_with(".weight") || name.contains(".embeddings.") || name == EMBEDDING {
-            return Scheme::Fp32;
+            return plain;
         }
         if name == OUTPUT_HEAD {
             return self.head;
@@ -162,7 +195,7 @@ impl Schemes {
             Some("projector") => self.projector,
             Some("text" | "text_projection") => self.text,
             Some("llm") => self.llm,
-            _ => Scheme::Fp32,
+            _ => plain,
         }
     }
 

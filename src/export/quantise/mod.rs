@@ -24,7 +24,7 @@ use crate::package::Precision;
 pub(super) enum Scheme {
     /// 32-bit floating point.
     Fp32,
-    /// 16-bit floating point, widened as the graph is loaded; arithmetic is in 32 bits.
+    /// 16-bit floating point, widened as the graph is loaded unless the graph computes in it.
     Fp16,
     /// bfloat16, likewise.
     Bf16,
