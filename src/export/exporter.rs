@@ -6,6 +6,7 @@ use super::ExportError;
 use super::checkpoint::CheckedTensors;
 use super::families::Checkpoint;
 use super::files::CheckpointFiles;
+use super::graphs::GraphStyle;
 use super::image_recipe::image_recipe;
 use super::llama::{COSINES, SINES, llm_graph};
 use super::output::OutputFolder;
@@ -16,7 +17,7 @@ use super::rotary::rotary_tables;
 use super::vision::vision_graph;
 use super::weights::{WEIGHTS_FILE, WeightPlan};
 use crate::package::{
-    AspectMode, FORMAT, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation, Source,
+    AspectMode, FORMAT, GraphFlavor, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation, Source,
     StagePrecision, VisionStage, WeightQuantisation, is_plain_name,
 };
 
@@ -84,6 +85,8 @@ pub struct ExportOptions {
     pub conversation: Option<String>,
     /// Precision of each stage.
     pub precision: StagePrecisionChoice,
+    /// Operators of the graphs.
+    pub flavor: GraphFlavor,
     /// What guides the quantisation beside the weights themselves.
     pub calibration: Option<Calibration>,
     /// Replaces another package in the output folder.
@@ -104,6 +107,7 @@ impl ExportOptions {
             image_aspect: None,
             conversation: None,
             precision: StagePrecisionChoice::default(),
+            flavor: GraphFlavor::default(),
             calibration: None,
             force: false,
             progress: None,
@@ -122,7 +126,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     };
     report(ExportProgress::Reading);
     let files = CheckpointFiles::recognise(&options.checkpoint, options.base.as_deref())?;
-    let schemes = options.precision.llava()?;
+    let schemes = options.precision.llava(options.flavor)?;
     let checkpoint = Checkpoint::read(&files, options.vision_tower.as_deref())?;
     let architecture = checkpoint.architecture.clone();
     let checked = checkpoint.tensors.clone().check(&architecture)?;
@@ -136,10 +140,11 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     let table = vec![llm.maximum_positions, llm.head_size / 2];
     let computed = vec![(COSINES, table.clone(), cosines), (SINES, table, sines)];
     let plan = WeightPlan::new(&architecture, checked, computed, &schemes, options.calibration.as_ref())?;
+    let style = GraphStyle { flavor: options.flavor, compute: schemes.compute };
     let graphs = [
-        (VISION_GRAPH, vision_graph(&architecture.vision, &plan, schemes.compute)?),
-        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan, schemes.compute)?),
-        (LLM_GRAPH, llm_graph(llm, &plan, schemes.compute)?),
+        (VISION_GRAPH, vision_graph(&architecture.vision, &plan, style)?),
+        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan, style)?),
+        (LLM_GRAPH, llm_graph(llm, &plan, style)?),
     ];
 
     let source = Source {
@@ -161,7 +166,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
         quantisation: record(schemes.llava_record(), options),
         vision: VisionStage { compute: schemes.compute, ..vision_stage(&checkpoint) },
         projector: ProjectorStage { compute: schemes.compute, ..projector_stage(&checkpoint, &plan) },
-        llm: LanguageModelStage { compute: schemes.compute, ..llm_stage(&checkpoint, &plan)? },
+        llm: LanguageModelStage { compute: schemes.compute, ..llm_stage(&checkpoint, &plan, options.flavor)? },
         image,
         prompt,
         foreign: None,
@@ -305,7 +310,7 @@ fn projector_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> ProjectorStage
     }
 }
 
-fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModelStage, ExportError> {
+fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan, flavor: GraphFlavor) -> Result<LanguageModelStage, ExportError> {
     let llm = &checkpoint.architecture.llm;
     let name = super::architecture::EMBEDDING;
     let (embedding, embedding_scales) = plan.table().ok_or_else(|| ExportError::MissingTensor {
@@ -316,7 +321,7 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModel
     })?;
     Ok(LanguageModelStage {
         graph: LLM_GRAPH.to_owned(),
-        flavor: "contrib".to_owned(),
+        flavor: flavor.as_str().to_owned(),
         hidden_size: llm.hidden_size,
         layers: llm.layers,
         attention_heads: llm.heads,

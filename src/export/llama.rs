@@ -1,14 +1,15 @@
 //! The language model graph (`modeling_llama.py`, `modeling_mistral.py` and `modeling_qwen2.py` of transformers, which differ
-//! in biases and defaults). A run is one sequence of packed tokens, or one token each of several sequences (the kernel of
+//! in biases and defaults). A run is one sequence of packed tokens, or one token each of several sequences (the fused kernel of
 //! attention takes a batch on top of a past only so). A sliding window is not in the graph: the engine writes it into the
 //! attention bias.
 
 use super::ExportError;
-use super::graphs::{StageBuilder, signed};
+use super::graphs::{GraphStyle, StageBuilder, signed};
 use super::language_architecture::LlamaArchitecture;
+use super::standard_attention::CacheRows;
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType, Value};
-use crate::package::Compute;
+use crate::package::{Compute, GraphFlavor};
 
 /// Name of the cosine table.
 pub(super) const COSINES: &str = "llm.rotary.cos";
@@ -17,8 +18,6 @@ pub(super) const SINES: &str = "llm.rotary.sin";
 
 /// The inputs that all layers share.
 struct Inputs {
-    /// `[batch]` as a vector of one number, for the shapes that the attention kernel wants.
-    batch: Value,
     positions: Value,
     bias: Value,
     lengths: Value,
@@ -26,15 +25,13 @@ struct Inputs {
     rows: Value,
     cosines: Value,
     sines: Value,
+    /// In graphs of standard operators alone: where new rows go.
+    cache: Option<CacheRows>,
 }
 
 /// Builds `llm.onnx`, whose inputs and outputs `LanguageModelStage` describes.
-pub(super) fn llm_graph(
-    llm: &LlamaArchitecture,
-    weights: &WeightPlan,
-    compute: Option<Compute>,
-) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::computing("llm", weights, compute);
+pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan, style: GraphStyle) -> Result<Vec<u8>, ExportError> {
+    let mut stage = StageBuilder::new("llm", weights, style);
     let named = Dimension::named;
     let (tokens, batch, sequence) = (named("tokens"), named("batch"), named("sequence"));
     let graph = &mut stage.graph;
@@ -49,22 +46,19 @@ pub(super) fn llm_graph(
     let first = [("start", Attribute::Int(0)), ("end", Attribute::Int(1))];
     let batch = stage.graph.op("Shape", "shape/batch", &[&positions], &first);
     let (cosines, sines) = (stage.weight(COSINES), stage.weight(SINES));
+    let seen = bias.clone();
     let (embeds, bias) = (stage.narrowed(&embeds), narrow_bias(&mut stage, bias));
-    let inputs = Inputs { batch, positions, bias, lengths, total, rows, cosines, sines };
-
-    // Shapes that all layers share: queries, keys and values as `[batch, sequence, width]`.
-    let mut widths = vec![llm.heads * llm.head_size, llm.key_value_heads * llm.head_size];
-    widths.dedup();
-    for width in widths {
-        let rest = stage.graph.integers(&format!("shape/rest_{width}"), &[-1, signed(width)]);
-        let axis = [("axis", Attribute::Int(0))];
-        stage.graph.op("Concat", &row_shape(width), &[&inputs.batch, &rest], &axis);
-    }
+    let cache = match style.flavor {
+        GraphFlavor::Contrib => {
+            row_shapes(&mut stage, llm, &batch);
+            None
+        }
+        GraphFlavor::Standard => Some(CacheRows::new(&mut stage, llm, &batch, [&positions, &lengths, &seen])),
+    };
+    let inputs = Inputs { positions, bias, lengths, total, rows, cosines, sines, cache };
 
     let scale = stage.weight("llm.layers.0.input_layernorm.weight");
-    // ONNX Runtime knows this operator in the standard domain, though no standard has it.
-    let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(llm.norm_epsilon))];
-    let mut normed = stage.graph.op("SimplifiedLayerNormalization", "layers.0/input_layernorm", &[&embeds, &scale], &attributes);
+    let mut normed = stage.rms_norm("layers.0/input_layernorm", &embeds, &scale, llm.norm_epsilon);
     let mut residual = embeds;
     for (layer, past) in past.iter().enumerate() {
         (normed, residual) = decoder_layer(&mut stage, llm, &inputs, layer, past, &normed, &residual);
@@ -79,6 +73,17 @@ pub(super) fn llm_graph(
         }
     }
     stage.finish()
+}
+
+/// Shapes that all layers share: queries, keys and values as `[batch, sequence, width]`. `batch` is `[1]`.
+fn row_shapes(stage: &mut StageBuilder<'_>, llm: &LlamaArchitecture, batch: &Value) {
+    let mut widths = vec![llm.heads * llm.head_size, llm.key_value_heads * llm.head_size];
+    widths.dedup();
+    for width in widths {
+        let rest = stage.graph.integers(&format!("shape/rest_{width}"), &[-1, signed(width)]);
+        let axis = [("axis", Attribute::Int(0))];
+        stage.graph.op("Concat", &row_shape(width), &[batch, &rest], &axis);
+    }
 }
 
 /// The name of the shape of rows of this width.
@@ -118,25 +123,75 @@ fn decoder_layer(
     residual: &Value,
 ) -> (Value, Value) {
     let (node, weight) = (format!("layers.{layer}"), format!("llm.layers.{layer}"));
-    let mut heads = |part: &str, count: usize| {
-        let bias = llm.query_key_value_bias;
-        let flat = stage.linear(&format!("{node}/{part}"), normed, &format!("{weight}.self_attn.{part}"), bias);
-        let shape = stage.graph.value(&row_shape(count * llm.head_size));
-        stage.graph.op("Reshape", &format!("{node}/{part}/row"), &[&flat, &shape], &[])
+    let attended = match &inputs.cache {
+        None => fused_attention(stage, llm, inputs, layer, past, normed),
+        Some(cache) => {
+            let rows = ["q_proj", "k_proj", "v_proj"].map(|part| projected(stage, llm, layer, part, normed));
+            let shared = [&inputs.positions, &inputs.bias, &inputs.cosines, &inputs.sines];
+            cache.attend(stage, llm, layer, rows.each_ref(), past, shared)
+        }
     };
-    let mut query = heads("q_proj", llm.heads);
-    let (mut key, value) = (heads("k_proj", llm.key_value_heads), heads("v_proj", llm.key_value_heads));
+    let width = signed(llm.heads * llm.head_size);
+    let mut attended = stage.reshape(&format!("{node}/attention/flat"), &attended, "shape/flat", &[-1, width]);
+    let mut residual = residual.clone();
+    let last = layer + 1 == llm.layers;
+    if last {
+        let mut gather = |name: &str, value: &Value| stage.graph.op("Gather", name, &[value, &inputs.rows], &[]);
+        attended = gather("attended_rows", &attended);
+        residual = gather("residual_rows", &residual);
+    }
+    let bias = llm.attention_output_bias;
+    let attended = stage.linear(&format!("{node}/o_proj"), &attended, &format!("{weight}.self_attn.o_proj"), bias);
+    let norm = format!("{weight}.post_attention_layernorm.weight");
+    let (normed, residual) = add_and_norm(stage, llm, &format!("{node}/post_attention_layernorm"), &attended, &residual, &norm);
+    let mut wide =
+        |part: &str| stage.linear(&format!("{node}/{part}"), &normed, &format!("{weight}.mlp.{part}"), llm.feed_forward_bias);
+    let (gate, up) = (wide("gate_proj"), wide("up_proj"));
+    let gate = stage.sigmoid_unit(&format!("{node}/silu"), &gate, 1.0);
+    let gated = stage.graph.op("Mul", &format!("{node}/gated"), &[&gate, &up], &[]);
+    let narrow = stage.linear(&format!("{node}/down_proj"), &gated, &format!("{weight}.mlp.down_proj"), llm.feed_forward_bias);
+    let (node, norm) = if last {
+        ("norm".to_owned(), "llm.norm.weight".to_owned())
+    } else {
+        let next = layer + 1;
+        (format!("layers.{next}/input_layernorm"), format!("llm.layers.{next}.input_layernorm.weight"))
+    };
+    add_and_norm(stage, llm, &node, &narrow, &residual, &norm)
+}
+
+/// Queries, keys or values of a layer, `[tokens, width]`.
+fn projected(stage: &mut StageBuilder<'_>, llm: &LlamaArchitecture, layer: usize, part: &str, normed: &Value) -> Value {
+    let weight = format!("llm.layers.{layer}.self_attn.{part}");
+    stage.linear(&format!("layers.{layer}/{part}"), normed, &weight, llm.query_key_value_bias)
+}
+
+/// Attention of a layer by the fused operator of ONNX Runtime, which turns queries and keys and writes the cache, too.
+fn fused_attention(
+    stage: &mut StageBuilder<'_>,
+    llm: &LlamaArchitecture,
+    inputs: &Inputs,
+    layer: usize,
+    past: &[Value; 2],
+    normed: &Value,
+) -> Value {
+    let mut rows = |part: &str, count: usize| {
+        let flat = projected(stage, llm, layer, part, normed);
+        let shape = stage.graph.value(&row_shape(count * llm.head_size));
+        stage.graph.op("Reshape", &format!("layers.{layer}/{part}/row"), &[&flat, &shape], &[])
+    };
+    let mut query = rows("q_proj", llm.heads);
+    let (mut key, value) = (rows("k_proj", llm.key_value_heads), rows("v_proj", llm.key_value_heads));
     let absent = Value::absent();
     let (mut cosines, mut sines, mut positions) = (&inputs.cosines, &inputs.sines, &inputs.positions);
     // Kernels of GPUs may take it for granted that positions count up from the first, which they do not do in a pack.
     let inside = stage.compute().is_none();
     if !inside {
-        query = rotated(stage, &format!("{node}/q_proj/rotated"), &query, inputs);
-        key = rotated(stage, &format!("{node}/k_proj/rotated"), &key, inputs);
+        query = rotated(stage, &format!("layers.{layer}/q_proj/rotated"), &query, inputs);
+        key = rotated(stage, &format!("layers.{layer}/k_proj/rotated"), &key, inputs);
         (cosines, sines, positions) = (&absent, &absent, &absent);
     }
     let [past_key, past_value] = past;
-    let attention = format!("{node}/attention");
+    let attention = format!("layers.{layer}/attention");
     stage.graph.microsoft_op_with_outputs(
         "GroupQueryAttention",
         &attention,
@@ -160,35 +215,7 @@ fn decoder_layer(
             ("do_rotary", Attribute::Int(i64::from(inside))),
         ],
     );
-    let attended = stage.graph.value(&attention);
-    let width = signed(llm.heads * llm.head_size);
-    let mut attended = stage.reshape(&format!("{node}/attention/flat"), &attended, "shape/flat", &[-1, width]);
-    let mut residual = residual.clone();
-    let last = layer + 1 == llm.layers;
-    if last {
-        let mut gather = |name: &str, value: &Value| stage.graph.op("Gather", name, &[value, &inputs.rows], &[]);
-        attended = gather("attended_rows", &attended);
-        residual = gather("residual_rows", &residual);
-    }
-    let bias = llm.attention_output_bias;
-    let attended = stage.linear(&format!("{node}/o_proj"), &attended, &format!("{weight}.self_attn.o_proj"), bias);
-    let norm = format!("{weight}.post_attention_layernorm.weight");
-    let (normed, residual) = add_and_norm(stage, llm, &format!("{node}/post_attention_layernorm"), &attended, &residual, &norm);
-    let mut wide =
-        |part: &str| stage.linear(&format!("{node}/{part}"), &normed, &format!("{weight}.mlp.{part}"), llm.feed_forward_bias);
-    let (gate, up) = (wide("gate_proj"), wide("up_proj"));
-    // QuickGelu with alpha 1 is SiLU.
-    let alpha = [("alpha", Attribute::Float(1.0))];
-    let gate = stage.graph.microsoft_op("QuickGelu", &format!("{node}/silu"), &[&gate], &alpha);
-    let gated = stage.graph.op("Mul", &format!("{node}/gated"), &[&gate, &up], &[]);
-    let narrow = stage.linear(&format!("{node}/down_proj"), &gated, &format!("{weight}.mlp.down_proj"), llm.feed_forward_bias);
-    let (node, norm) = if last {
-        ("norm".to_owned(), "llm.norm.weight".to_owned())
-    } else {
-        let next = layer + 1;
-        (format!("layers.{next}/input_layernorm"), format!("llm.layers.{next}.input_layernorm.weight"))
-    };
-    add_and_norm(stage, llm, &node, &narrow, &residual, &norm)
+    stage.graph.value(&attention)
 }
 
 /// Queries or keys `[batch, sequence, width]` turned by their positions.
@@ -206,8 +233,5 @@ fn add_and_norm(
     weight: &str,
 ) -> (Value, Value) {
     let scale = stage.weight(weight);
-    let (epsilon, sum) = ([("epsilon", Attribute::Float(llm.norm_epsilon))], format!("{node}/sum"));
-    let inputs = [input, skip, &scale];
-    stage.graph.microsoft_op_with_outputs("SkipSimplifiedLayerNormalization", node, &inputs, &[node, "", "", &sum], &epsilon);
-    (stage.graph.value(node), stage.graph.value(&sum))
+    stage.add_and_rms_norm(node, [input, skip], &scale, llm.norm_epsilon)
 }

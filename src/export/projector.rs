@@ -2,21 +2,20 @@
 
 use super::ExportError;
 use super::architecture::{LlavaArchitecture, ProjectorKind};
-use super::graphs::{StageBuilder, signed};
+use super::graphs::{GraphStyle, StageBuilder, signed};
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType};
-use crate::package::Compute;
 
 /// Builds `projector.onnx`: `features` `[images, tokens, inputs]` to `image_embeds` `[images, tokens, outputs]`, by one
 /// linear layer (`linear`), several with exact GELU between them (`mlpNx_gelu`), or as they are (`identity`).
 pub(super) fn projector_graph(
     architecture: &LlavaArchitecture,
     weights: &WeightPlan,
-    compute: Option<Compute>,
+    style: GraphStyle,
 ) -> Result<Vec<u8>, ExportError> {
     let (inputs, outputs) = (architecture.vision.hidden_size, architecture.llm.hidden_size);
     let bias = architecture.projector.bias;
-    let mut stage = StageBuilder::computing("projector", weights, compute);
+    let mut stage = StageBuilder::new("projector", weights, style);
     let rows = [Dimension::named("images"), Dimension::named("tokens")];
     let shape = |width: usize| [&rows[..], &[Dimension::Fixed(width)]].concat();
     let features = stage.graph.input("features", ElementType::Float32, &shape(inputs));

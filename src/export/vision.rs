@@ -3,20 +3,19 @@
 
 use super::ExportError;
 use super::encoder::Encoder;
-use super::graphs::{StageBuilder, signed};
+use super::graphs::{GraphStyle, StageBuilder, signed};
 use super::vision_architecture::{VisionArchitecture, VisionFamily};
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType, Value};
-use crate::package::Compute;
 
 /// Builds `vision.onnx`: `pixel_values` `[images, 3, size, size]` to `features` `[images, tokens, hidden]`, the hidden
 /// states of the selected layer. No later layer and no final norm are in the graph, as nothing looks at them.
 pub(super) fn vision_graph(
     vision: &VisionArchitecture,
     weights: &WeightPlan,
-    compute: Option<Compute>,
+    style: GraphStyle,
 ) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::computing("vision", weights, compute);
+    let mut stage = StageBuilder::new("vision", weights, style);
     let (rows, width) = (vision.rows(), vision.hidden_size);
     let images = Dimension::named("images");
     let size = Dimension::Fixed(vision.image_size);

@@ -235,12 +235,17 @@ pub struct ProjectorStage {
 ///
 /// Outputs: `logits` f32 `[rows, vocabulary_size]`, `present.{layer}.key` / `.value` shaped like the past; bound to the
 /// same buffers, they are written in place.
+///
+/// What a sequence of several has behind its own end up to `total` must be hidden by the bias and finite: graphs of the `contrib`
+/// flavour do not read it, but those of the `standard` one do. These take `total` from the bias and not from
+/// `total_sequence_length`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageModelStage {
     /// Graph file name inside the package.
     pub graph: String,
-    /// Operator flavour: `contrib`.
+    /// Operator flavour of all three graphs, `contrib` or `standard` (see [`GraphFlavor`](super::GraphFlavor)); in a package that
+    /// another program wrote, its layout.
     pub flavor: String,
     /// Width of a token row.
     pub hidden_size: usize,

@@ -10,6 +10,7 @@ mod clip;
 mod contents;
 mod error;
 mod external;
+mod flavor;
 pub mod foreign;
 mod kind;
 mod manifest;
@@ -26,6 +27,7 @@ pub use attention_probe::AttentionProbe;
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
 pub use external::{GraphInterface, external_extent, external_tensors, graph_interface};
+pub use flavor::GraphFlavor;
 pub use kind::PackageKind;
 pub use manifest::{
     Compute, FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
