@@ -54,8 +54,8 @@ impl Contents<'_> {
         for name in graphs {
             let path = self.path(name)?;
             if let Some(found) = foreign_operator(&path)? {
-                let expected = "a standard operator, as the manifest's flavour is \"standard\"".to_owned();
-                return Err(PackageError::Field { path, field: "operators".to_owned(), found, expected });
+                let expected = "a standard one, as the manifest's flavour is \"standard\"".to_owned();
+                return Err(PackageError::Field { path, field: "operator".to_owned(), found, expected });
             }
         }
         Ok(())
