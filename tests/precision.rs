@@ -104,9 +104,12 @@ fn restored(package: &Package) -> BTreeMap<String, Vec<f32>> {
                         let byte = tensor.data[block * bytes + place * bits as usize / 8];
                         let code = if bits == 8 { byte } else { byte >> (4 * (place % 2)) & 15 };
                         let (code, middle) = (i32::from(code), 1 << (bits - 1));
-                        // Signed codes count from the middle up, and then from the bottom to the middle.
-                        let code = if !is_signed || code >= middle { code - 2 * middle } else { code };
-                        values.push(if is_signed { code } else { code + middle } as f32 * scales[block]);
+                        let code = match is_signed {
+                            false => code - middle,
+                            true if code >= middle => code - 2 * middle,
+                            true => code,
+                        };
+                        values.push(code as f32 * scales[block]);
                     }
                 }
                 values
@@ -401,7 +404,8 @@ fn options_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("package");
     let (llava, clip) = (fixture("transformers4-fp32"), pico("pico-clip"));
-    let cases: [(&Path, &[&str], &str); 9] = [
+    let cases: [(&Path, &[&str], &str); 10] = [
+        (&llava, &["--llm", "int4", "--accuracy-level", "4", "--flavor", "standard"], "--flavor standard"),
         (&llava, &["--precision", "int8", "--block-size", "32"], "--block-size 32"),
         (&llava, &["--accuracy-level", "0"], "--accuracy-level 0"),
         (&llava, &["--llm", "int4", "--block-size", "48"], "16, 32, 64, 128 or 256"),

@@ -10,7 +10,7 @@ mod export_support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{gauge, gauge_fails, gauge_json, gauge_output, root, text};
+use common::{gauge, gauge_json, gauge_output, root, text};
 use export_support::{Scratch, fixture, read_tensors};
 use llava_gauge::engine::{
     Engine, EngineOptions, GroupAnswer, ImageGroup, ImageTiles, LayerProbe, OrtEngine, Request, RequestFailure, Schedule,
@@ -390,12 +390,6 @@ fn exports_inspections_and_runs_tell_the_flavour() {
     let header = header.map(|entry| entry.unwrap().path().join("run.json")).find(|path| path.is_file()).unwrap();
     let header: serde_json::Value = serde_json::from_slice(&fs::read(header).unwrap()).unwrap();
     assert_eq!(header["model"]["flavor"], "standard", "{header:#}");
-
-    let message = gauge_fails(
-        &["export", text(&checkpoint), "-o", text(&folder.path().join("x")), "--flavor", "standard", "--precision", "int4", "--accuracy-level", "4"],
-        102,
-    );
-    assert!(message.contains("--accuracy-level") && message.contains("--flavor standard"), "{message}");
 }
 
 /// A CLIP package has both flavours, too.

@@ -66,9 +66,9 @@ impl Contents<'_> {
 fn foreign_operator(path: &Path) -> Result<Option<String>, PackageError> {
     let header = inspect_file(path)?;
     let prefix = format!("{MICROSOFT_DOMAIN}.");
+    let imported = header.opsets.contains_key(MICROSOFT_DOMAIN).then(|| format!("the operator set {MICROSOFT_DOMAIN:?}"));
     let other = |name: &String| name.starts_with(&prefix) || UNDECLARED.contains(&name.as_str());
-    let imported = || header.opsets.contains_key(MICROSOFT_DOMAIN).then(|| format!("the operator set {MICROSOFT_DOMAIN:?}"));
-    Ok(header.operators.iter().find(|name| other(name)).cloned().or_else(imported))
+    Ok(header.operators.into_iter().find(other).or(imported))
 }
 
 #[cfg(test)]
