@@ -109,7 +109,7 @@ fn every_precision_has_standard_operators_alone() {
         ("int8-weights", all(Precision::Int8Weights)),
         ("int4", all(Precision::Int4)),
     ];
-    for checkpoint in checkpoints().into_iter().chain([fixture("original-mlp")]) {
+    for checkpoint in checkpoints().into_iter().chain([fixture("original-linear")]) {
         let case = checkpoint.file_name().unwrap().to_str().unwrap().to_owned();
         for (name, choice) in &choices {
             let output = folder.path().join(format!("{case}-{name}"));
