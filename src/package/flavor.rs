@@ -54,8 +54,8 @@ impl Contents<'_> {
         for name in graphs {
             let path = self.path(name)?;
             if let Some(found) = foreign_operator(&path)? {
-                let expected = "a standard operator, as the manifest's flavour is \"standard\"".to_owned();
-                return Err(PackageError::Field { path, field: "operators".to_owned(), found, expected });
+                let expected = "a standard one, as the manifest's flavour is \"standard\"".to_owned();
+                return Err(PackageError::Field { path, field: "operator".to_owned(), found, expected });
             }
         }
         Ok(())
@@ -66,9 +66,9 @@ impl Contents<'_> {
 fn foreign_operator(path: &Path) -> Result<Option<String>, PackageError> {
     let header = inspect_file(path)?;
     let prefix = format!("{MICROSOFT_DOMAIN}.");
+    let imported = header.opsets.contains_key(MICROSOFT_DOMAIN).then(|| format!("the operator set {MICROSOFT_DOMAIN:?}"));
     let other = |name: &String| name.starts_with(&prefix) || UNDECLARED.contains(&name.as_str());
-    let imported = || header.opsets.contains_key(MICROSOFT_DOMAIN).then(|| format!("the operator set {MICROSOFT_DOMAIN:?}"));
-    Ok(header.operators.iter().find(|name| other(name)).cloned().or_else(imported))
+    Ok(header.operators.into_iter().find(other).or(imported))
 }
 
 #[cfg(test)]
