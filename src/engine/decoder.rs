@@ -9,10 +9,12 @@ use ort::memory::Allocator;
 use ort::session::IoBinding;
 use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor, TensorElementType};
 
+use super::chooser::{self, Chooser};
 use super::device::{Place, element_type};
+use super::sampling::{self, Choice};
 use super::session::{Graph, Port, runtime_error};
 use super::types::EngineError;
-use crate::package::LanguageModelStage;
+use crate::package::{LanguageModelStage, TensorDtype};
 
 /// The cache grows in steps of this many rows, so that similar groups reuse one allocation.
 const CAPACITY_STEP_ROWS: usize = 256;
@@ -43,6 +45,12 @@ pub(super) struct LanguageModel {
     total_sequence_length: Tensor<i32>,
     logit_rows: Tensor<i64>,
     logits: Tensor<f32>,
+    /// Rows whose logits the prepared run gives.
+    logit_count: usize,
+    /// Logits that stay on the GPU; `None` while they are bound to `logits`.
+    kept_logits: Option<DynTensor>,
+    /// Reads logits where they are; on a GPU alone.
+    chooser: Option<Chooser>,
 }
 
 impl LanguageModel {
@@ -88,6 +96,9 @@ impl LanguageModel {
             attention_bias: empty_float()?,
             logit_rows: empty_int()?,
             logits: empty_float()?,
+            logit_count: 0,
+            kept_logits: None,
+            chooser: None,
             stage: stage.clone(),
             graph,
             binding,
@@ -120,6 +131,7 @@ impl LanguageModel {
         self.attention_bias = Tensor::new(&allocator, [0_usize]).map_err(error())?;
         self.logit_rows = Tensor::new(&allocator, [0_usize]).map_err(error())?;
         self.logits = Tensor::new(&allocator, [0_usize]).map_err(error())?;
+        self.kept_logits = None;
         for layer in 0..self.stage.layers {
             for part in ["key", "value"] {
                 let shape = [1, self.stage.key_value_heads, capacity, self.stage.head_size];
@@ -148,12 +160,7 @@ impl LanguageModel {
         bind(to, "position_ids", &mut self.position_ids, &[1, rows]).map_err(error())?;
         bind(to, "attention_bias", &mut self.attention_bias, &[1, 1, rows, total]).map_err(error())?;
         bind(to, "logit_rows", &mut self.logit_rows, &[logit_rows]).map_err(error())?;
-        // A bound output keeps the shape of its first run, so that another number of rows needs another tensor.
-        let shape = [logit_rows, self.stage.vocabulary_size];
-        if !has_shape(&self.logits, &shape) {
-            self.logits = Tensor::new(&Allocator::default(), shape).map_err(error())?;
-            self.binding.bind_output("logits", &mut self.logits).map_err(error())?;
-        }
+        self.logit_count = logit_rows;
         if let Some(value) = self.seqlens_k.try_extract_tensor_mut::<i32>().map_err(error())?.1.first_mut() {
             *value = count - 1;
         }
@@ -170,12 +177,73 @@ impl LanguageModel {
 
     /// Runs what was prepared and gives the logits, one slice of `vocabulary_size` per wanted row.
     pub(super) fn run(&mut self) -> Result<std::slice::ChunksExact<'_, f32>, EngineError> {
+        self.run_prepared(false)?;
+        let (_, logits) = self.logits.try_extract_tensor::<f32>().map_err(runtime_error("reading logits"))?;
+        Ok(logits.chunks_exact(self.stage.vocabulary_size.max(1)))
+    }
+
+    /// Runs what was prepared for the sake of the cache.
+    pub(super) fn run_unread(&mut self) -> Result<(), EngineError> {
+        self.run_prepared(self.chooser.is_some())
+    }
+
+    /// Runs what was prepared and chooses a token for each wanted row; `None` where a logit is not finite.
+    pub(super) fn run_and_choose(&mut self) -> Result<Vec<Option<Choice>>, EngineError> {
+        if self.chooser.is_none() {
+            return Ok(self.run()?.map(sampling::greedy).collect());
+        }
+        self.run_prepared(true)?;
+        match (&mut self.chooser, &self.kept_logits) {
+            (Some(chooser), Some(logits)) => chooser.greedy(logits, self.logit_count),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Runs what was prepared and gives the natural-log probability of each target, a wanted row and a token; `None` where a logit of
+    /// its row is not finite. Where there is nothing that reads logits in their place, nothing is run and `None` is given.
+    pub(super) fn run_and_read(&mut self, targets: &[chooser::Target]) -> Result<Option<Vec<Option<f32>>>, EngineError> {
+        if self.chooser.is_none() {
+            return Ok(None);
+        }
+        self.run_prepared(true)?;
+        match (&mut self.chooser, &self.kept_logits) {
+            (Some(chooser), Some(logits)) => chooser.log_probabilities(logits, self.logit_count, targets).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// From now on logits are read where they are.
+    pub(super) fn read_logits_in_place(&mut self, chooser: Chooser) {
+        self.chooser = Some(chooser);
+    }
+
+    /// Runs what was prepared, with logits that stay where the graph runs if `keep`.
+    fn run_prepared(&mut self, keep: bool) -> Result<(), EngineError> {
         let error = runtime_error::<()>;
+        self.bind_logits(keep).map_err(error("binding logits"))?;
         self.bind_filled().map_err(error("passing the inputs of a run"))?;
         // The values are read from the bound tensors, not from the returned handles.
         drop(self.graph.session.run_binding(&self.binding).map_err(error("running the language model"))?);
-        let (_, logits) = self.logits.try_extract_tensor::<f32>().map_err(error("reading logits"))?;
-        Ok(logits.chunks_exact(self.stage.vocabulary_size.max(1)))
+        Ok(())
+    }
+
+    /// A bound output keeps the shape of its first run, so that another number of rows needs another tensor.
+    fn bind_logits(&mut self, keep: bool) -> ort::Result<()> {
+        let shape = [self.logit_count, self.stage.vocabulary_size];
+        if keep {
+            if !self.kept_logits.as_ref().is_some_and(|kept| is_shape(kept.shape(), &shape)) {
+                let mut kept = self.graph.memory.tensor(&self.graph.session, TensorDtype::F32, &shape)?;
+                self.binding.bind_output("logits", &mut kept)?;
+                self.kept_logits = Some(kept);
+            }
+            return Ok(());
+        }
+        let elsewhere = self.kept_logits.take().is_some();
+        if elsewhere || !has_shape(&self.logits, &shape) {
+            self.logits = Tensor::new(&Allocator::default(), shape)?;
+            self.binding.bind_output("logits", &mut self.logits)?;
+        }
+        Ok(())
     }
 
     /// Binds the inputs that were filled, where binding copies them.
@@ -261,7 +329,10 @@ impl LanguageModel {
 }
 
 pub(super) fn has_shape<T: PrimitiveTensorElementType + std::fmt::Debug>(tensor: &Tensor<T>, shape: &[usize]) -> bool {
-    let found = tensor.shape();
+    is_shape(tensor.shape(), shape)
+}
+
+fn is_shape(found: &[i64], shape: &[usize]) -> bool {
     found.len() == shape.len() && found.iter().zip(shape).all(|(&found, &wanted)| usize::try_from(found) == Ok(wanted))
 }
 

@@ -7,6 +7,7 @@
 
 mod attention_probe;
 mod candidates;
+mod chooser;
 mod clip;
 mod decoder;
 mod device;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use ndarray::{Array2, Array3};
 
 use super::attention_probe;
+use super::chooser::Chooser;
 use super::decoder::LanguageModel;
 use super::device::check_compute;
 use super::embedding::EmbeddingTable;
@@ -92,7 +93,10 @@ impl OrtEngine {
                 manifest.llm.hidden_size, manifest.projector.output_size
             )));
         }
-        let (model, embedding) = exchange::language_model(graph, package)?;
+        let (mut model, embedding) = exchange::language_model(graph, package)?;
+        if options.provider.provider.is_gpu() {
+            model.read_logits_in_place(Chooser::new(loaded, manifest.llm.vocabulary_size, options)?);
+        }
         let runtime = loaded.info.clone();
         let default = Schedule::default();
         let limits = Limits {

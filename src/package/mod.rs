@@ -6,6 +6,7 @@
 //! and act on them.
 
 mod attention_probe;
+mod choice_graph;
 mod clip;
 mod contents;
 mod error;
@@ -24,6 +25,7 @@ mod tiling;
 
 pub use crate::onnx::{Dimension, ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel, TensorPort};
 pub use attention_probe::AttentionProbe;
+pub use choice_graph::choice_graph;
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
 pub use external::{GraphInterface, external_extent, external_tensors, graph_interface};
