@@ -11,6 +11,7 @@ use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor, TensorElementTyp
 
 use super::chooser::{self, Chooser};
 use super::device::{Place, element_type};
+use super::row_copier::{Move, RowCopier};
 use super::sampling::{self, Choice};
 use super::session::{Graph, Port, runtime_error};
 use super::types::EngineError;
@@ -51,6 +52,8 @@ pub(super) struct LanguageModel {
     kept_logits: Option<DynTensor>,
     /// Reads logits where they are; on a GPU alone.
     chooser: Option<Chooser>,
+    /// Copies rows of caches where they are; on a GPU alone.
+    copier: Option<RowCopier>,
 }
 
 impl LanguageModel {
@@ -99,6 +102,7 @@ impl LanguageModel {
             logit_count: 0,
             kept_logits: None,
             chooser: None,
+            copier: None,
             stage: stage.clone(),
             graph,
             binding,
@@ -212,6 +216,28 @@ impl LanguageModel {
         }
     }
 
+    /// From now on rows of caches on a GPU can be copied, and with them several sequences can decode at once.
+    pub(super) fn copy_rows_in_place(&mut self, copier: RowCopier) {
+        self.copier = Some(copier);
+    }
+
+    /// What copies rows of caches where they are, if something must.
+    pub(super) fn copier(&mut self) -> Option<&mut RowCopier> {
+        self.copier.as_mut()
+    }
+
+    /// Copies rows of the own cache to other buffers, if something does that where they are; otherwise `false`.
+    pub(super) fn copy_own_rows(&mut self, moves: &[Move<'_>], targets: &mut [DynTensor]) -> Result<bool, EngineError> {
+        let Some(copier) = &mut self.copier else { return Ok(false) };
+        copier.copy(moves, self.cache.iter().zip(targets))?;
+        Ok(true)
+    }
+
+    /// Where the graph's caches are.
+    pub(super) fn memory(&self) -> Place {
+        self.graph.memory
+    }
+
     /// From now on logits are read where they are.
     pub(super) fn read_logits_in_place(&mut self, chooser: Chooser) {
         self.chooser = Some(chooser);
@@ -271,10 +297,10 @@ impl LanguageModel {
         self.graph.session.create_binding().map_err(runtime_error(&format!("binding {}", self.graph.name)))
     }
 
-    /// Whether several sequences can decode at once. Packages that were exported earlier have a batch of one, and rows of a cache on
-    /// a GPU cannot be copied from one buffer to another.
+    /// Whether several sequences can decode at once. Packages that were exported earlier have a batch of one, and on a GPU there must
+    /// be something that copies rows of caches.
     pub(super) fn takes_batches(&self) -> bool {
-        if self.graph.memory.is_gpu() {
+        if self.graph.memory.is_gpu() && self.copier.is_none() {
             return false;
         }
         let first = |name: &str| {

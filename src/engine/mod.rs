@@ -27,6 +27,7 @@ mod placement;
 mod plan;
 mod prepacked;
 pub mod provider;
+mod row_copier;
 pub mod runtime;
 mod sampling;
 mod schedule;

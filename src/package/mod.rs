@@ -6,6 +6,7 @@
 //! and act on them.
 
 mod attention_probe;
+mod cache_graphs;
 mod choice_graph;
 mod clip;
 mod contents;
@@ -25,6 +26,7 @@ mod tiling;
 
 pub use crate::onnx::{Dimension, ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel, TensorPort};
 pub use attention_probe::AttentionProbe;
+pub use cache_graphs::CacheGraphs;
 pub use choice_graph::choice_graph;
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
