@@ -74,7 +74,7 @@ impl ScheduleArguments {
         directory: &Path,
         quiet: bool,
     ) -> Option<MemoryPlan> {
-        let takes_batches = model.engine.takes_batches()?;
+        let no_batches = model.engine.no_batches()?.map(str::to_owned);
         let earlier = earlier(directory);
         let earlier_memory = earlier.as_ref().and_then(|header| header.memory);
         let wanted = match (self.wanted(), &earlier) {
@@ -89,7 +89,7 @@ impl ScheduleArguments {
             .unwrap_or(if free_bytes == 0 { DEFAULT_BYTES } else { free_bytes / DEFAULT_SHARE });
         let manifest = &model.package.manifest;
         let shape = run_shape(benchmark, plan, manifest, max_new_tokens, answering);
-        let schedule = Schedule::plan(wanted, &shape, &manifest.llm, kv_memory_bytes, takes_batches);
+        let schedule = Schedule::plan(wanted, &shape, &manifest.llm, kv_memory_bytes, no_batches.as_deref());
         let need = model.engine.memory_need(&schedule, &shape)?;
         model.engine.set_schedule(&schedule);
         let memory = MemoryPlan {

@@ -1,8 +1,9 @@
 //! Whether a GPU's attention computes what the processor's does, tried at load on a small graph of the package's own attention.
 //!
 //! Packing rests on two things that a kernel may get wrong or refuse: positions that restart in a run, and a bias that decides who
-//! sees whom. The same few rows run on the processor in 32 bits and on the provider in its own number type, first as one plain
-//! sequence, then as a pack over a prefix, each in two runs on one cache that is written in place.
+//! sees whom. The same few rows run on the processor in 32 bits and on the provider in its own number type: first as one plain
+//! sequence, then as a pack over a prefix, and then two sequences of different lengths side by side, each time in several runs on one
+//! cache that is written in place.
 
 use std::ops::Range;
 
@@ -13,6 +14,7 @@ use super::device::Place;
 use super::options::EngineOptions;
 use super::plan::write_bias;
 use super::provider::ProviderOptions;
+use super::row_copier::RowCopier;
 use super::runtime::Loaded;
 use super::session::{builder, runtime_error};
 use super::types::EngineError;
@@ -35,31 +37,53 @@ pub(super) struct Findings {
     pub plain: Result<(), String>,
     /// Two questions packed over a prefix, and a token of each after it. Not tried if the first was not well.
     pub packed: Result<(), String>,
+    /// Two sequences of different lengths that grow side by side. Not tried if the first was not well.
+    pub batched: Result<(), String>,
+}
+
+/// What follows from it: why questions run one by one, and why sequences do not decode side by side; `None` if they can.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub not_packed: Option<String>,
+    pub not_batched: Option<String>,
 }
 
 /// A row of a run.
 struct TrialRow {
+    /// Says which numbers it has.
+    key: usize,
     position: i64,
     visible: Vec<Range<usize>>,
 }
 
-/// A run of the trial on top of `past` rows.
+/// A run of the trial: one sequence, or a row each of several.
 struct TrialRun {
-    past: usize,
     rows: Vec<TrialRow>,
+    /// Rows of each sequence after the run, less one.
+    last: Vec<usize>,
+    /// Rows of the cache that the bias speaks of.
+    total: usize,
 }
 
 /// Rows of the prefix that the pack stands on.
 const PREFIX: usize = 6;
 
 fn row(position: usize, visible: &[Range<usize>]) -> TrialRow {
-    TrialRow { position: position as i64, visible: visible.to_vec() }
+    // The last row that it sees is itself.
+    let key = visible.last().map_or(0, |range| range.end);
+    TrialRow { key, position: position as i64, visible: visible.to_vec() }
+}
+
+/// A run of one sequence on top of `past` rows.
+fn single(past: usize, rows: Vec<TrialRow>) -> TrialRun {
+    let total = past + rows.len();
+    TrialRun { rows, last: vec![total.saturating_sub(1)], total }
 }
 
 /// One sequence, and a token after it.
 fn plain_runs() -> [TrialRun; 2] {
     let rows = (0..PREFIX).map(|index| row(index, std::slice::from_ref(&(0..index + 1))));
-    [TrialRun { past: 0, rows: rows.collect() }, TrialRun { past: PREFIX, rows: vec![row(PREFIX, &[0..PREFIX + 1])] }]
+    [single(0, rows.collect()), single(PREFIX, vec![row(PREFIX, std::slice::from_ref(&(0..PREFIX + 1)))])]
 }
 
 /// Questions of three and of two rows over the prefix, and a token of each.
@@ -72,7 +96,22 @@ fn packed_runs() -> [TrialRun; 2] {
         row(PREFIX + 3, &[0..PREFIX, PREFIX..PREFIX + 3, PREFIX + 5..PREFIX + 6]),
         row(PREFIX + 2, &[0..PREFIX, PREFIX + 3..PREFIX + 5, PREFIX + 6..PREFIX + 7]),
     ];
-    [TrialRun { past: PREFIX, rows: suffixes }, TrialRun { past: PREFIX + 5, rows: step }]
+    [single(PREFIX, suffixes), single(PREFIX + 5, step)]
+}
+
+/// A sequence that grows, and beside it one that begins two runs later; until then, its slot runs its first row over and over. The
+/// bias speaks of more rows than either has.
+fn batched_runs() -> Vec<TrialRun> {
+    let run = |step: usize| {
+        let lengths = [step, step.saturating_sub(2)];
+        let rows = lengths.iter().enumerate().map(|(sequence, &length)| TrialRow {
+            key: 100 * (sequence + 1) + length,
+            position: length as i64,
+            visible: std::iter::once(0..length + 1).collect(),
+        });
+        TrialRun { rows: rows.collect(), last: lengths.to_vec(), total: 8 }
+    };
+    (0..5).map(run).collect()
 }
 
 /// A number from -4 to 4 that 16 bits hold exactly, without a pattern.
@@ -87,6 +126,8 @@ struct Trial {
     session: Session,
     binding: IoBinding,
     place: Place,
+    /// Sequences.
+    batch: usize,
     /// Keeps the buffers that are bound.
     _cache: Vec<DynTensor>,
 }
@@ -103,6 +144,7 @@ impl Trial {
         stage: &LanguageModelStage,
         compute: Option<Compute>,
         options: &EngineOptions,
+        batch: usize,
     ) -> Result<Self, EngineError> {
         let probe = AttentionProbe::new(stage, compute)
             .map_err(|error| EngineError::Runtime { doing: DOING.to_owned(), message: error.to_string() })?;
@@ -111,44 +153,54 @@ impl Trial {
         let mut binding = session.create_binding().map_err(failed)?;
         let dtype = compute.map_or(TensorDtype::F32, Compute::dtype);
         let mut cache = Vec::with_capacity(2);
+        // The processor's memory is given out as zeros.
+        let tiny = LanguageModelStage { key_value_heads: probe.key_value_heads, compute, ..stage.clone() };
+        let mut copier = if place.is_gpu() { Some(RowCopier::new(runtime, &tiny, options)?) } else { None };
         for part in ["key", "value"] {
-            let shape = [1, probe.key_value_heads, CAPACITY, probe.head_size];
+            let shape = [batch, probe.key_value_heads, CAPACITY, probe.head_size];
             let mut buffer = place.tensor(&session, dtype, &shape).map_err(failed)?;
+            if let Some(copier) = &mut copier {
+                copier.clear(&mut buffer, shape)?;
+            }
             binding.bind_input(format!("past_{part}"), &buffer).map_err(failed)?;
             binding.bind_output(format!("present_{part}"), &mut buffer).map_err(failed)?;
             cache.push(buffer);
         }
-        Ok(Self { probe, session, binding, place, _cache: cache })
+        Ok(Self { probe, session, binding, place, batch, _cache: cache })
     }
 
     /// Runs some rows and gives what they attended to, `[rows, heads · head_size]`.
     fn run(&mut self, run: &TrialRun) -> Result<Vec<f32>, EngineError> {
-        let (rows, total) = (run.rows.len(), run.past + run.rows.len());
+        let (batch, total) = (self.batch, run.total);
+        let rows = run.rows.len() / batch.max(1);
         let widths = [self.probe.heads, self.probe.key_value_heads, self.probe.key_value_heads];
         for (part, (name, heads)) in ["query", "key", "value"].into_iter().zip(widths).enumerate() {
             let width = heads * self.probe.head_size;
-            // A row is known by its place in the cache, so that each is another one.
-            let place = |index: usize| (3 * (run.past * width + index) + part) * 7;
-            let values: Vec<f32> = (0..rows * width).map(|index| number(place(index))).collect();
-            let value = Tensor::from_array(([1, rows, width], values)).map_err(failed)?;
+            let of = |row: &TrialRow| {
+                let first = (3 * row.key + part) * width;
+                (first..first + width).map(number).collect::<Vec<f32>>()
+            };
+            let values: Vec<f32> = run.rows.iter().flat_map(of).collect();
+            let value = Tensor::from_array(([batch, rows, width], values)).map_err(failed)?;
             self.binding.bind_input(name, &value).map_err(failed)?;
         }
         let positions: Vec<i64> = run.rows.iter().map(|row| row.position).collect();
-        let mut bias = vec![0.0; rows * total];
+        let mut bias = vec![0.0; run.rows.len() * total];
         for (bias, row) in bias.chunks_exact_mut(total.max(1)).zip(&run.rows) {
             write_bias(bias, &row.visible);
         }
         // A few rows.
         let count = i32::try_from(total).unwrap_or(i32::MAX);
-        let positions = Tensor::from_array(([1, rows], positions)).map_err(failed)?;
-        let bias = Tensor::from_array(([1, 1, rows, total], bias)).map_err(failed)?;
-        let lengths = Tensor::from_array(([1_usize], vec![count - 1])).map_err(failed)?;
+        let positions = Tensor::from_array(([batch, rows], positions)).map_err(failed)?;
+        let bias = Tensor::from_array(([batch, 1, rows, total], bias)).map_err(failed)?;
+        let last = run.last.iter().map(|&last| i32::try_from(last).unwrap_or(i32::MAX)).collect::<Vec<i32>>();
+        let lengths = Tensor::from_array(([batch], last)).map_err(failed)?;
         let count = Tensor::from_array(([0_usize; 0], vec![count])).map_err(failed)?;
         self.binding.bind_input("position_ids", &positions).map_err(failed)?;
         self.binding.bind_input("attention_bias", &bias).map_err(failed)?;
         self.binding.bind_input("seqlens_k", &lengths).map_err(failed)?;
         self.binding.bind_input("total_sequence_length", &count).map_err(failed)?;
-        let shape = [1, rows, self.probe.heads * self.probe.head_size];
+        let shape = [batch, rows, self.probe.heads * self.probe.head_size];
         let mut attended = Place::HOST.tensor(&self.session, TensorDtype::F32, &shape).map_err(failed)?;
         self.binding.bind_output("attended", &mut attended).map_err(failed)?;
         if self.place.is_gpu() {
@@ -183,13 +235,32 @@ pub(super) fn examine(
     options: &EngineOptions,
 ) -> Result<Findings, EngineError> {
     let host = EngineOptions { provider: ProviderOptions::default(), ..options.clone() };
-    let mut reference = Trial::new(runtime, stage, None, &host)?;
-    let mut subject = Trial::new(runtime, stage, stage.compute, options);
-    let limit = limit(stage.compute);
-    let mut agree = |runs: &[TrialRun]| -> Result<Result<(), String>, EngineError> {
+    let pair = |batch: usize| -> Result<Pair, EngineError> {
+        let reference = Trial::new(runtime, stage, None, &host, batch)?;
+        Ok(Pair { reference, subject: Trial::new(runtime, stage, stage.compute, options, batch), limit: limit(stage.compute) })
+    };
+    let mut alone = pair(1)?;
+    let plain = alone.agree(&plain_runs())?;
+    if plain.is_err() {
+        return Ok(Findings { plain, packed: Ok(()), batched: Ok(()) });
+    }
+    Ok(Findings { plain, packed: alone.agree(&packed_runs())?, batched: pair(2)?.agree(&batched_runs())? })
+}
+
+/// The processor and the provider, side by side.
+struct Pair {
+    reference: Trial,
+    subject: Result<Trial, EngineError>,
+    limit: f32,
+}
+
+impl Pair {
+    /// Whether both say the same of some runs, or how not.
+    fn agree(&mut self, runs: &[TrialRun]) -> Result<Result<(), String>, EngineError> {
+        let limit = self.limit;
         for run in runs {
-            let expected = reference.run(run)?;
-            let found = match &mut subject {
+            let expected = self.reference.run(run)?;
+            let found = match &mut self.subject {
                 Ok(subject) => subject.run(run),
                 Err(error) => return Ok(Err(format!("cannot be run ({})", first_line(&error.to_string())))),
             };
@@ -200,22 +271,14 @@ pub(super) fn examine(
             }
         }
         Ok(Ok(()))
-    };
-    let plain = agree(&plain_runs())?;
-    let packed = if plain.is_ok() { agree(&packed_runs())? } else { Ok(()) };
-    Ok(Findings { plain, packed })
+    }
 }
 
-/// Why questions of this package cannot be packed under `options`; `None` if they can, or if another program or flavour is asked. An
-/// error if its attention cannot be used at all.
-pub(super) fn not_packed(
-    runtime: &Loaded,
-    manifest: &Manifest,
-    options: &EngineOptions,
-) -> Result<Option<String>, EngineError> {
+/// Tries the attention of a package where that is needed: the fused operator on a GPU. An error if it cannot be used at all.
+pub(super) fn verdict(runtime: &Loaded, manifest: &Manifest, options: &EngineOptions) -> Result<Verdict, EngineError> {
     let provider = options.provider.provider;
     if !provider.is_gpu() || manifest.llm.flavor != "contrib" {
-        return Ok(None);
+        return Ok(Verdict::default());
     }
     let findings = examine(runtime, &manifest.llm, options)?;
     decide(&findings, &manifest.llm, provider.as_str())
@@ -229,24 +292,27 @@ fn first_line(text: &str) -> String {
     line.chars().take(200).collect()
 }
 
-/// What follows from it: nothing, the reason why questions run one by one, or why the package cannot be used on this provider at all.
-pub(super) fn decide(
-    findings: &Findings,
-    stage: &LanguageModelStage,
-    provider: &str,
-) -> Result<Option<String>, String> {
+/// What follows, or why the package cannot be used on this provider at all.
+pub(super) fn decide(findings: &Findings, stage: &LanguageModelStage, provider: &str) -> Result<Verdict, String> {
     let compute = stage.compute.map_or("fp32", Compute::as_str);
-    match findings {
-        Findings { plain: Err(what), .. } => Err(format!(
+    if let Err(what) = &findings.plain {
+        return Err(format!(
             "its grouped-query attention in {compute} {what} on {provider}, tried on a small graph at load: export the checkpoint with \
              --flavor standard, or run this package with --provider cpu"
-        )),
-        Findings { packed: Err(what), .. } => Ok(Some(format!(
-            "a pack of questions {what} on {provider}, tried at load, and a plain sequence is well: each question runs alone; a package \
-             that was exported with --flavor standard may be able to share work"
-        ))),
-        Findings { .. } => Ok(None),
+        ));
     }
+    let told = |what: &Result<(), String>, kind: &str, follows: &str| {
+        what.as_ref().err().map(|what| {
+            format!(
+                "{kind} {what} on {provider}, tried at load, and a plain sequence is well: {follows}; a package that was exported with \
+                 --flavor standard may do better"
+            )
+        })
+    };
+    Ok(Verdict {
+        not_packed: told(&findings.packed, "a pack of questions", "each question runs alone"),
+        not_batched: told(&findings.batched, "a batch of sequences", "questions of different images do not decode together"),
+    })
 }
 
 #[cfg(test)]
@@ -272,8 +338,9 @@ mod tests {
             for compute in [None, Some(Compute::Fp16)] {
                 let stage = stage(heads, key_value_heads, head_size, compute);
                 let findings = examine(loaded(), &stage, &EngineOptions::default()).unwrap();
-                assert_eq!(findings, Findings { plain: Ok(()), packed: Ok(()) }, "{heads} {key_value_heads} {head_size} {compute:?}");
-                assert_eq!(decide(&findings, &stage, "cuda"), Ok(None));
+                let well = Findings { plain: Ok(()), packed: Ok(()), batched: Ok(()) };
+                assert_eq!(findings, well, "{heads} {key_value_heads} {head_size} {compute:?}");
+                assert_eq!(decide(&findings, &stage, "cuda"), Ok(Verdict::default()));
             }
         }
     }
@@ -283,14 +350,14 @@ mod tests {
     fn a_kernel_that_ignores_the_bias_or_the_positions_is_found() {
         let stage = stage(14, 2, 64, Some(Compute::Fp16));
         let options = EngineOptions::default();
-        let mut reference = Trial::new(loaded(), &stage, None, &options).unwrap();
-        let mut subject = Trial::new(loaded(), &stage, stage.compute, &options).unwrap();
+        let mut reference = Trial::new(loaded(), &stage, None, &options, 1).unwrap();
+        let mut subject = Trial::new(loaded(), &stage, stage.compute, &options, 1).unwrap();
         let mut off = |spoil: &dyn Fn(&mut TrialRow, usize)| {
             let [prefix, _] = plain_runs();
             let mut worst = 0.0_f32;
             for (index, mut run) in [prefix].into_iter().chain(packed_runs()).enumerate() {
                 let expected = reference.run(&run).unwrap();
-                let past = run.past;
+                let past = run.total - run.rows.len();
                 if index > 0 {
                     run.rows.iter_mut().enumerate().for_each(|(row, spoiled)| spoil(spoiled, past + row));
                 }
@@ -316,13 +383,18 @@ mod tests {
     fn what_was_found_decides() {
         let stage = stage(32, 32, 128, Some(Compute::Fp16));
         let bad = || Err("fails (attention_bias is not supported)".to_owned());
-        let refused = decide(&Findings { plain: bad(), packed: Ok(()) }, &stage, "cuda").unwrap_err();
+        let refused = decide(&Findings { plain: bad(), packed: Ok(()), batched: Ok(()) }, &stage, "cuda").unwrap_err();
         for part in ["in fp16 fails (attention_bias is not supported) on cuda", "--flavor standard", "--provider cpu"] {
             assert!(refused.contains(part), "{refused}");
         }
-        let reason = decide(&Findings { plain: Ok(()), packed: bad() }, &stage, "cuda").unwrap().unwrap();
-        for part in ["fails (attention_bias is not supported) on cuda", "each question runs alone", "--flavor standard"] {
-            assert!(reason.contains(part), "{reason}");
+        let one = decide(&Findings { plain: Ok(()), packed: bad(), batched: Ok(()) }, &stage, "cuda").unwrap();
+        let other = decide(&Findings { plain: Ok(()), packed: Ok(()), batched: bad() }, &stage, "cuda").unwrap();
+        assert_eq!((&one.not_batched, &other.not_packed), (&None, &None));
+        for (reason, follows) in [(one.not_packed, "each question runs alone"), (other.not_batched, "do not decode together")] {
+            let reason = reason.unwrap();
+            for part in ["fails (attention_bias is not supported) on cuda", follows, "--flavor standard"] {
+                assert!(reason.contains(part), "{reason}");
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use ndarray::{Array2, Array3};
 
-use super::attention_probe;
+use super::attention_probe::{self, Verdict};
 use super::chooser::Chooser;
 use super::decoder::LanguageModel;
 use super::device::check_compute;
@@ -12,6 +12,7 @@ use super::embedding::EmbeddingTable;
 use super::exchange;
 use super::options::{EngineOptions, Scheduling};
 use super::plan::{self, Demand, Row};
+use super::row_copier::RowCopier;
 use super::runtime::{self, RuntimeInfo};
 use super::sampling;
 use super::schedule::{Schedule, cache_bytes_per_token};
@@ -32,8 +33,8 @@ pub struct OrtEngine {
     pub(super) options: EngineOptions,
     pub(super) limits: Limits,
     scheduling_reason: Option<String>,
-    /// Why questions cannot be packed here; `None` if they can.
-    not_packed: Option<String>,
+    /// What cannot be shared here, and why.
+    verdict: Verdict,
     pub(super) notes: Vec<String>,
     runtime: RuntimeInfo,
     load_ms: f64,
@@ -78,7 +79,7 @@ impl OrtEngine {
         let (root, manifest) = (package.root.as_path(), &package.manifest);
         let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         check_compute(package, options)?;
-        let not_packed = attention_probe::not_packed(loaded, manifest, options)?;
+        let verdict = attention_probe::verdict(loaded, manifest, options)?;
         // Packing weights is work of one thread a graph, and nearly all of a load.
         let (encoder, graph) = std::thread::scope(|scope| {
             let graph = scope.spawn(|| Graph::load_measured(loaded, root, &manifest.llm.graph, options, false));
@@ -96,6 +97,9 @@ impl OrtEngine {
         let (mut model, embedding) = exchange::language_model(graph, package)?;
         if options.provider.provider.is_gpu() {
             model.read_logits_in_place(Chooser::new(loaded, manifest.llm.vocabulary_size, options)?);
+            if verdict.not_batched.is_none() {
+                model.copy_rows_in_place(RowCopier::new(loaded, &manifest.llm, options)?);
+            }
         }
         let runtime = loaded.info.clone();
         let default = Schedule::default();
@@ -112,7 +116,7 @@ impl OrtEngine {
             options: options.clone(),
             limits,
             scheduling_reason: None,
-            not_packed,
+            verdict,
             notes: Vec::new(),
             runtime,
             load_ms: 0.0,
@@ -138,7 +142,7 @@ impl OrtEngine {
 
     /// Where questions cannot be packed, they run one by one, whatever was asked for, and the reason is told.
     fn keep_apart(&mut self) {
-        if let (Some(reason), true) = (&self.not_packed, self.options.scheduling != Scheduling::OneByOne) {
+        if let (Some(reason), true) = (&self.verdict.not_packed, self.options.scheduling != Scheduling::OneByOne) {
             self.options.scheduling = Scheduling::OneByOne;
             self.scheduling_reason = Some(reason.clone());
         }
@@ -149,7 +153,13 @@ impl OrtEngine {
         self.scheduling_reason.as_deref()
     }
 
-    /// Whether the language model's graph can decode several sequences at once.
+    /// Why several sequences cannot decode at once; `None` if they can.
+    pub fn no_batches(&self) -> Option<&str> {
+        const ONE: &str = "the package's graph decodes one sequence at a time; export the checkpoint again to decode across images";
+        (!self.takes_batches()).then(|| self.verdict.not_batched.as_deref().unwrap_or(ONE))
+    }
+
+    /// Whether several sequences can decode at once.
     pub fn takes_batches(&self) -> bool {
         self.model.takes_batches()
     }

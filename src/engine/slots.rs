@@ -156,7 +156,7 @@ impl SlotBatch {
             moves.push(Move { from_slot: old.slot, to_slot: slot, ranges: std::slice::from_ref(rows) });
         }
         let mut buffers = cache.into_iter();
-        Self::assemble(model, kept.len(), capacity, &mut |model, target| {
+        let mut batch = Self::assemble(model, kept.len(), capacity, &mut |model, target| {
             let Some(buffer) = buffers.next() else { return Ok(()) };
             if let Some(copier) = model.copier() {
                 return copier.copy(&moves, [(&buffer, &mut *target)].into_iter());
@@ -165,7 +165,9 @@ impl SlotBatch {
                 copy_rows(model, (&buffer, from, one.from_slot), (&mut *target, to, one.to_slot), one.ranges)?;
             }
             Ok(())
-        })
+        })?;
+        batch.written = kept.iter().map(|old| old.length).collect();
+        Ok(batch)
     }
 
     /// Runs one token in each slot that is named, `embed` writing what the language model sees of it, and gives their logits
