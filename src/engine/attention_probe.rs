@@ -366,7 +366,7 @@ mod tests {
             worst
         };
         assert!(off(&|_, _| {}) <= LIMIT_FP16);
-        let ignored_bias = off(&|row, place| row.visible = vec![0..place + 1]);
+        let ignored_bias = off(&|row, place| row.visible = std::iter::once(0..place + 1).collect());
         let counted_on = off(&|row, place| row.position = place as i64);
         assert!(ignored_bias > 2.0 * LIMIT_BF16, "{ignored_bias}");
         assert!(counted_on > 2.0 * LIMIT_BF16, "{counted_on}");
