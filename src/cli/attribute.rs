@@ -221,7 +221,7 @@ fn run_mix(
         benchmark: benchmark_identity(benchmark, plan),
         settings: RunSettings {
             max_new_tokens,
-            provider: "cpu".to_owned(),
+            provider: asked.globals.provider.provider.as_str().to_owned(),
             intra_op_threads: loaded.options().intra_op_threads,
             scheduling: loaded.options().scheduling.as_str().to_owned(),
             scheduling_reason: Some(SCHEDULING_REASON.to_owned()),

@@ -111,7 +111,7 @@ pub fn run_one(
         benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {
             max_new_tokens: 0,
-            provider: "cpu".to_owned(),
+            provider: globals.provider.provider.as_str().to_owned(),
             intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
             scheduling: SCHEDULING.to_owned(),
             scheduling_reason: None,

@@ -382,7 +382,7 @@ fn run_one(
         benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {
             max_new_tokens,
-            provider: "cpu".to_owned(),
+            provider: globals.provider.provider.as_str().to_owned(),
             intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
             scheduling: scheduling.to_owned(),
             scheduling_reason: reason.map(str::to_owned),
