@@ -222,6 +222,7 @@ fn run_mix(
         settings: RunSettings {
             max_new_tokens,
             provider: asked.globals.provider.provider.as_str().to_owned(),
+            provider_options: asked.globals.provider.summary(),
             intra_op_threads: loaded.options().intra_op_threads,
             scheduling: loaded.options().scheduling.as_str().to_owned(),
             scheduling_reason: Some(SCHEDULING_REASON.to_owned()),

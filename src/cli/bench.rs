@@ -100,7 +100,9 @@ pub fn run(arguments: BenchArguments, globals: &Globals) -> VerbResult {
         if !globals.no_progress {
             eprintln!("loading {}", crate::guard::escape::terminal(&package.manifest.name));
         }
-        loaded.push(BenchPackage::load(package, &engine_options)?);
+        let mut options = engine_options.clone();
+        options.provider.tensorrt.shapes = Some(crate::run::unknown_extent(&package.manifest, &options).shapes());
+        loaded.push(BenchPackage::load(package, &options)?);
     }
     let (repetitions, warmup) = (usize::from(arguments.repetitions), usize::from(arguments.warmup));
     let options = BenchOptions { tests, repetitions, warmup };

@@ -112,6 +112,7 @@ pub fn run_one(
         settings: RunSettings {
             max_new_tokens: 0,
             provider: globals.provider.provider.as_str().to_owned(),
+            provider_options: globals.provider.summary(),
             intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
             scheduling: SCHEDULING.to_owned(),
             scheduling_reason: None,

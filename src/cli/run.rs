@@ -18,6 +18,7 @@ use super::schedule::ScheduleArguments;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Answering, Benchmark, ScorerRule, ScorerSpec, samples_sha256};
 use crate::compare;
+use crate::engine::Provider;
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
@@ -109,6 +110,13 @@ pub struct Suite {
     pub stop_when_decided: bool,
     /// Under what name and commit the runs are recorded.
     pub label: RunLabel,
+}
+
+impl Suite {
+    /// Longest answer to a benchmark in tokens.
+    fn new_tokens(&self, benchmark: &Benchmark) -> usize {
+        self.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens)
+    }
 }
 
 /// Cap on a suite file.
@@ -299,7 +307,13 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
                 continue;
             }
         };
-        let mut model = model::load_opened(package, globals, suite.scheduling.at_load())?;
+        // Only TensorRT must know beforehand what it will be asked.
+        let planned = benchmarks.iter().filter(|_| globals.provider.provider == Provider::TensorRt);
+        let asked: Vec<model::AskedOf<'_>> = planned
+            .map(|benchmark| (benchmark, Plan::new(&benchmark.samples, suite.limit), suite.new_tokens(benchmark)))
+            .collect();
+        let (at_load, slots) = (suite.scheduling.at_load(), suite.scheduling.most_slots());
+        let mut model = model::load_planned(package, globals, at_load, &asked, slots)?;
         for benchmark in &benchmarks {
             if stop.exit().is_some() {
                 return Ok(runs);
@@ -367,7 +381,7 @@ fn run_one(
     overall: &mut Overall,
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
-    let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
+    let max_new_tokens = suite.new_tokens(benchmark);
     let answering = benchmark.spec.answering;
     let directory = suite.output.join(&model.package.manifest.name).join(&benchmark.spec.name);
     let asked = ((benchmark, &plan), (max_new_tokens, answering));
@@ -383,6 +397,7 @@ fn run_one(
         settings: RunSettings {
             max_new_tokens,
             provider: globals.provider.provider.as_str().to_owned(),
+            provider_options: globals.provider.summary(),
             intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
             scheduling: scheduling.to_owned(),
             scheduling_reason: reason.map(str::to_owned),

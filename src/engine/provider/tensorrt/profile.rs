@@ -87,12 +87,12 @@ const TEXTS_PER_RUN: usize = 64;
 const CLIP_TEXT_TOKENS: usize = 77;
 
 impl RunExtent {
-    /// The run of a package of which nothing more is known: one question of any length about one image.
+    /// A run of which nothing more is known: a few questions of any length about one image.
     pub fn unknown() -> Self {
         Self {
             tiles: TILES_PER_RUN,
             tokens_per_image: 576,
-            longest_prompt: 2048,
+            longest_prompt: 4096,
             longest_question: 512,
             largest_group: 8,
             max_new_tokens: 256,
@@ -153,8 +153,9 @@ impl RunExtent {
 }
 
 impl Default for ShapePlan {
+    /// Of a run of which nothing is known, on a package of which nothing is known.
     fn default() -> Self {
-        RunExtent::unknown().shapes()
+        Self { tokens_per_image: Extent::up_to(4096, 576), ..RunExtent::unknown().shapes() }
     }
 }
 
