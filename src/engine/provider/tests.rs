@@ -303,8 +303,8 @@ fn every_dynamic_input_of_every_graph_has_a_range() {
     assert_eq!(of(&most, "position_ids"), [16, 180]);
     assert_eq!(of(&usual, "position_ids"), [16, 6]);
     assert_eq!(of(&most, "inputs_embeds")[0], 180);
-    // The prompt, the pack, and six answers of 16 tokens.
-    assert_eq!(of(&most, "attention_bias"), [16, 1, 180, 120 + 180 + 6 * 16]);
+    // The prompt, the pack, and six answers of 16 tokens are 396 rows, in steps of 256.
+    assert_eq!(of(&most, "attention_bias"), [16, 1, 180, 512]);
     assert_eq!(of(&most, "past_key_values.0.key")[2], 512);
     assert_eq!(of(&least, "logit_rows"), [1]);
 }
@@ -316,8 +316,8 @@ fn shapes_follow_from_what_a_run_asks() {
         (plan.sequence.maximum, plan.total.maximum, plan.capacity.maximum, plan.rows.maximum)
     };
     // Packs end at their limit, and the positions bound everything.
-    assert_eq!(sizes(RunExtent { largest_group: 1000, max_packed_tokens: 200, ..run() }), (512, 512, 512, 1000));
-    assert_eq!(sizes(RunExtent { largest_group: 1, slots: 1, max_new_tokens: 0, ..run() }), (120, 150, 256, 30));
+    assert_eq!(sizes(RunExtent { largest_group: 1000, max_packed_tokens: 200, ..run() }), (200, 512, 512, 200));
+    assert_eq!(sizes(RunExtent { largest_group: 1, slots: 1, max_new_tokens: 0, ..run() }), (120, 256, 256, 30));
     assert_eq!(RunExtent { tiles: 37, ..run() }.shapes().images.maximum, 8, "the encoder takes at most eight tiles at once");
     let both = run().with(RunExtent { tiles: 1, longest_prompt: 200, ..run() });
     assert_eq!((both.tiles, both.longest_prompt), (5, 200), "one engine for two benchmarks");

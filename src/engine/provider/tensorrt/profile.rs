@@ -123,7 +123,8 @@ impl RunExtent {
     /// slots. What a pack can need is the prompt with the longest question, the others' questions within the limit of a pack, and all
     /// answers; the positions bound it, as they bound a pack. The engine is made fast for decoding, which has most of the runs.
     pub fn shapes(&self) -> ShapePlan {
-        let together = self.largest_group.max(1);
+        // Each question of a pack has at least a row.
+        let together = self.largest_group.min(self.max_packed_tokens).max(1);
         let questions = together.saturating_mul(self.longest_question).min(self.max_packed_tokens.max(self.longest_question));
         let sequence = self.longest_prompt.max(questions).max(together);
         let answers = together.saturating_mul(self.max_new_tokens);
@@ -143,7 +144,8 @@ impl RunExtent {
             },
             sequence: Extent::up_to(sequence.min(positions), together),
             batch: Extent::up_to(self.slots, self.slots),
-            total: Extent::up_to(total, usual),
+            // Slots that decode together have their bias rounded up within the capacity.
+            total: Extent::up_to(capacity, usual),
             capacity: Extent::up_to(capacity, usual.next_multiple_of(CAPACITY_STEP_ROWS)),
             rows: Extent::up_to(decoding.max(questions), decoding),
             texts: Extent::up_to(TEXTS_PER_RUN, TEXTS_PER_RUN),
