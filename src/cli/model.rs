@@ -71,7 +71,7 @@ pub fn load_planned(
     let mut options = engine_options(globals, scheduling);
     if options.provider.provider == Provider::TensorRt {
         let extents = asked.iter().map(|(benchmark, plan, max_new_tokens)| {
-            run_extent((benchmark, plan), (&prompter, &package.manifest), *max_new_tokens, slots, &options)
+            run_extent((*benchmark, plan), (&prompter, &package.manifest), *max_new_tokens, slots, &options)
         });
         let extent = extents.reduce(RunExtent::with).unwrap_or_else(|| unknown_extent(&package.manifest, &options));
         options.provider.tensorrt.shapes = Some(extent.shapes());
