@@ -20,6 +20,7 @@ mod shape;
 mod stop;
 mod verify;
 mod verify_clip;
+mod verify_provider;
 mod window;
 
 #[cfg(test)]
@@ -38,3 +39,4 @@ pub use rescore::rescore;
 pub use shape::run_shape;
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};
 pub use verify_clip::{ClipVerifyReport, verify_clip_package};
+pub use verify_provider::{ProviderCheck, StageCheck, has_parity_fixture, verify_provider};
