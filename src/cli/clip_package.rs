@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use anyhow::Context;
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::{Globals, VerbResult, clip, terminal};
+use crate::engine::{PlacementOptions, Scheduling};
 use crate::guard::escape::terminal as clean;
 use crate::package::{ClipManifest, ClipPackage, TextPooling};
-use crate::run::{ClipVerifyReport, verify_clip_package};
+use crate::run::{ClipVerifyReport, execution, verify_clip_package};
 
 #[derive(Serialize)]
 struct Inspection<'a> {
@@ -71,7 +73,9 @@ pub fn verify(root: &Path, reference: Option<&Path>, json: bool, globals: &Globa
     let report = verify_clip_package(&model.package, reference, &model.tokenizer, &mut model.encoder)?;
     if json {
         let mut value = serde_json::to_value(&report).context("cannot serialise the report")?;
-        value["execution"] = serde_json::to_value(&execution).context("cannot serialise the placement")?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("execution".to_owned(), serde_json::to_value(&execution).context("cannot serialise the placement")?);
+        }
         terminal::print_json(&value)?;
     } else {
         let mut text = super::package::execution_text(&execution);

@@ -191,7 +191,7 @@ fn verify(arguments: &VerifyArguments, globals: &Globals) -> VerbResult {
     }
     let passed = parity.as_ref().is_none_or(|parity| parity.passed) && check.as_ref().is_none_or(|check| check.passed);
     if arguments.json {
-        terminal::print_json(&json(&model.package.manifest.name, parity.as_ref(), &execution, check.as_ref(), passed)?)?;
+        terminal::print_json(&verify_json(&model.package.manifest.name, parity.as_ref(), &execution, check.as_ref(), passed)?)?;
     } else {
         let mut text = execution_text(&execution);
         text.extend(parity.as_ref().map(table));
@@ -202,7 +202,7 @@ fn verify(arguments: &VerifyArguments, globals: &Globals) -> VerbResult {
 }
 
 /// The replay of the fixture, if there was one, with what ran the graphs and the comparison with the CPU.
-fn json(
+fn verify_json(
     package: &str,
     parity: Option<&VerifyReport>,
     execution: &Execution,
@@ -213,10 +213,13 @@ fn json(
         Some(parity) => serde_json::to_value(parity).context("cannot serialise the report")?,
         None => serde_json::json!({ "format": 1, "package": package }),
     };
-    value["passed"] = passed.into();
-    value["execution"] = serde_json::to_value(execution).context("cannot serialise the placement")?;
-    if let Some(check) = check {
-        value["provider_check"] = serde_json::to_value(check).context("cannot serialise the comparison")?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("passed".to_owned(), passed.into());
+        fields.insert("execution".to_owned(), serde_json::to_value(execution).context("cannot serialise the placement")?);
+        if let Some(check) = check {
+            let check = serde_json::to_value(check).context("cannot serialise the comparison")?;
+            fields.insert("provider_check".to_owned(), check);
+        }
     }
     Ok(value)
 }
