@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::conductor::{PrompterStop, segments};
 use super::error::RunError;
 use super::images::PreparedImages;
+use super::verify_provider::computed_precisions;
 use crate::engine::{Engine, ImageGroup, ImageTiles, LoadedEngine, Request};
 use crate::package::{Package, Precision, TensorFile};
 use crate::prompt::Prompter;
@@ -182,6 +183,7 @@ pub fn verify_package(
     let mut precisions = vec![precision.vision, precision.projector, precision.llm];
     precisions.extend(package.manifest.quantisation.iter().flat_map(|record| record.parts().map(|(_, part)| part.scheme)));
     precisions.extend(package.manifest.quantisation.iter().filter_map(|record| record.embedding));
+    precisions.extend(computed_precisions(&engine.options().provider));
     let relative_logit_error_limit = relative_limit(&precisions);
     let near = match relative_logit_error_limit {
         // Written so that an error that is no number does not pass.

@@ -253,7 +253,7 @@ impl Limits {
 }
 
 /// The accepted relative error of weights in these precisions on this provider: the largest of what the weights and the arithmetic
-/// bring about. TensorFloat-32 rounds factors to the 10 bits that fp16 has.
+/// bring about.
 fn limit(precisions: &[Precision], provider: &ProviderOptions) -> f64 {
     let of = |precisions: &[Precision]| {
         if precisions.iter().all(|precision| *precision == Precision::Fp32) {
@@ -261,6 +261,12 @@ fn limit(precisions: &[Precision], provider: &ProviderOptions) -> f64 {
         }
         relative_limit(precisions).unwrap_or(OTHER_LIMIT)
     };
+    of(precisions).max(of(&computed_precisions(provider)))
+}
+
+/// The precisions that a provider may compute in beside what the graphs say. TensorFloat-32 rounds factors to the 10 bits
+/// that fp16 has.
+pub(super) fn computed_precisions(provider: &ProviderOptions) -> Vec<Precision> {
     let mut computed = Vec::new();
     if provider.provider.is_gpu() && provider.use_tf32 {
         computed.push(Precision::Fp16);
@@ -272,7 +278,7 @@ fn limit(precisions: &[Precision], provider: &ProviderOptions) -> f64 {
             TensorRtPrecision::Bf16 => computed.push(Precision::Bf16),
         }
     }
-    of(precisions).max(of(&computed))
+    computed
 }
 
 /// The prompts of a parity fixture of either package, or made-up ones; and which.
