@@ -20,6 +20,7 @@ const GROUP: usize = 6;
 fn header() -> RunHeader {
     RunHeader {
         memory: None,
+        execution: None,
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,
@@ -236,6 +237,12 @@ fn another_run_is_refused_with_every_field_that_differs() {
     later.environment.memory_bytes = 1;
     later.environment.processor = "another".into();
     later.benchmark.data_root = "/elsewhere".into();
+    later.execution = Some(Execution {
+        provider: "CPUExecutionProvider".into(),
+        determinism: DeterminismClass::D0,
+        minimum_placement: 0.99,
+        graphs: vec![],
+    });
     let (writer, _) = RunWriter::open_or_resume(directory.path(), &later).unwrap();
     assert_eq!(writer.header(), &header());
     drop(writer);

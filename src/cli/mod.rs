@@ -33,6 +33,7 @@ mod model;
 mod models;
 mod package;
 mod package_compare;
+mod placement;
 mod power;
 mod precision;
 mod progress;
@@ -77,6 +78,7 @@ struct Arguments {
     loading: loading::LoadingArguments,
     #[command(flatten)]
     provider: provider::ProviderArguments,
+    placement: placement::PlacementArguments,
     /// Say more on standard error; twice for ONNX Runtime's own messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
@@ -93,6 +95,7 @@ struct Globals {
     no_progress: bool,
     loading: loading::Loading,
     provider: crate::engine::ProviderOptions,
+    placement: crate::engine::PlacementOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         no_progress: arguments.no_progress,
         loading,
         provider,
+        placement: arguments.placement.resolve(),
     };
     let result = match arguments.verb {
         Verb::Demo(arguments) => demo::run(arguments, &globals),

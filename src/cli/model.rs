@@ -97,6 +97,7 @@ pub fn engine_options(globals: &Globals, scheduling: Scheduling) -> EngineOption
         intra_op_threads: globals.threads.unwrap_or_else(crate::engine::physical_cores),
         scheduling,
         provider: globals.provider.clone(),
+        placement: globals.placement,
         ..EngineOptions::default()
     })
 }
