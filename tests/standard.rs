@@ -133,7 +133,8 @@ fn every_precision_has_standard_operators_alone() {
 fn both_flavours_store_weights_alike() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = fixture("transformers4-fp32");
-    for (precision, same_bytes) in [(Precision::Fp32, true), (Precision::Fp16, true), (Precision::Int8, true), (Precision::Int4, false)]
+    for (precision, same_bytes) in
+        [(Precision::Fp32, true), (Precision::Fp16, true), (Precision::Int8, true), (Precision::Int4, false)]
     {
         let choice = StagePrecisionChoice { all: Some(precision), ..StagePrecisionChoice::default() };
         let [fused, standard] = GraphFlavor::ALL.map(|flavor| {
@@ -267,7 +268,8 @@ fn every_way_of_running_gives_the_answers_of_the_fused_operators() {
 fn a_slot_keeps_nothing_of_the_sequence_before() {
     let folder = tempfile::tempdir().unwrap();
     let scratch = Scratch::recorded("recorded-mistral-window");
-    let clean = exported(&scratch.checkpoint, &folder.path().join("clean"), GraphFlavor::Standard, &StagePrecisionChoice::default());
+    let clean =
+        exported(&scratch.checkpoint, &folder.path().join("clean"), GraphFlavor::Standard, &StagePrecisionChoice::default());
     let side = clean.manifest.vision.image_size;
     // The first has the longest prompt and answer, so that it is seated first and the others are shorter.
     let mut groups: Vec<Asked> = vec![vec![((20..50).collect(), 20)]];
@@ -293,7 +295,8 @@ fn a_slot_keeps_nothing_of_the_sequence_before() {
         });
     });
     for flavor in GraphFlavor::ALL {
-        let broken = exported(&scratch.checkpoint, &folder.path().join(flavor.as_str()), flavor, &StagePrecisionChoice::default());
+        let broken =
+            exported(&scratch.checkpoint, &folder.path().join(flavor.as_str()), flavor, &StagePrecisionChoice::default());
         let found = ask(&mut engine_of(&broken), &schedule, side, &groups);
         assert!(matches!(found[0].answers[0], Err(RequestFailure::NonFiniteLogits { step: 1.. })), "{:?}", found[0].answers);
         assert_equal(&found[1..], &expected[1..], flavor.as_str());
@@ -399,7 +402,9 @@ fn clip_packages_may_have_standard_operators_alone() {
     let shipped = root().join("exports/pico-clip");
     for precision in ["fp32", "int4"] {
         let output = folder.path().join(precision);
-        gauge(&["export", text(&shipped), "-o", text(&output), "--flavor", "standard", "--precision", precision]).assert().success();
+        gauge(&["export", text(&shipped), "-o", text(&output), "--flavor", "standard", "--precision", precision])
+            .assert()
+            .success();
         let report = gauge_json(&["package", "verify", text(&output), "--reference", text(&shipped), "--json"]);
         assert_eq!(report["passed"], true, "{report:#}");
         for graph in ["vision.onnx", "text.onnx"] {
