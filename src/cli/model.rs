@@ -9,7 +9,7 @@ use crate::benchmark::Benchmark;
 use crate::engine::provider::RunExtent;
 use crate::engine::{EngineOptions, LoadedEngine, Provider, Scheduling};
 use crate::guard::escape;
-use crate::package::{FileRecord, Package, Precision, PromptTemplate, Quantisation, foreign};
+use crate::package::{FileRecord, GraphFlavor, Package, Precision, PromptTemplate, Quantisation, foreign};
 use crate::prompt::Prompter;
 use crate::run::{Plan, run_extent, unknown_extent};
 use crate::store::ModelIdentity;
@@ -128,5 +128,6 @@ pub fn identity(package: &Package) -> ModelIdentity {
         image_recipe: manifest.image.summary(),
         weight_bytes: weight_bytes(&manifest.files),
         quantisation: manifest.quantisation.as_ref().map(Quantisation::lines).unwrap_or_default(),
+        flavor: (manifest.llm.flavor == GraphFlavor::Standard.as_str()).then(|| manifest.llm.flavor.clone()),
     }
 }
