@@ -232,7 +232,7 @@ fn run_mix(
             low_memory: asked.globals.loading.low_memory,
             stop_when_decided: benchmark.spec.stop_when_decided,
         },
-        environment: environment(loaded.runtime()),
+        environment: environment(loaded.runtime(), &asked.globals.provider),
     };
     let directory = asked.output.join(mix_name(mix)).join(&header.benchmark.name);
     let label = format!("{} · {}", mix_name(mix), benchmark.spec.name);

@@ -7,6 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{Exit, Failure};
+use super::run::processor;
 use super::{Globals, VerbResult, clock, model, terminal};
 use crate::bench::{
     BenchError, BenchOptions, BenchPackage, BenchResult, ConditionsWatch, Sweeps, Test, arithmetics, check, expand,
@@ -108,11 +109,14 @@ pub fn run(arguments: BenchArguments, globals: &Globals) -> VerbResult {
     let options = BenchOptions { tests, repetitions, warmup };
     let series = measure(&mut loaded, &options, &mut reporter(globals))?;
     let peak_memory_bytes = memory_bytes().map(|[_, peak]| peak);
+    let mut machine = Machine::look();
+    machine.cpu = processor(machine.cpu, &globals.provider);
     let mut result = BenchResult {
+        provider: globals.provider.text(),
         packages: loaded.iter().map(|package| package.facts.clone()).collect(),
         runtime_version: loaded.first().map(BenchPackage::runtime_version).unwrap_or_default(),
         series,
-        machine: Machine::look(),
+        machine,
         roofline: None,
         conditions: watch.stop(),
         peak_memory_bytes,

@@ -124,7 +124,7 @@ pub fn run_one(
             low_memory: globals.loading.low_memory,
             ..Default::default()
         },
-        environment: environment(model.encoder.runtime()),
+        environment: environment(model.encoder.runtime(), &globals.provider),
     };
     let directory = suite.output.join(&header.model.name).join(&header.benchmark.name);
     let label = format!("{} · {}", header.model.name, header.benchmark.name);

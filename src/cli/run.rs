@@ -18,7 +18,7 @@ use super::schedule::ScheduleArguments;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Answering, Benchmark, ScorerRule, ScorerSpec, samples_sha256};
 use crate::compare;
-use crate::engine::Provider;
+use crate::engine::{Provider, ProviderOptions};
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
@@ -406,7 +406,7 @@ fn run_one(
             low_memory: globals.loading.low_memory,
             stop_when_decided: benchmark.spec.stop_when_decided,
         },
-        environment: environment(model.engine.runtime()),
+        environment: environment(model.engine.runtime(), &globals.provider),
         memory,
         execution: Some(execution(&model.engine.placement(), model.engine.options())),
     };
@@ -503,16 +503,24 @@ fn data_facts(benchmark: &Benchmark) -> Option<DataFacts> {
 }
 
 /// The machine and libraries, as a run records them.
-pub(super) fn environment(runtime: &RuntimeInfo) -> Environment {
+pub(super) fn environment(runtime: &RuntimeInfo, provider: &ProviderOptions) -> Environment {
     let machine = Machine::look();
     Environment {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime_version: runtime.version.clone(),
         runtime_sha256: runtime.sha256.clone(),
         platform: format!("{}, {}", machine.operating_system, machine.architecture),
-        processor: machine.cpu,
+        processor: processor(machine.cpu, provider),
         physical_cores: machine.physical_cores,
         memory_bytes: machine.memory_total_bytes,
+    }
+}
+
+/// What computes: the processor and, where one is used, the GPU.
+pub(super) fn processor(cpu: String, provider: &ProviderOptions) -> String {
+    match provider.device_text() {
+        Some(device) => format!("{cpu} with {device}"),
+        None => cpu,
     }
 }
 

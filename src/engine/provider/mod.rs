@@ -157,6 +157,18 @@ pub struct ProviderOptions {
 }
 
 impl ProviderOptions {
+    /// The provider with these settings, such as `cuda, TF32`.
+    pub fn text(&self) -> String {
+        let mut words = vec![self.provider.as_str().to_owned()];
+        words.extend(self.summary());
+        words.join(", ")
+    }
+
+    /// What runs the graphs, where it is not the processor: the machine's GPUs and their driver. Looked up in files.
+    pub fn device_text(&self) -> Option<String> {
+        self.provider.is_gpu().then(|| Devices::look(std::path::Path::new("/"), &[]).text())
+    }
+
     /// The settings that change answers or timings, where they are not the usual ones, in words for records and people.
     pub fn summary(&self) -> Vec<String> {
         if !self.provider.is_gpu() {
