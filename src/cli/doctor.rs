@@ -72,7 +72,9 @@ pub fn run(arguments: DoctorArguments, globals: &Globals) -> VerbResult {
     if arguments.json {
         terminal::print_json(&DoctorJson { report: &report, prepacked_cache: cache })?;
     } else {
-        terminal::print(&table(&report, &cache))?;
+        // Where there is no GPU and nobody asks for one, what it would need is of no interest.
+        let asked = globals.provider.provider.is_gpu() || globals.provider.library_folder.is_some();
+        terminal::print(&table(&report, &cache, asked || !report.gpu.equipment.devices.nodes.is_empty()))?;
     }
     Ok(if report.runtime.is_some() { Exit::Success } else { Exit::Environment })
 }
@@ -93,7 +95,7 @@ fn clear(arguments: &DoctorArguments, globals: &Globals) -> VerbResult {
     Ok(Exit::Success)
 }
 
-fn table(report: &DoctorReport, cache: &PrepackedCache) -> String {
+fn table(report: &DoctorReport, cache: &PrepackedCache, with_gpus: bool) -> String {
     let mut lines = vec![
         format!("llava-gauge   {}", env!("CARGO_PKG_VERSION")),
         format!("system        {}, {}", report.machine.operating_system, report.machine.architecture),
@@ -123,7 +125,10 @@ fn table(report: &DoctorReport, cache: &PrepackedCache) -> String {
         (None, Some(error)) => lines.push(format!("ONNX Runtime  not usable: {error}")),
         (None, None) => {}
     }
-    lines.extend(gpu_lines(&report.gpu));
+    match with_gpus {
+        true => lines.extend(gpu_lines(&report.gpu)),
+        false => lines.push("GPUs          none found (doctor --provider cuda says what they need)".to_owned()),
+    }
     if let Some(folder) = &cache.folder {
         lines.push(format!("packed        {} ({:.1} GiB)", folder.display(), cache.bytes as f64 / GIB));
         for graph in &cache.graphs {
