@@ -13,7 +13,9 @@ use export_support::{Scratch, contents, copy_folder, fixture, read_tensors, writ
 use llava_gauge::export::{ExportError, ExportOptions, ExportProgress, export};
 use llava_gauge::onnx::inspect_file;
 use llava_gauge::onnx::proto::{AttributeProto, ModelProto, data_type};
-use llava_gauge::package::{AspectMode, GraphFlavor, Package, PromptTemplate, ResizeRule, SourceFormat, TensorDtype, TokenizationMode};
+use llava_gauge::package::{
+    AspectMode, GraphFlavor, Package, PromptTemplate, ResizeRule, SourceFormat, TensorDtype, TokenizationMode,
+};
 use prost::Message;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use common::{gauge, gauge_json, gauge_output, root, text};
 use export_support::{Scratch, fixture, read_tensors};
+use half::bf16;
 use llava_gauge::engine::{
     Engine, EngineOptions, GroupAnswer, ImageGroup, ImageTiles, LayerProbe, OrtEngine, Request, RequestFailure, Schedule,
     Scheduling, Segment, StopReason, StopRule, WindowSink,
@@ -133,7 +134,8 @@ fn every_precision_has_standard_operators_alone() {
 fn both_flavours_store_weights_alike() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = fixture("transformers4-fp32");
-    for (precision, same_bytes) in [(Precision::Fp32, true), (Precision::Fp16, true), (Precision::Int8, true), (Precision::Int4, false)]
+    for (precision, same_bytes) in
+        [(Precision::Fp32, true), (Precision::Fp16, true), (Precision::Int8, true), (Precision::Int4, false)]
     {
         let choice = StagePrecisionChoice { all: Some(precision), ..StagePrecisionChoice::default() };
         let [fused, standard] = GraphFlavor::ALL.map(|flavor| {
@@ -177,14 +179,17 @@ fn image(side: usize, seed: usize) -> ImageTiles {
 /// Questions of one image: tokens after it, and longest answers.
 type Asked = Vec<(Vec<u32>, usize)>;
 
-fn groups() -> Vec<Asked> {
-    vec![
+/// Some, of tokens that a vocabulary of this size has.
+fn groups(vocabulary: usize) -> Vec<Asked> {
+    let mut groups: Vec<Asked> = vec![
         vec![(vec![20, 21, 22, 7], 12), (vec![33], 5), (vec![40, 41, 42, 43, 44, 45, 46, 47], 9)],
         vec![(vec![60, 3, 17, 25, 91], 14)],
         vec![(vec![12, 13], 3), (vec![12, 14, 70], 16)],
         vec![(vec![101, 102, 103, 11, 12, 13, 14, 15, 16, 17, 18, 19], 7), (vec![80, 81], 1)],
         vec![(vec![50, 51, 52], 11), (vec![50, 51, 53], 11), (vec![50, 54], 11), (vec![55], 11)],
-    ]
+    ];
+    groups.iter_mut().flatten().flat_map(|(tokens, _)| tokens).for_each(|token| *token %= vocabulary as u32);
+    groups
 }
 
 #[derive(Default)]
@@ -251,11 +256,12 @@ fn every_way_of_running_gives_the_answers_of_the_fused_operators() {
     for checkpoint in checkpoints() {
         let [fused, standard] = pair(&checkpoint, folder.path());
         let side = fused.manifest.vision.image_size;
-        let expected = ask(&mut engine_of(&fused), &whole(Scheduling::OneByOne), side, &groups());
+        let groups = groups(fused.manifest.llm.vocabulary_size);
+        let expected = ask(&mut engine_of(&fused), &whole(Scheduling::OneByOne), side, &groups);
         let mut engine = engine_of(&standard);
         let ways = [whole(Scheduling::OneByOne), whole(Scheduling::PackedTree), across(2), across(5), across(16)];
         for way in ways {
-            let found = ask(&mut engine, &way, side, &groups());
+            let found = ask(&mut engine, &way, side, &groups);
             assert_equal(&found, &expected, &format!("{} {:?} {}", checkpoint.display(), way.scheduling, way.slots));
         }
     }
@@ -267,7 +273,8 @@ fn every_way_of_running_gives_the_answers_of_the_fused_operators() {
 fn a_slot_keeps_nothing_of_the_sequence_before() {
     let folder = tempfile::tempdir().unwrap();
     let scratch = Scratch::recorded("recorded-mistral-window");
-    let clean = exported(&scratch.checkpoint, &folder.path().join("clean"), GraphFlavor::Standard, &StagePrecisionChoice::default());
+    let clean =
+        exported(&scratch.checkpoint, &folder.path().join("clean"), GraphFlavor::Standard, &StagePrecisionChoice::default());
     let side = clean.manifest.vision.image_size;
     // The first has the longest prompt and answer, so that it is seated first and the others are shorter.
     let mut groups: Vec<Asked> = vec![vec![((20..50).collect(), 20)]];
@@ -286,14 +293,15 @@ fn a_slot_keeps_nothing_of_the_sequence_before() {
     // The row of that token is not a number from now on.
     scratch.edit_tensors(|tensors| {
         let table = tensors.iter_mut().find(|tensor| tensor.name.ends_with("embed_tokens.weight")).unwrap();
-        assert_eq!(table.dtype, "F32");
-        let width = table.shape[1] * 4;
-        table.data[own * width..(own + 1) * width].chunks_exact_mut(4).for_each(|number| {
-            number.copy_from_slice(&f32::NAN.to_le_bytes());
+        assert_eq!(table.dtype, "BF16");
+        let width = table.shape[1] * 2;
+        table.data[own * width..(own + 1) * width].chunks_exact_mut(2).for_each(|number| {
+            number.copy_from_slice(&bf16::NAN.to_le_bytes());
         });
     });
     for flavor in GraphFlavor::ALL {
-        let broken = exported(&scratch.checkpoint, &folder.path().join(flavor.as_str()), flavor, &StagePrecisionChoice::default());
+        let broken =
+            exported(&scratch.checkpoint, &folder.path().join(flavor.as_str()), flavor, &StagePrecisionChoice::default());
         let found = ask(&mut engine_of(&broken), &schedule, side, &groups);
         assert!(matches!(found[0].answers[0], Err(RequestFailure::NonFiniteLogits { step: 1.. })), "{:?}", found[0].answers);
         assert_equal(&found[1..], &expected[1..], flavor.as_str());
@@ -399,7 +407,9 @@ fn clip_packages_may_have_standard_operators_alone() {
     let shipped = root().join("exports/pico-clip");
     for precision in ["fp32", "int4"] {
         let output = folder.path().join(precision);
-        gauge(&["export", text(&shipped), "-o", text(&output), "--flavor", "standard", "--precision", precision]).assert().success();
+        gauge(&["export", text(&shipped), "-o", text(&output), "--flavor", "standard", "--precision", precision])
+            .assert()
+            .success();
         let report = gauge_json(&["package", "verify", text(&output), "--reference", text(&shipped), "--json"]);
         assert_eq!(report["passed"], true, "{report:#}");
         for graph in ["vision.onnx", "text.onnx"] {

@@ -238,6 +238,12 @@ fn another_run_is_refused_with_every_field_that_differs() {
     later.environment.memory_bytes = 1;
     later.environment.processor = "another".into();
     later.benchmark.data_root = "/elsewhere".into();
+    later.execution = Some(Execution {
+        provider: "CPUExecutionProvider".into(),
+        determinism: DeterminismClass::D0,
+        minimum_placement: 0.99,
+        graphs: vec![],
+    });
     let (writer, _) = RunWriter::open_or_resume(directory.path(), &later).unwrap();
     assert_eq!(writer.header(), &header());
     drop(writer);

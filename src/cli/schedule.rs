@@ -7,7 +7,7 @@ use clap::Args;
 use super::model::Model;
 use crate::benchmark::{Answering, Benchmark};
 use crate::engine::runtime::doctor::Machine;
-use crate::engine::{Schedule, Scheduling, weight_memory};
+use crate::engine::{MAXIMUM_SLOTS, Schedule, Scheduling, weight_memory};
 use crate::guard::escape;
 use crate::run::{Plan, run_shape};
 use crate::store::{HEADER_FILE, MemoryPlan, RunHeader, read_header};
@@ -56,6 +56,14 @@ impl ScheduleArguments {
             SchedulingArgument::PackedTree => Some(Scheduling::PackedTree),
             SchedulingArgument::AcrossImages => Some(Scheduling::AcrossImages),
             SchedulingArgument::OneByOne => Some(Scheduling::OneByOne),
+        }
+    }
+
+    /// Most sequences that may decode together across images.
+    pub fn most_slots(&self) -> usize {
+        match self.wanted() {
+            None | Some(Scheduling::AcrossImages) => MAXIMUM_SLOTS,
+            Some(Scheduling::PackedTree | Scheduling::OneByOne) => 1,
         }
     }
 

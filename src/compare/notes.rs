@@ -120,6 +120,8 @@ fn models(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
     same_package(notes, base, new);
     let (left, right) = (&base.header.model, &new.header.model);
     differing(notes, "precision", &left.precision, &right.precision);
+    let operators = |flavor: &Option<String>| flavor.clone().unwrap_or_else(|| "contrib".to_owned());
+    differing(notes, "operators", &operators(&left.flavor), &operators(&right.flavor));
     differing(notes, "prompt template", &left.template, &right.template);
     differing(notes, "image recipe", &left.image_recipe, &right.image_recipe);
     if base.judge.is_some() != new.judge.is_some() {
@@ -159,7 +161,7 @@ fn conditions(notes: &mut Vec<String>, base: &Run, new: &Run) {
         count => format!("{count} answers"),
     };
     differing(notes, &format!("longest answer in tokens, which {met} met"), &left.max_new_tokens, &right.max_new_tokens);
-    differing(notes, "execution provider", &left.provider, &right.provider);
+    differing(notes, "execution provider", &left.provider_text(), &right.provider_text());
     differing(notes, "threads", &left.intra_op_threads, &right.intra_op_threads);
     differing(notes, "scheduling of questions", &left.scheduling, &right.scheduling);
     let weights = |low_memory| if low_memory { "mapped files (low memory)" } else { "packed for this processor" };

@@ -10,6 +10,7 @@ use super::options::EngineOptions;
 use super::ort_engine::OrtEngine;
 use super::placement::Placed;
 use super::plan::{Row, write_windowed_bias};
+use super::provider;
 use super::runtime;
 use super::session::{builder, runtime_error};
 use super::tree;
@@ -111,8 +112,10 @@ impl MeasuredModel {
     pub fn load(options: &EngineOptions, model: &[u8], shape: &[usize], input: Vec<f32>) -> Result<Self, EngineError> {
         let doing = "loading a model to measure the machine";
         let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
-        let mut builder = builder(loaded, options, true).map_err(runtime_error(doing))?;
-        let session = builder.commit_from_memory(model).map_err(runtime_error(doing))?;
+        let builder = builder(loaded, options, true).map_err(runtime_error(doing))?;
+        let session = provider::register(builder, loaded, &options.provider, None)?
+            .commit_from_memory(model)
+            .map_err(|error| provider::loading_failed(doing, options.provider.provider, error.message()))?;
         drop(Placed::of(&session, "the model that measures the machine", options, None)?);
         let input = Tensor::from_array((shape.to_vec(), input)).map_err(runtime_error::<()>(doing))?;
         Ok(Self { session, input })

@@ -10,6 +10,7 @@ use super::device::Place;
 use super::options::EngineOptions;
 use super::placement::{self, Placed, ProfileFolder};
 use super::prepacked::{self, Source};
+use super::provider::{self, GraphSource};
 use super::runtime::Loaded;
 use super::types::EngineError;
 use crate::guard::files;
@@ -68,7 +69,8 @@ impl Graph {
     ) -> Result<Self, EngineError> {
         let path = files::contained(root, name)?;
         let bytes = files::read_capped(&path, GRAPH_LIMIT_BYTES)?;
-        if let (true, Some(cache)) = (options.prepack, &options.prepacked_cache) {
+        // What is packed is packed for the processor.
+        if let (true, Some(cache), false) = (options.prepack, &options.prepacked_cache, options.provider.provider.is_gpu()) {
             let source = Source { root, name, bytes: &bytes, fixed_shapes };
             if let Some(session) = prepacked::session(runtime, cache, &source, options) {
                 return Self::of_session(session, name, path, options, None);
@@ -140,12 +142,12 @@ impl Graph {
             .to_str()
             .map(str::to_owned)
             .ok_or_else(|| EngineError::Graph { graph: path.clone(), message: "its folder's name is not Unicode".to_owned() })?;
-        let session = with_profile(builder(runtime, options, fixed_shapes), profile.as_ref())
-            .map_err(runtime_error(&doing))?
+        let builder = with_profile(builder(runtime, options, fixed_shapes), profile.as_ref()).map_err(runtime_error(&doing))?;
+        let session = provider::register(builder, runtime, &options.provider, Some(&GraphSource { root, name, bytes }))?
             .with_config_entry("session.model_external_initializers_file_folder_path", &folder)
             .map_err(runtime_error(&doing))?
             .commit_from_memory(bytes)
-            .map_err(runtime_error(&doing))?;
+            .map_err(|error| provider::loading_failed(&doing, options.provider.provider, error.message()))?;
         Self::of_session(session, name, path, options, profile)
     }
 

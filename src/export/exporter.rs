@@ -17,8 +17,8 @@ use super::rotary::rotary_tables;
 use super::vision::vision_graph;
 use super::weights::{WEIGHTS_FILE, WeightPlan};
 use crate::package::{
-    AspectMode, FORMAT, GraphFlavor, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation, Source,
-    StagePrecision, VisionStage, WeightQuantisation, is_plain_name,
+    AspectMode, FORMAT, GraphFlavor, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation,
+    Source, StagePrecision, VisionStage, WeightQuantisation, is_plain_name,
 };
 
 /// Small files of a checkpoint that travel with a package.

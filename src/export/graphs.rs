@@ -201,7 +201,8 @@ impl<'a> StageBuilder<'a> {
         let mut matrix = self.graph.op("DequantizeLinear", &name, &[&codes, &scales], &attributes);
         if width > inputs {
             // The last block is partly filled.
-            let [start, axis] = [("blocks/start", 0), ("blocks/axis", 1)].map(|(name, value)| self.graph.integers(name, &[value]));
+            let [start, axis] =
+                [("blocks/start", 0), ("blocks/axis", 1)].map(|(name, value)| self.graph.integers(name, &[value]));
             let end = self.graph.integers(&format!("blocks/end_{inputs}"), &[signed(inputs)]);
             matrix = self.graph.op("Slice", &format!("{name}/used"), &[&matrix, &start, &end, &axis], &[]);
         }

@@ -195,19 +195,7 @@ fn fused_attention(
     stage.graph.microsoft_op_with_outputs(
         "GroupQueryAttention",
         &attention,
-        &[
-            &query,
-            &key,
-            &value,
-            past_key,
-            past_value,
-            &inputs.lengths,
-            &inputs.total,
-            cosines,
-            sines,
-            positions,
-            &inputs.bias,
-        ],
+        &[&query, &key, &value, past_key, past_value, &inputs.lengths, &inputs.total, cosines, sines, positions, &inputs.bias],
         &[&attention, &format!("present.{layer}.key"), &format!("present.{layer}.value")],
         &[
             ("num_heads", Attribute::Int(signed(llm.heads))),

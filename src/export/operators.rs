@@ -79,13 +79,7 @@ impl StageBuilder<'_> {
 
     /// Attention of rows `[batch, rows, heads · head_size]` to each other, giving the same shape; if it is causal, each row sees only
     /// itself and the rows before it.
-    pub fn self_attention(
-        &mut self,
-        node: &str,
-        [query, key, value]: [&Value; 3],
-        heads: usize,
-        causal: bool,
-    ) -> Value {
+    pub fn self_attention(&mut self, node: &str, [query, key, value]: [&Value; 3], heads: usize, causal: bool) -> Value {
         let heads = Attribute::Int(signed(heads));
         let causal = causal.then_some(Attribute::Int(1));
         let inputs = [query, key, value];

@@ -27,7 +27,12 @@ fn heads_shape(heads: usize) -> String {
 impl CacheRows {
     /// From the inputs `position_ids` `[batch, sequence]`, `seqlens_k` `[batch]` and `attention_bias` `[batch, 1, sequence, total]`;
     /// `batch` is `[1]`.
-    pub fn new(stage: &mut StageBuilder<'_>, llm: &LlamaArchitecture, batch: &Value, [positions, lengths, bias]: [&Value; 3]) -> Self {
+    pub fn new(
+        stage: &mut StageBuilder<'_>,
+        llm: &LlamaArchitecture,
+        batch: &Value,
+        [positions, lengths, bias]: [&Value; 3],
+    ) -> Self {
         let axis = [("axis", Attribute::Int(0))];
         let mut counts = vec![llm.heads, llm.key_value_heads];
         counts.dedup();

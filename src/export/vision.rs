@@ -10,11 +10,7 @@ use crate::onnx::{Attribute, Dimension, ElementType, Value};
 
 /// Builds `vision.onnx`: `pixel_values` `[images, 3, size, size]` to `features` `[images, tokens, hidden]`, the hidden
 /// states of the selected layer. No later layer and no final norm are in the graph, as nothing looks at them.
-pub(super) fn vision_graph(
-    vision: &VisionArchitecture,
-    weights: &WeightPlan,
-    style: GraphStyle,
-) -> Result<Vec<u8>, ExportError> {
+pub(super) fn vision_graph(vision: &VisionArchitecture, weights: &WeightPlan, style: GraphStyle) -> Result<Vec<u8>, ExportError> {
     let mut stage = StageBuilder::new("vision", weights, style);
     let (rows, width) = (vision.rows(), vision.hidden_size);
     let images = Dimension::named("images");

@@ -6,6 +6,7 @@
 mod clip;
 mod conductor;
 mod error;
+mod extent;
 mod execution;
 mod images;
 mod loader;
@@ -20,6 +21,7 @@ mod shape;
 mod stop;
 mod verify;
 mod verify_clip;
+mod verify_provider;
 mod window;
 
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod tests;
 pub use clip::{ClipConductor, class_embeddings};
 pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, sample_segments, segments};
 pub use error::RunError;
+pub use extent::{run_extent, unknown_extent};
 pub use execution::execution;
 pub use images::PreparedImages;
 pub use memory::{peak_memory_bytes, reset_peak_memory};
@@ -38,3 +41,4 @@ pub use rescore::rescore;
 pub use shape::run_shape;
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};
 pub use verify_clip::{ClipVerifyReport, verify_clip_package};
+pub use verify_provider::{ProviderCheck, StageCheck, has_parity_fixture, verify_provider};

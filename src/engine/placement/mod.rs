@@ -19,6 +19,7 @@ mod profile;
 mod tests;
 
 use ort::session::Session;
+use serde::Serialize;
 
 use self::assignment::AssignedNode;
 pub(super) use self::probe::PROBE_RUNS;
@@ -52,7 +53,7 @@ impl Default for PlacementOptions {
 }
 
 /// A node that runs elsewhere than was asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlacedNode {
     /// Its name in the graph.
     pub name: String,
@@ -65,7 +66,7 @@ pub struct PlacedNode {
 }
 
 /// What runs the nodes of a graph.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct GraphPlacement {
     /// File name of the graph.
     pub graph: String,
@@ -149,8 +150,7 @@ impl Placed {
         options: &EngineOptions,
         profile: Option<ProfileFolder>,
     ) -> Result<Self, EngineError> {
-        let unreadable = |message: String| unproven(name, &message);
-        let assigned = assignment::of_session(session).map_err(unreadable)?;
+        let assigned = assignment::of_session(session).map_err(|message| unproven(name, &message))?;
         let found = combine::combine(name, options.provider.provider.execution_provider(), &assigned, None);
         let measuring = profile.map(|folder| (assigned, folder));
         if measuring.is_none() {
@@ -162,8 +162,7 @@ impl Placed {
     /// Ends the measuring of the first runs, if they are measured, and judges the graph by them.
     pub(super) fn settle(&mut self, session: &mut Session, options: &EngineOptions) -> Result<(), EngineError> {
         let Some((assigned, folder)) = self.measuring.take() else { return Ok(()) };
-        let unreadable = |message: String| unproven(&self.found.graph, &message);
-        let measured = folder.read(session).map_err(unreadable)?;
+        let measured = folder.read(session).map_err(|message| unproven(&self.found.graph, &message))?;
         self.found = combine::combine(&self.found.graph, &self.found.provider, &assigned, Some(&measured));
         judge(&self.found, options)
     }
@@ -172,6 +171,12 @@ impl Placed {
     pub(super) fn found(&self) -> &GraphPlacement {
         &self.found
     }
+}
+
+/// What runs the nodes of a session of the graph `name`, of which `provider` was asked for, whatever its share is.
+pub(super) fn look(session: &Session, name: &str, provider: &str) -> Result<GraphPlacement, EngineError> {
+    let assigned = assignment::of_session(session).map_err(|message| unproven(name, &message))?;
+    Ok(combine::combine(name, provider, &assigned, None))
 }
 
 /// Whether the graphs of a package are measured.

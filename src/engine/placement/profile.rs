@@ -60,7 +60,7 @@ impl ProfileFolder {
     }
 
     /// Ends the profile of a session and reads it.
-    pub fn read(&self, session: &mut Session) -> Result<Vec<MeasuredNode>, String> {
+    pub(super) fn read(&self, session: &mut Session) -> Result<Vec<MeasuredNode>, String> {
         let file = session.end_profiling().map_err(|error| error.message().to_owned())?;
         read(Path::new(&file))
     }

@@ -40,6 +40,19 @@ impl Devices {
         }
     }
 
+    /// The GPUs in words, each model once, with their driver: `NVIDIA H100 80GB HBM3, driver 580.65.06`. What is not known is left
+    /// out.
+    pub(super) fn text(&self) -> String {
+        let mut words: Vec<String> = Vec::new();
+        for model in &self.models {
+            if !words.contains(model) {
+                words.push(model.clone());
+            }
+        }
+        words.extend(self.driver_version.iter().map(|version| format!("driver {version}")));
+        if words.is_empty() { "a GPU".to_owned() } else { words.join(", ") }
+    }
+
     /// Why no GPU can be used, one text a reason; none if nothing speaks against it.
     pub(super) fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();

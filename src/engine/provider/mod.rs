@@ -155,3 +155,52 @@ pub struct ProviderOptions {
     /// Settings of TensorRT.
     pub tensorrt: TensorRtOptions,
 }
+
+impl ProviderOptions {
+    /// The provider with these settings, such as `cuda, TF32`.
+    pub fn text(&self) -> String {
+        let mut words = vec![self.provider.as_str().to_owned()];
+        words.extend(self.summary());
+        words.join(", ")
+    }
+
+    /// What runs the graphs, where it is not the processor: the machine's GPUs and their driver. Looked up in files.
+    pub fn device_text(&self) -> Option<String> {
+        self.provider.is_gpu().then(|| Devices::look(std::path::Path::new("/"), &[]).text())
+    }
+
+    /// The settings that change answers or timings, where they are not the usual ones, in words for records and people.
+    pub fn summary(&self) -> Vec<String> {
+        if !self.provider.is_gpu() {
+            return Vec::new();
+        }
+        let mut words = Vec::new();
+        if self.use_tf32 {
+            words.push("TF32");
+        }
+        match self.convolution_search {
+            ConvolutionSearch::Default => {}
+            ConvolutionSearch::Heuristic => words.push("cuDNN search heuristic"),
+            ConvolutionSearch::Exhaustive => words.push("cuDNN search exhaustive"),
+        }
+        match self.attention {
+            AttentionBackend::Auto => {}
+            AttentionBackend::Flash => words.push("attention flash"),
+            AttentionBackend::Efficient => words.push("attention efficient"),
+            AttentionBackend::Cudnn => words.push("attention cudnn"),
+            AttentionBackend::Math => words.push("attention math"),
+        }
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        if self.provider == Provider::TensorRt {
+            match self.tensorrt.precision {
+                TensorRtPrecision::Graph => {}
+                TensorRtPrecision::Fp16 => words.push("TensorRT in fp16".to_owned()),
+                TensorRtPrecision::Bf16 => words.push("TensorRT in bf16".to_owned()),
+            }
+            if self.tensorrt.builder_level != TensorRtOptions::default().builder_level {
+                words.push(format!("TensorRT builder level {}", self.tensorrt.builder_level));
+            }
+        }
+        words
+    }
+}

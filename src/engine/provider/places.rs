@@ -1,6 +1,6 @@
 //! Where the libraries of CUDA, cuDNN and TensorRT may lie.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -106,7 +106,7 @@ pub(super) fn name_starts_with(path: &Path, beginning: &str) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning))
 }
 
-fn split(value: &OsString) -> Vec<PathBuf> {
+fn split(value: &OsStr) -> Vec<PathBuf> {
     std::env::split_paths(value).filter(|folder| !folder.as_os_str().is_empty()).collect()
 }
 

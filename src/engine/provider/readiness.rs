@@ -50,11 +50,6 @@ impl Equipment {
         }
         reasons
     }
-
-    /// The file of a library.
-    pub(super) fn path_of(&self, library: &str) -> Option<&Path> {
-        self.libraries.iter().find(|sighting| sighting.library == library)?.path.as_deref()
-    }
 }
 
 /// How a build of ONNX Runtime with the GPU's providers is had.
@@ -117,7 +112,7 @@ fn unusable(provider: Provider, reasons: &[String]) -> EngineError {
 fn preload(provider: Provider, equipment: &Equipment) -> Result<(), EngineError> {
     for sighting in &equipment.libraries {
         let Some(path) = &sighting.path else { continue };
-        match ort::util::preload_dylib(path) {
+        match ort::util::preload_dylib(path.as_os_str()) {
             Ok(()) => tracing::debug!(library = %path.display(), "loaded"),
             Err(error) if sighting.required => {
                 let reason = format!("{} was found but cannot be loaded: {error}", path.display());

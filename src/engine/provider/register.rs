@@ -59,7 +59,8 @@ where
         provider.options_mut().set(key, value);
     }
     // Without this, ONNX Runtime's binding would log the error and run on the processor.
-    provider.into().error_on_failure()
+    let dispatch: ExecutionProviderDispatch = provider.into();
+    dispatch.error_on_failure()
 }
 
 fn flag(on: bool) -> String {

@@ -114,7 +114,7 @@ impl<'a> Locator<'a> {
                 tried.push(error);
                 let anew = match self.flavor {
                     Flavor::Cpu => format!("delete {} and run the command again to fetch it anew", library.display()),
-                    Flavor::Cuda => format!("delete {} and {}", cache_dir.display(), HOW_TO_INSTALL),
+                    Flavor::Cuda => format!("delete {} and install it anew: llava-gauge runtime install --flavor cuda", cache_dir.display()),
                 };
                 return Err(explain(&tried, &anew));
             }

@@ -10,11 +10,7 @@ use crate::package::{GraphFlavor, TextPooling};
 
 /// Builds `vision.onnx`: `pixel_values` `[images, 3, size, size]` to `image_embeds` `[images, projection]`, the projected class
 /// token after the last norm.
-pub fn vision_graph(
-    clip: &ClipModelArchitecture,
-    weights: &WeightPlan,
-    flavor: GraphFlavor,
-) -> Result<Vec<u8>, ExportError> {
+pub fn vision_graph(clip: &ClipModelArchitecture, weights: &WeightPlan, flavor: GraphFlavor) -> Result<Vec<u8>, ExportError> {
     let mut stage = StageBuilder::new("clip-vision", weights, GraphStyle { flavor, compute: None });
     let tower = &clip.vision;
     let (rows, width, patch) = (signed(clip.vision_rows()), signed(tower.hidden_size), signed(clip.patch_size));
@@ -54,11 +50,7 @@ pub fn vision_graph(
 
 /// Builds `text.onnx`: `input_ids` `[texts, tokens]` to `text_embeds` `[texts, projection]`, the projected row of the
 /// end-of-sequence token. The last norm is applied to that row alone, as it looks at each row for itself.
-pub fn text_graph(
-    clip: &ClipModelArchitecture,
-    weights: &WeightPlan,
-    flavor: GraphFlavor,
-) -> Result<Vec<u8>, ExportError> {
+pub fn text_graph(clip: &ClipModelArchitecture, weights: &WeightPlan, flavor: GraphFlavor) -> Result<Vec<u8>, ExportError> {
     let mut stage = StageBuilder::new("clip-text", weights, GraphStyle { flavor, compute: None });
     let tower = &clip.text;
     let width = signed(tower.hidden_size);

@@ -77,7 +77,11 @@ impl StagePrecisionChoice {
             }
         }
         if let Some(compute) = self.compute {
-            return Err(wrong("--compute", compute.as_str(), "no such option: the encoders of a CLIP checkpoint compute in 32 bits"));
+            return Err(wrong(
+                "--compute",
+                compute.as_str(),
+                "no such option: the encoders of a CLIP checkpoint compute in 32 bits",
+            ));
         }
         self.schemes(flavor)
     }

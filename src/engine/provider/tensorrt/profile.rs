@@ -87,12 +87,12 @@ const TEXTS_PER_RUN: usize = 64;
 const CLIP_TEXT_TOKENS: usize = 77;
 
 impl RunExtent {
-    /// The run of a package of which nothing more is known: one question of any length about one image.
+    /// A run of which nothing more is known: a few questions of any length about one image.
     pub fn unknown() -> Self {
         Self {
             tiles: TILES_PER_RUN,
             tokens_per_image: 576,
-            longest_prompt: 2048,
+            longest_prompt: 4096,
             longest_question: 512,
             largest_group: 8,
             max_new_tokens: 256,
@@ -123,7 +123,8 @@ impl RunExtent {
     /// slots. What a pack can need is the prompt with the longest question, the others' questions within the limit of a pack, and all
     /// answers; the positions bound it, as they bound a pack. The engine is made fast for decoding, which has most of the runs.
     pub fn shapes(&self) -> ShapePlan {
-        let together = self.largest_group.max(1);
+        // Each question of a pack has at least a row.
+        let together = self.largest_group.min(self.max_packed_tokens).max(1);
         let questions = together.saturating_mul(self.longest_question).min(self.max_packed_tokens.max(self.longest_question));
         let sequence = self.longest_prompt.max(questions).max(together);
         let answers = together.saturating_mul(self.max_new_tokens);
@@ -143,7 +144,8 @@ impl RunExtent {
             },
             sequence: Extent::up_to(sequence.min(positions), together),
             batch: Extent::up_to(self.slots, self.slots),
-            total: Extent::up_to(total, usual),
+            // Slots that decode together have their bias rounded up within the capacity.
+            total: Extent::up_to(capacity, usual),
             capacity: Extent::up_to(capacity, usual.next_multiple_of(CAPACITY_STEP_ROWS)),
             rows: Extent::up_to(decoding.max(questions), decoding),
             texts: Extent::up_to(TEXTS_PER_RUN, TEXTS_PER_RUN),
@@ -153,8 +155,9 @@ impl RunExtent {
 }
 
 impl Default for ShapePlan {
+    /// Of a run of which nothing is known, on a package of which nothing is known.
     fn default() -> Self {
-        RunExtent::unknown().shapes()
+        Self { tokens_per_image: Extent::up_to(4096, 576), ..RunExtent::unknown().shapes() }
     }
 }
 
