@@ -158,8 +158,7 @@ fn the_stage_that_computes_something_else_is_named() {
     // Without a fixture prompts are made up, which also needs no reference but the package itself.
     std::fs::remove_file(package.join("parity.safetensors")).unwrap();
     let manifest = package.join("package.toml");
-    let toml: toml::Value = std::fs::read_to_string(&manifest).unwrap().parse().unwrap();
-    let mut toml = toml;
+    let mut toml: toml::Table = toml::from_str(&std::fs::read_to_string(&manifest).unwrap()).unwrap();
     toml["files"].as_array_mut().unwrap().retain(|file| file["name"].as_str() != Some("parity.safetensors"));
     std::fs::write(&manifest, toml::to_string(&toml).unwrap()).unwrap();
     let report = gauge_json(&["package", "verify", text(&package), "--stages", "--json"]);
