@@ -16,7 +16,7 @@ use super::plan::write_bias;
 use super::provider::ProviderOptions;
 use super::row_copier::RowCopier;
 use super::runtime::Loaded;
-use super::session::{builder, runtime_error};
+use super::session::{runtime_error, small_session};
 use super::types::EngineError;
 use crate::package::{AttentionProbe, Compute, LanguageModelStage, Manifest, TensorDtype};
 
@@ -148,14 +148,14 @@ impl Trial {
     ) -> Result<Self, EngineError> {
         let probe = AttentionProbe::new(stage, compute)
             .map_err(|error| EngineError::Runtime { doing: DOING.to_owned(), message: error.to_string() })?;
-        let session = builder(runtime, options, false).map_err(failed)?.commit_from_memory(&probe.bytes).map_err(failed)?;
+        let session = small_session(runtime, options, "the graph that tries attention", &probe.bytes)?;
         let place = Place::of(&options.provider);
         let mut binding = session.create_binding().map_err(failed)?;
         let dtype = compute.map_or(TensorDtype::F32, Compute::dtype);
         let mut cache = Vec::with_capacity(2);
         // The processor's memory is given out as zeros.
         let tiny = LanguageModelStage { key_value_heads: probe.key_value_heads, compute, ..stage.clone() };
-        let mut copier = if place.is_gpu() { Some(RowCopier::new(runtime, &tiny, options)?) } else { None };
+        let mut copier = if place.is_gpu() { RowCopier::new(runtime, &tiny, options).ok() } else { None };
         for part in ["key", "value"] {
             let shape = [batch, probe.key_value_heads, CAPACITY, probe.head_size];
             let mut buffer = place.tensor(&session, dtype, &shape).map_err(failed)?;

@@ -7,7 +7,7 @@ use ort::value::{DynTensor, Tensor};
 use super::options::EngineOptions;
 use super::runtime::Loaded;
 use super::sampling::Choice;
-use super::session::{builder, runtime_error};
+use super::session::{runtime_error, small_session};
 use super::types::EngineError;
 use crate::package::choice_graph;
 
@@ -39,7 +39,7 @@ impl Chooser {
     pub fn new(runtime: &Loaded, vocabulary: usize, options: &EngineOptions) -> Result<Self, EngineError> {
         let broken = |message: String| EngineError::Runtime { doing: DOING.to_owned(), message };
         let graph = choice_graph(vocabulary).map_err(|error| broken(error.to_string()))?;
-        let session = builder(runtime, options, false).map_err(failed)?.commit_from_memory(&graph).map_err(failed)?;
+        let session = small_session(runtime, options, "the graph that chooses tokens", &graph)?;
         let binding = session.create_binding().map_err(failed)?;
         Ok(Self { session, binding })
     }

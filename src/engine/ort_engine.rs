@@ -79,7 +79,8 @@ impl OrtEngine {
         let (root, manifest) = (package.root.as_path(), &package.manifest);
         let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         check_compute(package, options)?;
-        let verdict = attention_probe::verdict(loaded, manifest, options)?;
+        let mut verdict = attention_probe::verdict(loaded, manifest, options)?;
+        let mut notes = Vec::new();
         // Packing weights is work of one thread a graph, and nearly all of a load.
         let (encoder, graph) = std::thread::scope(|scope| {
             let graph = scope.spawn(|| Graph::load_measured(loaded, root, &manifest.llm.graph, options, false));
@@ -96,9 +97,16 @@ impl OrtEngine {
         }
         let (mut model, embedding) = exchange::language_model(graph, package)?;
         if options.provider.provider.is_gpu() {
-            model.read_logits_in_place(Chooser::new(loaded, manifest.llm.vocabulary_size, options)?);
+            // Without either, the same is computed in another way, which is told.
+            match Chooser::new(loaded, manifest.llm.vocabulary_size, options) {
+                Ok(chooser) => model.read_logits_in_place(chooser),
+                Err(error) => notes.push(format!("logits leave the GPU to be read: {error}")),
+            }
             if verdict.not_batched.is_none() {
-                model.copy_rows_in_place(RowCopier::new(loaded, &manifest.llm, options)?);
+                match RowCopier::new(loaded, &manifest.llm, options) {
+                    Ok(copier) => model.copy_rows_in_place(copier),
+                    Err(error) => verdict.not_batched = Some(format!("rows of the key-value cache cannot be copied on the GPU: {error}")),
+                }
             }
         }
         let runtime = loaded.info.clone();
@@ -117,7 +125,7 @@ impl OrtEngine {
             limits,
             scheduling_reason: None,
             verdict,
-            notes: Vec::new(),
+            notes,
             runtime,
             load_ms: 0.0,
         };

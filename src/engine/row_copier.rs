@@ -8,7 +8,7 @@ use ort::value::{DynTensor, Tensor};
 use super::device::Place;
 use super::options::EngineOptions;
 use super::runtime::Loaded;
-use super::session::{builder, runtime_error};
+use super::session::{runtime_error, small_session};
 use super::types::EngineError;
 use crate::package::{CacheGraphs, LanguageModelStage};
 
@@ -41,9 +41,7 @@ impl RowCopier {
     pub fn new(runtime: &Loaded, stage: &LanguageModelStage, options: &EngineOptions) -> Result<Self, EngineError> {
         let graphs = CacheGraphs::new(stage)
             .map_err(|error| EngineError::Runtime { doing: DOING.to_owned(), message: error.to_string() })?;
-        let session = |bytes: &[u8]| -> Result<Session, EngineError> {
-            builder(runtime, options, false).map_err(failed)?.commit_from_memory(bytes).map_err(failed)
-        };
+        let session = |bytes: &[u8]| small_session(runtime, options, "the graph that copies rows of the key-value cache", bytes);
         let (copy, zeros) = (session(&graphs.copy)?, session(&graphs.zeros)?);
         let copying = copy.create_binding().map_err(failed)?;
         let zeroing = zeros.create_binding().map_err(failed)?;

@@ -166,6 +166,22 @@ impl Graph {
     }
 }
 
+/// A session of a small graph of this program's own, which must run where the others do. TensorRT, which builds engines for minutes, is
+/// not asked: CUDA runs it on the same GPU.
+pub(super) fn small_session(runtime: &Loaded, options: &EngineOptions, name: &str, bytes: &[u8]) -> Result<Session, EngineError> {
+    let mut options = options.clone();
+    if options.provider.provider.is_gpu() {
+        options.provider.provider = Provider::Cuda;
+    }
+    let doing = format!("loading {name}");
+    let builder = builder(runtime, &options, false).map_err(runtime_error(&doing))?;
+    let session = provider::register(builder, runtime, &options.provider, None)?
+        .commit_from_memory(bytes)
+        .map_err(|error| provider::loading_failed(&doing, options.provider.provider, error.message()))?;
+    drop(Placed::of(&session, name, &options, None)?);
+    Ok(session)
+}
+
 /// A folder for the profile of the graph `name`.
 pub(super) fn profile_folder(name: &str) -> Result<ProfileFolder, EngineError> {
     ProfileFolder::new().map_err(|error| EngineError::Placement {

@@ -76,7 +76,7 @@ class Program:
             command += ["--ort-lib", str(self.arguments.runtime)]
         if on_provider:
             command += ["--provider", self.arguments.provider]
-            if self.arguments.cuda_libs:
+            if self.arguments.cuda_libs and self.arguments.provider != "cpu":
                 command += ["--cuda-libs", str(self.arguments.cuda_libs)]
             if self.arguments.provider != "cpu":
                 command += ["--device-index", str(self.arguments.device)]
