@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use common::{gauge, gauge_fails, root, text};
 use export_support::{copy_folder, fixture, read_tensors};
 use llava_gauge::engine::{
-    ChoiceGroup, ChoiceRequest, Engine, EngineOptions, GroupAnswer, ImageGroup, ImageTiles, OrtEngine, Request, Schedule, Scheduling,
-    Segment, StopReason, StopRule, WindowSink, cache_bytes_per_token,
+    ChoiceGroup, ChoiceRequest, Engine, EngineOptions, GroupAnswer, ImageGroup, ImageTiles, OrtEngine, Request, Schedule,
+    Scheduling, Segment, StopReason, StopRule, WindowSink, cache_bytes_per_token,
 };
 use llava_gauge::export::{ExportOptions, StagePrecisionChoice, export};
 use llava_gauge::onnx::{inspect_file, proto::data_type};
@@ -104,13 +104,19 @@ fn checkpoints_in_16_bits_are_used_as_they_are() {
                 assert!(!cache || port.element == element, "{}: {}", port.name, port.element);
                 assert!(!float || port.element == data_type::FLOAT, "{}: {}", port.name, port.element);
             }
-            let turned_outside = graph.operators.contains("com.microsoft.RotaryEmbedding") || graph.operators.contains("RotaryEmbedding");
+            let turned_outside =
+                graph.operators.contains("com.microsoft.RotaryEmbedding") || graph.operators.contains("RotaryEmbedding");
             assert!(turned_outside, "{:?}", graph.operators);
             for file in ["vision.onnx", "projector.onnx"] {
                 let graph = inspect_file(&package.path(file).unwrap()).unwrap();
                 assert!(graph.inputs.iter().chain(&graph.outputs).all(|port| port.element == data_type::FLOAT), "{file}");
             }
-            let again = exported(&fixture(name), &folder.path().join(format!("{name}-{}-again", flavor.as_str())), flavor, computing(compute));
+            let again = exported(
+                &fixture(name),
+                &folder.path().join(format!("{name}-{}-again", flavor.as_str())),
+                flavor,
+                computing(compute),
+            );
             assert_eq!(fs::read(again.root.join("llm.onnx")).unwrap(), fs::read(output.join("llm.onnx")).unwrap());
         }
     }
@@ -273,6 +279,9 @@ fn the_cache_type_of_a_manifest_is_held_against_the_graph() {
         let changed = format!("{before}[llm]{}", llm.replacen("compute = \"fp16\"", changed, 1));
         fs::write(output.join("package.toml"), changed).unwrap();
         let message = Package::open(&output).unwrap_err().to_string();
-        assert!(message.contains("past_key_values.0.key") && message.contains("f16 [") && message.contains(expected), "{message}");
+        assert!(
+            message.contains("past_key_values.0.key") && message.contains("f16 [") && message.contains(expected),
+            "{message}"
+        );
     }
 }

@@ -88,9 +88,8 @@ fn plain_runs() -> [TrialRun; 2] {
 
 /// Questions of three and of two rows over the prefix, and a token of each.
 fn packed_runs() -> [TrialRun; 2] {
-    let question = |start: usize, rows: usize| {
-        (0..rows).map(move |index| row(PREFIX + index, &[0..PREFIX, start..start + index + 1]))
-    };
+    let question =
+        |start: usize, rows: usize| (0..rows).map(move |index| row(PREFIX + index, &[0..PREFIX, start..start + index + 1]));
     let suffixes = question(PREFIX, 3).chain(question(PREFIX + 3, 2)).collect();
     let step = vec![
         row(PREFIX + 3, &[0..PREFIX, PREFIX..PREFIX + 3, PREFIX + 5..PREFIX + 6]),
@@ -229,11 +228,7 @@ fn limit(compute: Option<Compute>) -> f32 {
 }
 
 /// Tries the attention of a language model under `options` against the processor.
-pub(super) fn examine(
-    runtime: &Loaded,
-    stage: &LanguageModelStage,
-    options: &EngineOptions,
-) -> Result<Findings, EngineError> {
+pub(super) fn examine(runtime: &Loaded, stage: &LanguageModelStage, options: &EngineOptions) -> Result<Findings, EngineError> {
     let host = EngineOptions { provider: ProviderOptions::default(), ..options.clone() };
     let pair = |batch: usize| -> Result<Pair, EngineError> {
         let reference = Trial::new(runtime, stage, None, &host, batch)?;
@@ -266,7 +261,9 @@ impl Pair {
             };
             match found.map(|found| difference(&found, &expected)) {
                 Ok(off) if off <= limit => {}
-                Ok(off) => return Ok(Err(format!("gives other numbers than the processor (off by {off:.0e}, limit {limit:.0e})"))),
+                Ok(off) => {
+                    return Ok(Err(format!("gives other numbers than the processor (off by {off:.0e}, limit {limit:.0e})")));
+                }
                 Err(error) => return Ok(Err(format!("fails ({})", first_line(&error.to_string())))),
             }
         }

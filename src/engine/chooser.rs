@@ -90,7 +90,8 @@ impl Chooser {
         self.binding.bind_output("chosen", &mut chosen).map_err(failed)?;
         self.binding.synchronize_inputs().map_err(failed)?;
         drop(self.session.run_binding(&self.binding).map_err(failed)?);
-        let numbers = |tensor: &Tensor<f32>| tensor.try_extract_tensor::<f32>().map(|(_, values)| values.to_vec()).map_err(failed);
+        let numbers =
+            |tensor: &Tensor<f32>| tensor.try_extract_tensor::<f32>().map(|(_, values)| values.to_vec()).map_err(failed);
         let mut read = tensors.iter().map(numbers);
         let mut next = || read.next().unwrap_or_else(|| Ok(Vec::new()));
         Ok(Read { tokens: next()?, largest: next()?, log_sums: next()?, chosen: numbers(&chosen)? })

@@ -67,9 +67,8 @@ pub(super) fn check_compute(package: &Package, options: &EngineOptions) -> Resul
         (&manifest.projector.graph, manifest.projector.compute),
         (&manifest.llm.graph, manifest.llm.compute),
     ];
-    let refuse = |graph: &str, message: &str| {
-        Err(EngineError::Graph { graph: package.root.join(graph), message: message.to_owned() })
-    };
+    let refuse =
+        |graph: &str, message: &str| Err(EngineError::Graph { graph: package.root.join(graph), message: message.to_owned() });
     match options.provider.provider {
         Provider::Cpu => match stages.into_iter().find(|(_, compute)| *compute == Some(Compute::Bf16)) {
             Some((graph, _)) => refuse(

@@ -105,7 +105,9 @@ impl OrtEngine {
             if verdict.not_batched.is_none() {
                 match RowCopier::new(loaded, &manifest.llm, options) {
                     Ok(copier) => model.copy_rows_in_place(copier),
-                    Err(error) => verdict.not_batched = Some(format!("rows of the key-value cache cannot be copied on the GPU: {error}")),
+                    Err(error) => {
+                        verdict.not_batched = Some(format!("rows of the key-value cache cannot be copied on the GPU: {error}"))
+                    }
                 }
             }
         }
@@ -163,7 +165,8 @@ impl OrtEngine {
 
     /// Why several sequences cannot decode at once; `None` if they can.
     pub fn no_batches(&self) -> Option<&str> {
-        const ONE: &str = "the package's graph decodes one sequence at a time; export the checkpoint again to decode across images";
+        const ONE: &str =
+            "the package's graph decodes one sequence at a time; export the checkpoint again to decode across images";
         (!self.takes_batches()).then(|| self.verdict.not_batched.as_deref().unwrap_or(ONE))
     }
 

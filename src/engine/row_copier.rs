@@ -135,12 +135,7 @@ fn place(slot: usize, head: usize, row: usize) -> [i64; 3] {
     [slot as i64, head as i64, row as i64]
 }
 
-fn clear(
-    session: &mut Session,
-    binding: &mut IoBinding,
-    buffer: &mut DynTensor,
-    shape: [usize; 4],
-) -> Result<(), EngineError> {
+fn clear(session: &mut Session, binding: &mut IoBinding, buffer: &mut DynTensor, shape: [usize; 4]) -> Result<(), EngineError> {
     let shape = Tensor::from_array(([4_usize], shape.map(|size| size as i64).to_vec())).map_err(failed)?;
     binding.bind_input("shape", &shape).map_err(failed)?;
     binding.bind_output("zeros", buffer).map_err(failed)?;
@@ -193,7 +188,8 @@ mod tests {
         let (numbers, found) =
             (source.try_extract_tensor::<T>().unwrap().1.to_vec(), target.try_extract_tensor::<T>().unwrap().1.to_vec());
         for (place, found) in found.into_iter().enumerate() {
-            let (slot, head, row, column) = (place / (HEADS * 5 * WIDTH), place / (5 * WIDTH) % HEADS, place / WIDTH % 5, place % WIDTH);
+            let (slot, head, row, column) =
+                (place / (HEADS * 5 * WIDTH), place / (5 * WIDTH) % HEADS, place / WIDTH % 5, place % WIDTH);
             let from = match (slot, row) {
                 (0, 0..=3) => Some((1, [0, 1, 5, 6][row])),
                 (2, 0) => Some((0, 3)),
@@ -205,7 +201,8 @@ mod tests {
         copier.blank(0, 1..4, std::iter::once(&mut target)).unwrap();
         let after = target.try_extract_tensor::<T>().unwrap().1;
         for (place, after) in after.iter().enumerate() {
-            let (slot, head, row, column) = (place / (HEADS * 5 * WIDTH), place / (5 * WIDTH) % HEADS, place / WIDTH % 5, place % WIDTH);
+            let (slot, head, row, column) =
+                (place / (HEADS * 5 * WIDTH), place / (5 * WIDTH) % HEADS, place / WIDTH % 5, place % WIDTH);
             let kept = if slot == 0 && row > 0 { None } else { Some(()) };
             let from = match (slot, row) {
                 (0, 0) => Some((1, 0)),

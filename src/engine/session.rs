@@ -10,7 +10,7 @@ use super::device::Place;
 use super::options::EngineOptions;
 use super::placement::{self, Placed, ProfileFolder};
 use super::prepacked::{self, Source};
-use super::provider::{self, GraphSource};
+use super::provider::{self, GraphSource, Provider};
 use super::runtime::Loaded;
 use super::types::EngineError;
 use crate::guard::files;
@@ -191,10 +191,7 @@ pub(super) fn profile_folder(name: &str) -> Result<ProfileFolder, EngineError> {
 }
 
 /// The same builder, with its sessions profiled if there is a folder for that.
-pub(super) fn with_profile(
-    builder: ort::Result<SessionBuilder>,
-    profile: Option<&ProfileFolder>,
-) -> ort::Result<SessionBuilder> {
+pub(super) fn with_profile(builder: ort::Result<SessionBuilder>, profile: Option<&ProfileFolder>) -> ort::Result<SessionBuilder> {
     match profile {
         Some(folder) => Ok(builder?.with_profiling(folder.prefix())?),
         None => builder,

@@ -10,9 +10,9 @@
 
 use std::ops::Range;
 
+use half::{bf16, f16};
 use ort::memory::Allocator;
 use ort::session::IoBinding;
-use half::{bf16, f16};
 use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor};
 
 use super::decoder::{LanguageModel, Target, bind, has_shape};
@@ -504,7 +504,8 @@ mod tests {
         let past = 640.min(stage.maximum_positions - 64);
         let kinds = [1, 2, 4, 8, 16];
         model.reserve(past).unwrap();
-        let mut batches: Vec<SlotBatch> = kinds.iter().map(|&slots| SlotBatch::new(&mut model, slots, past + 64).unwrap()).collect();
+        let mut batches: Vec<SlotBatch> =
+            kinds.iter().map(|&slots| SlotBatch::new(&mut model, slots, past + 64).unwrap()).collect();
         let (mut copy_ms, mut step_ms) = (Vec::new(), vec![Vec::new(); kinds.len()]);
         for batch in &mut batches {
             for slot in 0..batch.slots() {

@@ -263,8 +263,11 @@ mod tests {
     /// Logits that are read in their place give what logits on the host give.
     #[test]
     fn numbers_read_in_place_are_those_of_the_logits() {
-        let questions =
-            [(vec![4, 8], vec![vec![3, 4, 5], vec![6]]), (vec![7], vec![vec![9], vec![11, 12]]), (vec![3, 3, 2], vec![vec![5, 6]])];
+        let questions = [
+            (vec![4, 8], vec![vec![3, 4, 5], vec![6]]),
+            (vec![7], vec![vec![9], vec![11, 12]]),
+            (vec![3, 3, 2], vec![vec![5, 6]]),
+        ];
         let mut model = tiny_with_window(None);
         let expected = numbers(&mut model, &[1, 5, 9], &questions, true);
         let loaded = runtime::load(&Default::default(), &mut |_| {}).unwrap();

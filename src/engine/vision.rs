@@ -247,11 +247,7 @@ impl ImageEncoder {
     }
 
     /// As [`Self::run_vision`], with features that stay on the GPU.
-    fn run_vision_on_gpu(
-        &mut self,
-        pixels: ArrayView4<'_, f32>,
-        timings: &mut StageTimings,
-    ) -> Result<DynValue, EngineError> {
+    fn run_vision_on_gpu(&mut self, pixels: ArrayView4<'_, f32>, timings: &mut StageTimings) -> Result<DynValue, EngineError> {
         let error = || runtime_error::<()>("running the vision encoder");
         let started = Instant::now();
         let tiles = pixels.len_of(Axis(0));

@@ -71,9 +71,8 @@ impl AttentionProbe {
         let lowest = graph.float("lowest", lowest);
         let bias = graph.op("Max", "bias", &[&bias, &lowest], &[]);
         let [query, key, value, bias] = [query, key, value, bias].map(|value| narrowed(&mut graph, &value, compute));
-        let mut rotated = |name: &str, value: &Value| {
-            graph.microsoft_op("RotaryEmbedding", name, &[value, &positions, &cosines, &sines], &[])
-        };
+        let mut rotated =
+            |name: &str, value: &Value| graph.microsoft_op("RotaryEmbedding", name, &[value, &positions, &cosines, &sines], &[]);
         let (query, key) = (rotated("query/rotated", &query), rotated("key/rotated", &key));
         let absent = Value::absent();
         let signed = |size: usize| Attribute::Int(i64::try_from(size).unwrap_or(i64::MAX));
