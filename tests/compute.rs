@@ -144,6 +144,26 @@ fn graphs_in_16_bits_compute_what_those_in_32_bits_do() {
     }
 }
 
+/// An export in fp16 is as near the truth as transformers' own fp16 (`fixtures/compute/make_expected.py`).
+#[test]
+fn errors_are_those_of_transformers_in_16_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = shipped_checkpoint("pico-llava-1.5", &folder.path().join("shipped"));
+    let expected: serde_json::Value = serde_json::from_str(include_str!("fixtures/compute/expected.json")).unwrap();
+    let of = |name: &str| {
+        let rows: Vec<Vec<f32>> = serde_json::from_value(expected[name].clone()).unwrap();
+        Array2::from_shape_vec((rows.len(), rows[0].len()), rows.concat()).unwrap()
+    };
+    let (full, half) = (of("float32"), of("float16"));
+    let theirs = relative(&half, &full);
+    assert!(theirs > 1e-4, "{theirs:e}");
+    for flavor in GraphFlavor::ALL {
+        let package = exported(&shipped, &folder.path().join(flavor.as_str()), flavor, computing(Compute::Fp16));
+        let ours = relative(&logits(&package), &full);
+        assert!(ours < 1.5 * theirs, "{}: {ours:e} of the norm, transformers {theirs:e}", flavor.as_str());
+    }
+}
+
 /// Codes are the same; scales and activations are rounded to 11 bits.
 #[test]
 fn weights_in_blocks_are_multiplied_in_16_bits_too() {
