@@ -4,6 +4,9 @@
 //! rows in place and nothing is ever copied; on a GPU the buffers live in its memory, and only the inputs of a run and the logits of
 //! the wanted rows cross over. Only owned tensors may be bound: with a borrowed one `ort` 2.0.0-rc.15 locks up
 //! (cloning it takes a mutex that its own copy session takes again).
+//!
+//! Steps are not captured as CUDA graphs. Those replay one shape with the numbers that the host gave once: here each step sees more
+//! rows than the one before, fewer questions go on, and the attention kernel is told the number of rows by the host.
 
 use ort::memory::Allocator;
 use ort::session::IoBinding;
