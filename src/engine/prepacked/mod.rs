@@ -105,7 +105,7 @@ fn open(runtime: &Loaded, folder: &Path, key: &Key, source: &Source<'_>, options
         let folder_name = folder_name.ok_or_else(|| "its folder's name is not Unicode".to_owned())?;
         let load = || -> ort::Result<Session> {
             // What was saved is optimised already; optimising it again would only take time.
-            builder_at(runtime, options, source.fixed_shapes, GraphOptimizationLevel::Disable)?
+            suited(builder_at(runtime, options, source.fixed_shapes, GraphOptimizationLevel::Disable)?, &graph)?
                 .with_config_entry("session.model_external_initializers_file_folder_path", &folder_name)?
                 .commit_from_memory(&graph)
         };
