@@ -125,8 +125,8 @@ pub(super) fn suited(builder: SessionBuilder, graph: &[u8]) -> ort::Result<Sessi
     Ok(builder.with_config_entry(EXACT_PRODUCTS, if blocks { "0" } else { "1" })?)
 }
 
-/// [`builder`] with another level of optimisation, and without the setting that [`suited`] makes. What changes graphs or weights here must stand in the key of the prepacked
-/// cache, too.
+/// [`builder`] with another level of optimisation, and without the setting that [`suited`] makes. What changes graphs or weights here
+/// must stand in the key of the prepacked cache, too.
 pub(super) fn builder_at(
     runtime: &Loaded,
     options: &EngineOptions,
