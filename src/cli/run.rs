@@ -273,6 +273,7 @@ impl StopSignal {
 /// Runs every model on every benchmark and returns the runs, by benchmark order within model order. Ends early, with what
 /// is stored so far, when the stop signal came.
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
+    suite.scheduling.check(globals.provider.provider)?;
     let mut benchmarks = match suite.benchmarks.as_slice() {
         [] => vec![suite.data.load(None)?],
         names => names.iter().map(|name| suite.data.load(Some(name))).collect::<Result<Vec<_>, _>>()?,
@@ -312,8 +313,7 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
         let asked: Vec<model::AskedOf<'_>> = planned
             .map(|benchmark| (benchmark, Plan::new(&benchmark.samples, suite.limit), suite.new_tokens(benchmark)))
             .collect();
-        let (at_load, slots) = (suite.scheduling.at_load(), suite.scheduling.most_slots());
-        let mut model = model::load_planned(package, globals, at_load, &asked, slots)?;
+        let mut model = model::load_planned(package, globals, suite.scheduling.at_load(), &asked)?;
         for benchmark in &benchmarks {
             if stop.exit().is_some() {
                 return Ok(runs);
