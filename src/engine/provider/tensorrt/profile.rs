@@ -23,15 +23,6 @@ impl Extent {
         let maximum = maximum.max(1);
         Self { minimum: 1, optimum: optimum.clamp(1, maximum), maximum }
     }
-
-    /// The least range that holds both; the optimum is the greater one.
-    pub fn with(self, other: Self) -> Self {
-        Self {
-            minimum: self.minimum.min(other.minimum),
-            optimum: self.optimum.max(other.optimum),
-            maximum: self.maximum.max(other.maximum),
-        }
-    }
 }
 
 /// Sizes of everything that a run gives to the graphs of a package.
@@ -116,8 +107,9 @@ impl RunExtent {
 
     /// The shapes that follow.
     ///
-    /// A run of the language model is a prompt in one piece, a pack of questions, or one token each of a pack's questions. What a pack can need is the prompt with the longest question, the others' questions within the limit of a pack, and all
-    /// answers; the positions bound it, as they bound a pack. The engine is made fast for decoding, which has most of the runs.
+    /// A run of the language model is a prompt in one piece, a pack of questions, or one token each of a pack's questions. What a
+    /// pack can need is the longest prompt, all its questions within the limit of a pack, and all answers; the positions bound it,
+    /// as they bound a pack. The engine is made fast for decoding, which has most of the runs.
     pub fn shapes(&self) -> ShapePlan {
         // Each question of a pack has at least a row.
         let together = self.largest_group.min(self.max_packed_tokens).max(1);
@@ -125,10 +117,8 @@ impl RunExtent {
         let sequence = self.longest_prompt.max(questions).max(together);
         let answers = together.saturating_mul(self.max_new_tokens);
         let positions = self.maximum_positions.max(1);
-        let packed = self.longest_prompt.saturating_add(questions).saturating_add(answers).min(positions);
-        // A single question may be as long as the positions allow, whatever the plan of packs.
-        let total = packed.max(self.longest_prompt.saturating_add(self.max_new_tokens).min(positions));
-        let capacity = total.next_multiple_of(CAPACITY_STEP_ROWS).min(positions.max(total));
+        let total = self.longest_prompt.saturating_add(questions).saturating_add(answers).min(positions);
+        let capacity = total.next_multiple_of(CAPACITY_STEP_ROWS).min(positions);
         let usual = self.longest_prompt.saturating_add(self.max_new_tokens / 2);
         ShapePlan {
             images: Extent::up_to(self.tiles.min(TILES_PER_RUN), self.tiles.min(TILES_PER_RUN)),
