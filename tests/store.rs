@@ -10,8 +10,8 @@ use std::time::Duration;
 use llava_gauge::benchmark::{Contribution, MetricSpec, Reference};
 use llava_gauge::stats::Generator;
 use llava_gauge::store::{
-    BenchmarkIdentity, Environment, GroupTimings, LogNote, ModelIdentity, Run, RunHeader, RunSettings, RunWriter, SampleRecord,
-    SampleTimings, StoreError, canonical_without_timings, discover, read_header,
+    BenchmarkIdentity, DeterminismClass, Environment, Execution, GroupTimings, LogNote, ModelIdentity, Run, RunHeader,
+    RunSettings, RunWriter, SampleRecord, SampleTimings, StoreError, canonical_without_timings, discover, read_header,
 };
 
 const SAMPLES: usize = 60_000;

@@ -244,7 +244,13 @@ pub(super) fn execution_text(execution: &Execution) -> Vec<String> {
 /// The comparison with the CPU.
 fn stage_table(check: &ProviderCheck) -> String {
     let mut lines = vec![
-        format!("on {} against {} on the CPU in fp32, {} prompts ({})", check.provider, escape::terminal(&check.reference), check.cases, check.prompts),
+        format!(
+            "on {} against {} on the CPU in fp32, {} prompts ({})",
+            check.provider,
+            escape::terminal(&check.reference),
+            check.cases,
+            check.prompts
+        ),
         format!("{:10} {:13} {:>9} {:>9} {:>9}", "stage", "output", "max", "relative", "limit"),
     ];
     lines.extend(check.stages.iter().map(|stage| {

@@ -61,13 +61,20 @@ pub(super) fn note(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair
     } else if class != DeterminismClass::D0 && found.same_package {
         let share = differing as f64 / all as f64;
         let judged = match class.noise() {
-            Some(noise) if share <= noise => format!("no more than the {} % that class {} explains", 100.0 * noise, class.as_str()),
+            Some(noise) if share <= noise => {
+                format!("no more than the {} % that class {} explains", 100.0 * noise, class.as_str())
+            }
             Some(noise) => format!("more than the {} % that class {} explains", 100.0 * noise, class.as_str()),
             None => format!("which class {} explains only if the engines were built anew", class.as_str()),
         };
         notes.push(format!("{differing} of {all} answers differ between two runs of one package, {judged}"));
     } else if class != DeterminismClass::D0 {
-        notes.push(format!("both runs are of determinism class {} ({}): {}", class.as_str(), class.meaning(), below_noise(class)));
+        notes.push(format!(
+            "both runs are of determinism class {} ({}): {}",
+            class.as_str(),
+            class.meaning(),
+            below_noise(class)
+        ));
     } else if found.same_conditions && differing > 0 {
         let first = pairs.iter().find(|pair| differ(pair)).map_or("", |(base, _)| base.key.as_str());
         notes.push(format!(
@@ -79,10 +86,9 @@ pub(super) fn note(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair
 
 fn below_noise(class: DeterminismClass) -> String {
     match class.noise() {
-        Some(noise) => format!(
-            "differences below the class's noise, {} % of the answers, are not the checkpoint's",
-            100.0 * noise
-        ),
+        Some(noise) => {
+            format!("differences below the class's noise, {} % of the answers, are not the checkpoint's", 100.0 * noise)
+        }
         None => "differences as small as an engine built anew makes are not the checkpoint's".to_owned(),
     }
 }

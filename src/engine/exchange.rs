@@ -28,7 +28,9 @@ impl LoadedStage {
         let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         Ok(Self(match stage {
             StageName::Vision => Kind::Vision(Box::new(LoadedVision::load(Graph::load, loaded, root, manifest, options)?)),
-            StageName::Projector => Kind::Projector(Box::new(LoadedProjector::load(Graph::load, loaded, root, manifest, options)?)),
+            StageName::Projector => {
+                Kind::Projector(Box::new(LoadedProjector::load(Graph::load, loaded, root, manifest, options)?))
+            }
             StageName::Llm => {
                 let graph = Graph::load(loaded, root, &manifest.llm.graph, options, false)?;
                 Kind::Llm(Box::new(language_model(graph, package)?))

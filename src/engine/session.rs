@@ -172,10 +172,7 @@ pub(super) fn profile_folder(name: &str) -> Result<ProfileFolder, EngineError> {
 }
 
 /// The same builder, with its sessions profiled if there is a folder for that.
-pub(super) fn with_profile(
-    builder: ort::Result<SessionBuilder>,
-    profile: Option<&ProfileFolder>,
-) -> ort::Result<SessionBuilder> {
+pub(super) fn with_profile(builder: ort::Result<SessionBuilder>, profile: Option<&ProfileFolder>) -> ort::Result<SessionBuilder> {
     match profile {
         Some(folder) => Ok(builder?.with_profiling(folder.prefix())?),
         None => builder,

@@ -85,10 +85,7 @@ impl StageDifference {
     /// The larger of both in each of the two measures. An error that is no number is the largest.
     pub(super) fn worse(self, other: Self) -> Self {
         let larger = |left: f64, right: f64| if left.is_nan() || right.is_nan() { f64::NAN } else { left.max(right) };
-        Self {
-            max_absolute: larger(self.max_absolute, other.max_absolute),
-            relative: larger(self.relative, other.relative),
-        }
+        Self { max_absolute: larger(self.max_absolute, other.max_absolute), relative: larger(self.relative, other.relative) }
     }
 }
 

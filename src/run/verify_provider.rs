@@ -289,7 +289,8 @@ fn cases(package: &Package, reference: &Package, prompter: &Prompter) -> Result<
     let fixture = Fixture::open(&path)?;
     let mut cases = Vec::new();
     for (index, (prompt, images, steps)) in fixture.prompts().enumerate() {
-        let files = (0..images).map(|image| fixture.bytes(index, &format!("image_file.{image}"))).collect::<Result<Vec<_>, _>>()?;
+        let files =
+            (0..images).map(|image| fixture.bytes(index, &format!("image_file.{image}"))).collect::<Result<Vec<_>, _>>()?;
         let prepared = PreparedImages::decode(files.into_iter(), &package.manifest)
             .map_err(|error| fixture.broken(format!("case {index}: {error}")))?;
         let segments = segments(&prompter.tokenize(prompt)?.pieces);

@@ -114,10 +114,15 @@ fn is_zero(count: &usize) -> bool {
 impl Execution {
     /// In one line, such as `CPUExecutionProvider 100 % of 57 nodes`.
     pub fn summary(&self) -> String {
-        let (nodes, elsewhere) = self.graphs.iter().fold((0, 0), |(nodes, elsewhere), graph| {
-            (nodes + graph.nodes, elsewhere + graph.nodes_elsewhere)
-        });
-        placed_text(&self.provider, nodes, elsewhere, self.least_time_share(), self.graphs.iter().map(|graph| graph.shape_nodes).sum())
+        let (nodes, elsewhere) =
+            self.graphs.iter().fold((0, 0), |(nodes, elsewhere), graph| (nodes + graph.nodes, elsewhere + graph.nodes_elsewhere));
+        placed_text(
+            &self.provider,
+            nodes,
+            elsewhere,
+            self.least_time_share(),
+            self.graphs.iter().map(|graph| graph.shape_nodes).sum(),
+        )
     }
 
     /// The smallest share of time of any graph, if all were measured.
@@ -128,8 +133,7 @@ impl Execution {
     /// One line for each graph.
     pub fn lines(&self) -> Vec<String> {
         let line = |graph: &GraphExecution| {
-            let placed =
-                placed_text(&self.provider, graph.nodes, graph.nodes_elsewhere, graph.time_share, graph.shape_nodes);
+            let placed = placed_text(&self.provider, graph.nodes, graph.nodes_elsewhere, graph.time_share, graph.shape_nodes);
             let copies = match graph.copy_time_share {
                 Some(share) if share > 0.0 => format!(", copies {} of all time", percent(share)),
                 _ => String::new(),
@@ -214,8 +218,10 @@ mod tests {
         }];
         assert_eq!(
             execution("CUDAExecutionProvider", vec![llm]).lines(),
-            ["llm.onnx: CUDAExecutionProvider 75.00 % of 4 nodes, 87.50 % of their time; 1 node for shapes on the CPU, copies 25.00 % of \
-              all time; elsewhere head (Gemm, CPUExecutionProvider, 12.50 %)"]
+            [
+                "llm.onnx: CUDAExecutionProvider 75.00 % of 4 nodes, 87.50 % of their time; 1 node for shapes on the CPU, copies 25.00 % of \
+              all time; elsewhere head (Gemm, CPUExecutionProvider, 12.50 %)"
+            ]
         );
     }
 }

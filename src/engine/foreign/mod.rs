@@ -21,11 +21,11 @@ use ndarray::{Array2, Array3, Array4, Axis, concatenate};
 
 use super::options::{EngineOptions, Scheduling};
 use super::ort_engine::Trace;
+use super::placement::{GraphPlacement, PROBE_RUNS, measures};
 use super::plan::{self, Demand, Row};
 use super::provider::{self, Provider};
 use super::runtime::{self, Loaded, RuntimeInfo};
 use super::sampling;
-use super::placement::{GraphPlacement, PROBE_RUNS, measures};
 use super::session::{Graph, profile_folder, with_profile};
 use super::types::{EngineError, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings};
 use crate::guard::files::contained;
@@ -59,7 +59,8 @@ impl ForeignEngine {
         let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         let width = manifest.llm.hidden_size;
         let graph = |name: &str, fixed_shapes| load(loaded, &package.root, name, options, fixed_shapes);
-        let mut vision = Vision::new(graph(&manifest.vision.graph, true)?, foreign.vision.clone(), manifest.vision.clone(), width);
+        let mut vision =
+            Vision::new(graph(&manifest.vision.graph, true)?, foreign.vision.clone(), manifest.vision.clone(), width);
         let image_token = manifest.prompt.image_token_id.unwrap_or(0);
         let embedding = graph(&foreign.embedding.graph, false)?;
         let mut embedder = Embedder::new(embedding, foreign.embedding.clone(), image_token, width);

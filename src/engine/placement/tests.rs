@@ -65,7 +65,12 @@ fn a_real_profile_of_the_cpu_is_read() {
     assert!(nodes.iter().all(|node| node.provider == CPU));
     let shapes: Vec<&str> = nodes.iter().filter(|node| node.gives_shapes).map(|node| node.operator.as_str()).collect();
     assert!(shapes.contains(&"Shape") && shapes.contains(&"Concat"), "{shapes:?}");
-    assert!(nodes.iter().filter(|node| node.gives_shapes).all(|node| !["Gemm", "Softmax", "Reshape"].contains(&node.operator.as_str())));
+    assert!(
+        nodes
+            .iter()
+            .filter(|node| node.gives_shapes)
+            .all(|node| !["Gemm", "Softmax", "Reshape"].contains(&node.operator.as_str()))
+    );
     assert!(nodes.iter().any(|node| node.time_us > 0.0));
 
     let found = combine("g.onnx", CPU, &[], Some(&nodes));
@@ -139,11 +144,17 @@ fn without_a_profile_nodes_are_counted() {
     assert_eq!((found.nodes, found.shape_nodes, found.time_share), (4, 2, None));
     assert_eq!(found.share(), 0.8);
     let message = judge(&found, &options(Provider::Cuda, 0.99)).unwrap_err().to_string();
-    assert!(message.contains("80.00 % of its nodes on CUDA") && message.contains("lonely (TopK, CPUExecutionProvider)"), "{message}");
+    assert!(
+        message.contains("80.00 % of its nodes on CUDA") && message.contains("lonely (TopK, CPUExecutionProvider)"),
+        "{message}"
+    );
     // No node at all where it was asked for is refused whatever the least share is.
     let nowhere = combine("llm.onnx", CUDA, &assigned(&[("mlp", "Gemm", CPU)]), None);
     let message = judge(&nowhere, &options(Provider::Cuda, 0.0)).unwrap_err().to_string();
-    assert_eq!(message, "llm.onnx: no node runs on CUDAExecutionProvider, which was asked for; elsewhere run mlp (Gemm, CPUExecutionProvider)");
+    assert_eq!(
+        message,
+        "llm.onnx: no node runs on CUDAExecutionProvider, which was asked for; elsewhere run mlp (Gemm, CPUExecutionProvider)"
+    );
     // A graph whose nodes were all computed away has nothing to place.
     assert!(judge(&combine("g.onnx", CUDA, &[], None), &options(Provider::Cuda, 1.0)).is_ok());
 }
@@ -221,7 +232,10 @@ fn a_session_on_the_cpu_is_no_session_on_cuda() {
         let error = Placed::of(&graph.session, &graph.name, &options(provider, 0.5), None).err().unwrap();
         let message = error.to_string();
         assert!(matches!(error, EngineError::Placement { .. }), "{message}");
-        assert!(message.contains("GroupQueryAttention, CPUExecutionProvider") && message.contains(provider.execution_provider()), "{message}");
+        assert!(
+            message.contains("GroupQueryAttention, CPUExecutionProvider") && message.contains(provider.execution_provider()),
+            "{message}"
+        );
     }
 }
 
