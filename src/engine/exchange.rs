@@ -3,6 +3,7 @@
 use ndarray::Array3;
 
 use super::decoder::LanguageModel;
+use super::device::check_compute;
 use super::embedding::EmbeddingTable;
 use super::options::EngineOptions;
 use super::ort_engine::OrtEngine;
@@ -26,6 +27,7 @@ impl LoadedStage {
     pub fn load(package: &Package, stage: StageName, options: &EngineOptions) -> Result<Self, EngineError> {
         let (root, manifest) = (package.root.as_path(), &package.manifest);
         let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
+        check_compute(package, options)?;
         Ok(Self(match stage {
             StageName::Vision => Kind::Vision(Box::new(LoadedVision::load(Graph::load, loaded, root, manifest, options)?)),
             StageName::Projector => {

@@ -37,6 +37,13 @@ impl LayerProbe {
             StageName::Llm => &manifest.llm.graph,
         };
         let graph = Graph::of_bytes(loaded, root, name, &model.bytes, options, false)?;
+        let compute = [manifest.vision.compute, manifest.projector.compute, manifest.llm.compute];
+        if let Some(compute) = compute.into_iter().flatten().next() {
+            let compute = compute.as_str();
+            return Err(
+                graph.wrong(format!("computes in {compute}, and layers are read in 32 bits: export it without --compute"))
+            );
+        }
         Ok(Self { graph, model, llm: manifest.llm.clone() })
     }
 

@@ -76,7 +76,7 @@ impl OrtEngine {
                 *position = (depth + step) as i64;
                 *logit_row = slot as i64;
             }
-            drop(self.model.run()?);
+            self.model.run_unread()?;
         }
         Ok(milliseconds(started))
     }
@@ -84,7 +84,7 @@ impl OrtEngine {
     fn fill_and_run(&mut self, past: usize, tokens: &[u32]) -> Result<(), EngineError> {
         let rows: Vec<Row> = tokens.iter().map(|&token| Row::Token(token)).collect();
         tree::fill(&mut self.model, &self.embedding, &[], past, &rows)?;
-        drop(self.model.run()?);
+        self.model.run_unread()?;
         Ok(())
     }
 

@@ -6,10 +6,11 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType};
 
+use super::device::Place;
 use super::options::EngineOptions;
 use super::placement::{self, Placed, ProfileFolder};
 use super::prepacked::{self, Source};
-use super::provider::{self, GraphSource};
+use super::provider::{self, GraphSource, Provider};
 use super::runtime::Loaded;
 use super::types::EngineError;
 use crate::guard::files;
@@ -46,6 +47,8 @@ pub(super) struct Graph {
     pub name: String,
     /// Full path.
     pub path: PathBuf,
+    /// Where what need not leave its provider lives.
+    pub memory: Place,
     /// What runs its nodes.
     pub placed: Placed,
 }
@@ -102,7 +105,7 @@ impl Graph {
         profile: Option<ProfileFolder>,
     ) -> Result<Self, EngineError> {
         let placed = Placed::of(&session, name, options, profile)?;
-        Ok(Self { session, name: name.to_owned(), path, placed })
+        Ok(Self { session, name: name.to_owned(), path, memory: Place::of(&options.provider), placed })
     }
 
     /// Ends the measuring of the first runs, if they are measured. Refuses the graph if too little of it runs on the provider
@@ -161,6 +164,22 @@ impl Graph {
     pub(super) fn wrong(&self, message: impl Into<String>) -> EngineError {
         EngineError::Graph { graph: self.path.clone(), message: message.into() }
     }
+}
+
+/// A session of a small graph of this program's own, which must run where the others do. TensorRT, which builds engines for minutes, is
+/// not asked: CUDA runs it on the same GPU.
+pub(super) fn small_session(runtime: &Loaded, options: &EngineOptions, name: &str, bytes: &[u8]) -> Result<Session, EngineError> {
+    let mut options = options.clone();
+    if options.provider.provider.is_gpu() {
+        options.provider.provider = Provider::Cuda;
+    }
+    let doing = format!("loading {name}");
+    let builder = builder(runtime, &options, false).map_err(runtime_error(&doing))?;
+    let session = provider::register(builder, runtime, &options.provider, None)?
+        .commit_from_memory(bytes)
+        .map_err(|error| provider::loading_failed(&doing, options.provider.provider, error.message()))?;
+    drop(Placed::of(&session, name, &options, None)?);
+    Ok(session)
 }
 
 /// A folder for the profile of the graph `name`.
