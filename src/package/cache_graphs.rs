@@ -1,7 +1,7 @@
 //! Graphs that work on a key-value cache where it is: on a GPU, nothing else can.
 
 use super::manifest::{Compute, LanguageModelStage};
-use crate::onnx::{Attribute, Dimension, ElementType, GraphBuilder, OnnxError};
+use crate::onnx::{Dimension, ElementType, GraphBuilder, OnnxError, SMALL_GRAPH_OPSET};
 
 /// The graphs for the cache of a language model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl CacheGraphs {
             [Dimension::named(slots), stage.key_value_heads.into(), Dimension::named(rows), stage.head_size.into()]
         };
         let places = [stage.key_value_heads.into(), Dimension::named("copied"), Dimension::Fixed(3)];
-        let mut graph = GraphBuilder::new("copy-rows");
+        let mut graph = GraphBuilder::of_opset("copy-rows", SMALL_GRAPH_OPSET);
         let source = graph.input("source", element, &cache("source_slots", "source_rows"));
         let from = graph.input("from", ElementType::Int64, &places);
         let target = graph.input("target", element, &cache("target_slots", "target_rows"));
@@ -36,18 +36,11 @@ impl CacheGraphs {
         graph.output(&copied, element, &cache("target_slots", "target_rows"));
         let copy = graph.finish()?;
 
-        let mut graph = GraphBuilder::new("zeros");
+        let mut graph = GraphBuilder::of_opset("zeros", SMALL_GRAPH_OPSET);
         let shape = graph.input("shape", ElementType::Int64, &[Dimension::Fixed(4)]);
-        // Not every provider expands bf16; all bits of zero are zero in any type.
-        let narrow = stage.compute.is_some();
-        let (first, bytes) = if narrow { (ElementType::Float16, 2) } else { (ElementType::Float32, 4) };
-        let zero = graph.constant("zero", first, &[], vec![0; bytes]);
-        let zeros = if stage.compute == Some(Compute::Bf16) {
-            let zeros = graph.op("Expand", "zeros/fp16", &[&zero, &shape], &[]);
-            graph.op("Cast", "zeros", &[&zeros], &[("to", Attribute::Int(i64::from(element.code())))])
-        } else {
-            graph.op("Expand", "zeros", &[&zero, &shape], &[])
-        };
+        // All bits of zero are zero in any type.
+        let zero = graph.constant("zero", element, &[], vec![0; if stage.compute.is_some() { 2 } else { 4 }]);
+        let zeros = graph.op("Expand", "zeros", &[&zero, &shape], &[]);
         graph.output(&zeros, element, &cache("slots", "rows"));
         Ok(Self { copy, zeros: graph.finish()? })
     }

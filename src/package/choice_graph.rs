@@ -1,6 +1,6 @@
 //! A graph that chooses tokens from logits where these are, so that a number for each row leaves a GPU and not a vocabulary.
 
-use crate::onnx::{Attribute, Dimension, ElementType, GraphBuilder, OnnxError};
+use crate::onnx::{Attribute, Dimension, ElementType, GraphBuilder, OnnxError, SMALL_GRAPH_OPSET};
 
 /// Builds the graph. Inputs: `logits` f32 `[rows, vocabulary]`, and `targets` i64 `[targets, 2]`, a row and a token each. Outputs:
 /// `token` f32 `[rows, 1]`, the place of the largest logit, the lowest where several are equal; `largest` f32 `[rows, 1]`, that
@@ -10,7 +10,7 @@ use crate::onnx::{Attribute, Dimension, ElementType, GraphBuilder, OnnxError};
 /// The place is looked for by comparing, as the tie-break of `ArgMax` and `TopK` is not the same everywhere; it is exact in 32 bits up
 /// to 2^24 tokens.
 pub fn choice_graph(vocabulary: usize) -> Result<Vec<u8>, OnnxError> {
-    let mut graph = GraphBuilder::new("choice");
+    let mut graph = GraphBuilder::of_opset("choice", SMALL_GRAPH_OPSET);
     let float = ElementType::Float32;
     let rows = || Dimension::named("rows");
     let logits = graph.input("logits", float, &[rows(), vocabulary.into()]);
