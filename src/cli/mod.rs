@@ -78,6 +78,7 @@ struct Arguments {
     loading: loading::LoadingArguments,
     #[command(flatten)]
     provider: provider::ProviderArguments,
+    #[command(flatten)]
     placement: placement::PlacementArguments,
     /// Say more on standard error; twice for ONNX Runtime's own messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
