@@ -16,7 +16,6 @@ use ort::session::IoBinding;
 use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor};
 
 use super::decoder::{LanguageModel, Target, bind, has_shape};
-use super::device::Place;
 use super::plan::{HIDDEN, write_bias};
 use super::row_copier::Move;
 use super::session::runtime_error;

@@ -9,7 +9,7 @@ use super::language_architecture::LlamaArchitecture;
 use super::standard_attention::CacheRows;
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType, Value};
-use crate::package::{Compute, GraphFlavor};
+use crate::package::GraphFlavor;
 
 /// Name of the cosine table.
 pub(super) const COSINES: &str = "llm.rotary.cos";
