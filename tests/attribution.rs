@@ -106,6 +106,7 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
                 image_recipe: "pad".into(),
                 weight_bytes: None,
                 quantisation: Vec::new(),
+                flavor: None,
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),

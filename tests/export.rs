@@ -12,8 +12,10 @@ use std::path::Path;
 use export_support::{Scratch, contents, copy_folder, fixture, read_tensors, write_tensors};
 use llava_gauge::export::{ExportError, ExportOptions, ExportProgress, export};
 use llava_gauge::onnx::inspect_file;
-use llava_gauge::onnx::proto::{AttributeProto, ModelProto};
-use llava_gauge::package::{AspectMode, Package, PromptTemplate, ResizeRule, SourceFormat, TensorDtype, TokenizationMode};
+use llava_gauge::onnx::proto::{AttributeProto, ModelProto, data_type};
+use llava_gauge::package::{
+    AspectMode, GraphFlavor, Package, PromptTemplate, ResizeRule, SourceFormat, TensorDtype, TokenizationMode,
+};
 use prost::Message;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -560,23 +562,35 @@ fn original_towers_are_found_where_they_are() {
 #[test]
 fn graphs_are_as_reviewed() {
     let folder = tempfile::tempdir().unwrap();
-    let package = export(&options("transformers4-fp32", &folder.path().join("p"))).unwrap();
-    for name in ["vision", "projector", "llm"] {
-        let bytes = fs::read(package.path(&format!("{name}.onnx")).unwrap()).unwrap();
-        let graph = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap();
-        let mut text = String::new();
-        for node in &graph.node {
-            let attributes: Vec<String> = node.attribute.iter().map(shown).collect();
-            let (operator, inputs, outputs) = (node.op_type.as_deref().unwrap(), node.input.join(", "), node.output.join(", "));
-            text += &format!("{outputs} = {operator}({inputs}) {}\n", attributes.join(" "));
+    for (flavor, prefix) in [(GraphFlavor::Contrib, ""), (GraphFlavor::Standard, "standard_")] {
+        let output = folder.path().join(flavor.as_str());
+        let package = export(&ExportOptions { flavor, ..options("transformers4-fp32", &output) }).unwrap();
+        for name in ["vision", "projector", "llm"] {
+            let bytes = fs::read(package.path(&format!("{name}.onnx")).unwrap()).unwrap();
+            insta::assert_snapshot!(format!("{prefix}{name}"), graph_text(&bytes));
         }
-        for tensor in graph.initializer.iter().filter(|tensor| tensor.external_data.is_empty()) {
-            let values: Vec<i64> =
-                tensor.raw_data().chunks(8).map(|chunk| i64::from_le_bytes(chunk.try_into().unwrap())).collect();
-            text += &format!("{} = {values:?}\n", tensor.name());
-        }
-        insta::assert_snapshot!(name, text);
     }
+}
+
+fn graph_text(bytes: &[u8]) -> String {
+    let graph = ModelProto::decode(bytes).unwrap().graph.unwrap();
+    let mut text = String::new();
+    for node in &graph.node {
+        let attributes: Vec<String> = node.attribute.iter().map(shown).collect();
+        let (operator, inputs, outputs) = (node.op_type.as_deref().unwrap(), node.input.join(", "), node.output.join(", "));
+        text += &format!("{outputs} = {operator}({inputs}) {}\n", attributes.join(" "));
+    }
+    for tensor in graph.initializer.iter().filter(|tensor| tensor.external_data.is_empty()) {
+        let values: Vec<String> = if tensor.data_type() == data_type::FLOAT {
+            let values = tensor.raw_data().chunks(4).map(|chunk| f32::from_le_bytes(chunk.try_into().unwrap()));
+            values.map(|value| value.to_string()).collect()
+        } else {
+            let values = tensor.raw_data().chunks(8).map(|chunk| i64::from_le_bytes(chunk.try_into().unwrap()));
+            values.map(|value| value.to_string()).collect()
+        };
+        text += &format!("{} = [{}]\n", tensor.name(), values.join(", "));
+    }
+    text
 }
 
 fn shown(attribute: &AttributeProto) -> String {

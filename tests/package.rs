@@ -78,12 +78,13 @@ fn a_manifest_reads_back_and_identifies_the_package() {
 fn manifests_that_do_not_fit_are_refused() {
     let empty = tempfile::tempdir().unwrap();
     assert!(matches!(Package::open(empty.path()), Err(PackageError::NoManifest { .. })));
-    let cases: [(&str, &str, &[&str]); 7] = [
+    let cases: [(&str, &str, &[&str]); 8] = [
         ("format = 1", "format = 2", &["package.toml: format is 2, expected 1"]),
         ("format = 1", "", &["format is missing, expected 1"]),
         ("format = 1", "format = 1\nsurprise = true", &["surprise"]),
         ("feature_layer = -2", "feature_layer = \"last\"", &["feature_layer"]),
-        ("flavor = \"contrib\"", "flavor = \"standard\"", &["llm.flavor is \"standard\""]),
+        ("flavor = \"contrib\"", "flavor = \"fused\"", &["llm.flavor is \"fused\", expected \"contrib\" or \"standard\""]),
+        ("flavor = \"contrib\"", "flavor = \"standard\"", &["vision.onnx: operator is com.microsoft.MultiHeadAttention"]),
         ("name = \"package\"", "name = \"../elsewhere\"", &["package.toml: name is \"../elsewhere\"", "slashes"]),
         ("layers = 2", "layers = 1000000", &["llm.layers is 1000000, expected 1 to 1024"]),
     ];

@@ -17,10 +17,13 @@ fn recorded() -> PathBuf {
     root().join("tests/parity/recorded")
 }
 
-fn export(name: &str, folder: &Path) -> PathBuf {
+/// Both have the same arithmetic, from other operators.
+const FLAVORS: [&str; 2] = ["contrib", "standard"];
+
+fn export(name: &str, flavor: &str, folder: &Path) -> PathBuf {
     let checkpoint = recorded().join(name);
     let package = folder.join(name);
-    let mut arguments = vec!["export", text(&checkpoint), "-o", text(&package)];
+    let mut arguments = vec!["export", text(&checkpoint), "-o", text(&package), "--flavor", flavor];
     let tower = checkpoint.join("vision-tower");
     if tower.join("model.safetensors").exists() {
         arguments.extend(["--vision-tower", text(&tower)]);
@@ -30,9 +33,14 @@ fn export(name: &str, folder: &Path) -> PathBuf {
 }
 
 fn answers_like_the_reference(name: &str) {
+    FLAVORS.into_iter().for_each(|flavor| flavor_answers_like_the_reference(name, flavor));
+}
+
+fn flavor_answers_like_the_reference(checkpoint: &str, flavor: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let package = export(name, folder.path());
-    let record: Value = serde_json::from_slice(&std::fs::read(recorded().join(format!("{name}.json"))).unwrap()).unwrap();
+    let package = export(checkpoint, flavor, folder.path());
+    let name = format!("{checkpoint} ({flavor})");
+    let record: Value = serde_json::from_slice(&std::fs::read(recorded().join(format!("{checkpoint}.json"))).unwrap()).unwrap();
     let limit = record["max_new_tokens"].to_string();
     let cases = record["cases"].as_array().unwrap();
     assert!(cases.len() >= 8, "8 prompts each, found {}", cases.len());
@@ -110,6 +118,20 @@ fn shipped_packages_pass_verification() {
         let fewest = if package == "pico-llava-1.5" { 7 } else { 2 };
         assert!(report["cases"].as_array().unwrap().len() >= fewest, "{package}");
         gauge(&["package", "inspect", package, "--hashes"]).assert().success();
+    }
+}
+
+/// What the shipped packages were compared with, answered by standard operators alone.
+#[test]
+fn shipped_checkpoints_pass_verification_with_standard_operators() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["pico-llava-1.5", "pico-llava-v1", "pico-llava-next", "pico-llava-med"] {
+        let (checkpoint, package) = (root().join("exports").join(name), folder.path().join(name));
+        gauge(&["export", text(&checkpoint), "-o", text(&package), "--flavor", "standard"]).assert().success();
+        let report = gauge_json(&["package", "verify", text(&package), "--reference", name, "--json"]);
+        assert_eq!(report["passed"], true, "{name}: {report:#}");
+        assert_eq!(report["tokens"], report["tokens_equal"], "{name}");
+        assert!(report["relative_logit_error_limit"].is_null(), "{name} is held to the limits of 32 bits: {report:#}");
     }
 }
 

@@ -15,7 +15,7 @@ use half::{bf16, f16};
 use llava_gauge::engine::{EngineOptions, ImageTiles, LayerProbe, OrtEngine, Request, Segment, StopReason, StopRule};
 use llava_gauge::export::{ExportOptions, StagePrecisionChoice, export};
 use llava_gauge::onnx::{Attribute, Dimension, ElementType, ExternalData, GraphBuilder};
-use llava_gauge::package::{LayeredModel, Package, Precision, StageName, TensorDtype};
+use llava_gauge::package::{GraphFlavor, LayeredModel, Package, Precision, StageName, TensorDtype};
 use ndarray::{Array2, Array4};
 use proptest::prelude::*;
 
@@ -32,7 +32,11 @@ fn all(precision: Precision) -> StagePrecisionChoice {
 }
 
 fn exported(checkpoint: &Path, output: &Path, precision: &StagePrecisionChoice) -> Package {
-    let options = ExportOptions { precision: precision.clone(), ..ExportOptions::new(checkpoint, output) };
+    exported_as(GraphFlavor::Contrib, checkpoint, output, precision)
+}
+
+fn exported_as(flavor: GraphFlavor, checkpoint: &Path, output: &Path, precision: &StagePrecisionChoice) -> Package {
+    let options = ExportOptions { flavor, precision: precision.clone(), ..ExportOptions::new(checkpoint, output) };
     export(&options).unwrap_or_else(|error| panic!("{precision:?}: {error}"))
 }
 
@@ -85,7 +89,8 @@ fn restored(package: &Package) -> BTreeMap<String, Vec<f32>> {
             ("I8", &[inputs, outputs]) => (0..inputs * outputs)
                 .map(|place| signed(&tensor.data[place % inputs * outputs + place / inputs]) * scales[place / inputs])
                 .collect(),
-            ("U8", &[outputs, blocks, bytes]) => {
+            ("U8" | "I8", &[outputs, blocks, bytes]) => {
+                let is_signed = package.manifest.llm.flavor == "standard";
                 let record = package.manifest.quantisation.as_ref().unwrap();
                 let part =
                     record.parts().find(|(_, part)| part.block_size.is_some_and(|size| size * part.bits as usize / 8 == bytes));
@@ -98,7 +103,13 @@ fn restored(package: &Package) -> BTreeMap<String, Vec<f32>> {
                         let place = input % size;
                         let byte = tensor.data[block * bytes + place * bits as usize / 8];
                         let code = if bits == 8 { byte } else { byte >> (4 * (place % 2)) & 15 };
-                        values.push((f32::from(code) - (1 << (bits - 1)) as f32) * scales[block]);
+                        let (code, middle) = (i32::from(code), 1 << (bits - 1));
+                        let code = match is_signed {
+                            false => code - middle,
+                            true if code >= middle => code - 2 * middle,
+                            true => code,
+                        };
+                        values.push(code as f32 * scales[block]);
                     }
                 }
                 values
@@ -211,6 +222,36 @@ fn graphs_compute_what_the_codes_stand_for() {
             if *limit > 1e-4 {
                 assert!(error > 1e-6, "{case} {name}: activations were not rounded");
             }
+        }
+    }
+}
+
+/// The same of graphs of standard operators: they leave activations in 32 bits, so that no more than the order of sums differs, but
+/// in int8.
+#[test]
+fn standard_operators_compute_what_the_codes_stand_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = folder.path().join("shipped");
+    pico_checkpoint("pico-llava-1.5", &shipped);
+    let sized = |precision, size| StagePrecisionChoice { block_size: Some(size), ..all(precision) };
+    let choices = [
+        ("bf16", all(Precision::Bf16), 1e-5),
+        ("int8", all(Precision::Int8), 0.05),
+        ("int8-weights", all(Precision::Int8Weights), 1e-5),
+        ("int4", all(Precision::Int4), 1e-5),
+        ("int4-128", sized(Precision::Int4, 128), 1e-5),
+        ("int8-weights-16", sized(Precision::Int8Weights, 16), 1e-5),
+    ];
+    for (case, checkpoint) in [("odd", fixture("transformers4-fp32")), ("shipped", shipped)] {
+        for (name, choice, limit) in &choices {
+            let path = |what: &str| folder.path().join(format!("{case}-{name}-{what}"));
+            let package = exported_as(GraphFlavor::Standard, &checkpoint, &path("package"), choice);
+            package.verify_hashes().unwrap();
+            restored_checkpoint(&checkpoint, &package, &path("restored"));
+            let reference = exported(&path("restored"), &path("reference"), &StagePrecisionChoice::default());
+            let error = relative(&logits(&package), &logits(&reference));
+            assert!(error <= *limit, "{case} {name}: the logits differ by {error:e} of their norm, at most {limit:e} expected");
+            assert!(*limit < 1e-4 || error > 1e-6, "{case} {name}: activations were not rounded");
         }
     }
 }
@@ -363,7 +404,8 @@ fn options_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("package");
     let (llava, clip) = (fixture("transformers4-fp32"), pico("pico-clip"));
-    let cases: [(&Path, &[&str], &str); 9] = [
+    let cases: [(&Path, &[&str], &str); 10] = [
+        (&llava, &["--llm", "int4", "--accuracy-level", "4", "--flavor", "standard"], "--flavor standard"),
         (&llava, &["--precision", "int8", "--block-size", "32"], "--block-size 32"),
         (&llava, &["--accuracy-level", "0"], "--accuracy-level 0"),
         (&llava, &["--llm", "int4", "--block-size", "48"], "16, 32, 64, 128 or 256"),

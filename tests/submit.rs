@@ -48,6 +48,7 @@ fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
             quantisation: Vec::new(),
+            flavor: None,
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),

@@ -9,7 +9,7 @@ use super::plan::Test;
 use super::{BenchError, BenchResult, summarise};
 use crate::engine::{EngineOptions, MeasuredModel};
 use crate::export::StageShapes;
-use crate::package::{Manifest, Precision, Quantisation, WeightQuantisation};
+use crate::package::{GraphFlavor, Manifest, Precision, Quantisation, WeightQuantisation};
 
 /// The speed of one kernel on one shape.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -113,9 +113,12 @@ struct Kinds([(Arithmetic, usize); 4]);
 
 impl Kinds {
     fn of(manifest: &Manifest) -> Self {
+        let standard = manifest.llm.flavor == GraphFlavor::Standard.as_str();
         let kind = |precision: Precision, record: Option<&WeightQuantisation>| {
             let arithmetic = match precision {
                 Precision::Int8 => Arithmetic::Int8,
+                // Standard operators widen blocks before they multiply.
+                Precision::Int8Weights | Precision::Int4 if standard => Arithmetic::Fp32,
                 Precision::Int8Weights => Arithmetic::Int8Weights,
                 Precision::Int4 => Arithmetic::Int4,
                 _ => Arithmetic::Fp32,

@@ -57,6 +57,7 @@ pub fn identity(package: &ClipPackage) -> ModelIdentity {
         image_recipe: manifest.image.summary(),
         weight_bytes: super::model::weight_bytes(&manifest.files),
         quantisation: manifest.quantisation.as_ref().map(Quantisation::lines).unwrap_or_default(),
+        flavor: (!manifest.flavor.is_contrib()).then(|| manifest.flavor.as_str().to_owned()),
     }
 }
 

@@ -42,6 +42,7 @@ pub fn inspect(root: &Path, hashes: bool, json: bool) -> VerbResult {
         format!("precision  vision/text {}", identity.precision),
     ];
     lines.extend(super::package::quantisation_lines(manifest.quantisation.as_ref()));
+    lines.push(super::package::operators_line(manifest.flavor));
     lines.extend([
         format!(
             "vision     {} px, patch {}, {} layers × {}",

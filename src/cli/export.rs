@@ -14,7 +14,8 @@ use super::models::Models;
 use super::precision::PrecisionArguments;
 use super::{Globals, VerbResult, terminal};
 use crate::export::{ExportOptions, ExportProgress, export, export_clip, is_clip_checkpoint};
-use crate::package::{AspectMode, ClipPackage};
+use crate::package::{AspectMode, ClipPackage, GraphFlavor};
+use crate::store::ModelIdentity;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
@@ -43,6 +44,9 @@ pub struct ExportArguments {
     /// Override the prompt template by a name of LLaVA's conversation.py, such as vicuna_v1 or qwen_1_5
     #[arg(long, value_name = "NAME")]
     conversation: Option<String>,
+    /// Operators of the graphs: ONNX Runtime's fused ones, or standard ones alone (opset 24), for TensorRT and for whatever knows no others
+    #[arg(long, value_enum, value_name = "FLAVOR", default_value = "contrib", hide_possible_values = true)]
+    flavor: FlavorArgument,
     #[command(flatten)]
     precision: PrecisionArguments,
     #[command(flatten)]
@@ -61,6 +65,14 @@ enum AspectArgument {
     Square,
     /// Expand to a square with the mean colour (LLaVA-1.5)
     Pad,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum FlavorArgument {
+    /// Fused operators of ONNX Runtime: fastest on the processor
+    Contrib,
+    /// Standard operators alone
+    Standard,
 }
 
 /// Runs the verb.
@@ -82,6 +94,10 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
         }),
         conversation: arguments.conversation,
         precision: arguments.precision.choice(),
+        flavor: match arguments.flavor {
+            FlavorArgument::Contrib => GraphFlavor::Contrib,
+            FlavorArgument::Standard => GraphFlavor::Standard,
+        },
         calibration: None,
         force: arguments.force,
         progress,
@@ -116,7 +132,7 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
             package.root.display(),
             manifest.name,
             manifest.source.model_type,
-            super::model::identity(&package).precision,
+            precision(&super::model::identity(&package)),
             manifest.vision.image_size,
             manifest.vision.tokens_per_image,
             manifest.llm.layers,
@@ -125,6 +141,12 @@ pub fn run(arguments: ExportArguments, globals: &Globals) -> VerbResult {
         ))?;
     }
     Ok(Exit::Success)
+}
+
+/// The precision of a package, with its operators where they are not the usual ones.
+fn precision(model: &ModelIdentity) -> String {
+    let flavor = model.flavor.as_ref().map(|flavor| format!(", {flavor} operators")).unwrap_or_default();
+    format!("{}{flavor}", model.precision)
 }
 
 /// Says what became of a CLIP checkpoint.
@@ -138,7 +160,7 @@ fn report_clip(package: &ClipPackage, json: bool, started: Instant) -> VerbResul
         "{}: {} (clip, {}), vision {} px, {} layers × {}, text {} layers × {}, embeddings of {}, in {:.1} s",
         package.root.display(),
         manifest.name,
-        super::clip::identity(package).precision,
+        precision(&super::clip::identity(package)),
         manifest.vision.image_size,
         manifest.vision.layers,
         manifest.vision.hidden_size,

@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::shipped;
 use crate::engine::{EngineOptions, LoadedEngine, Scheduling};
 use crate::guard::escape;
-use crate::package::{FileRecord, Package, Precision, PromptTemplate, Quantisation, foreign};
+use crate::package::{FileRecord, GraphFlavor, Package, Precision, PromptTemplate, Quantisation, foreign};
 use crate::prompt::Prompter;
 use crate::store::ModelIdentity;
 
@@ -101,5 +101,6 @@ pub fn identity(package: &Package) -> ModelIdentity {
         image_recipe: manifest.image.summary(),
         weight_bytes: weight_bytes(&manifest.files),
         quantisation: manifest.quantisation.as_ref().map(Quantisation::lines).unwrap_or_default(),
+        flavor: (manifest.llm.flavor == GraphFlavor::Standard.as_str()).then(|| manifest.llm.flavor.clone()),
     }
 }

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::{Globals, VerbResult, clip_package, model, package_compare, shipped, terminal};
 use crate::engine::Scheduling;
 use crate::guard::escape;
-use crate::package::{Manifest, PackageKind, Quantisation};
+use crate::package::{GraphFlavor, Manifest, PackageKind, Quantisation};
 use crate::run::{VerifyReport, verify_package};
 
 /// Verbs about packages.
@@ -103,6 +103,7 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
         format!("precision  vision/projector/llm {}", identity.precision),
     ];
     lines.extend(quantisation_lines(manifest.quantisation.as_ref()));
+    lines.extend(GraphFlavor::of_name(&manifest.llm.flavor).map(operators_line));
     lines.extend([
         format!(
             "vision     {} px, patch {}, {} tokens × {}, layer {}, {}",
@@ -153,6 +154,15 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
     }
     terminal::print(&lines.join("\n"))?;
     Ok(Exit::Success)
+}
+
+/// Which operators the graphs of one of our own packages are made of.
+pub(super) fn operators_line(flavor: GraphFlavor) -> String {
+    let meaning = match flavor {
+        GraphFlavor::Contrib => "fused ones of ONNX Runtime beside standard ones",
+        GraphFlavor::Standard => "standard ones alone",
+    };
+    format!("operators  {}: {meaning}", flavor.as_str())
 }
 
 /// One line for each part of a package that has fewer bits, and one for what guided it.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::export::StagePrecisionChoice;
-use crate::package::Precision;
+use crate::package::{Compute, Precision};
 
 /// Precisions of an export.
 #[derive(Debug, Args)]
@@ -34,9 +34,19 @@ pub struct PrecisionArguments {
     /// Inputs that share a scale in int8-weights and int4: 16, 32, 64, 128 or 256 [default: 128 and 32]
     #[arg(long, value_name = "INPUTS")]
     block_size: Option<usize>,
+    /// Number type of activations and of the key-value cache, for GPUs: weights are stored in it, too, unless they are in
+    /// int8-weights or int4 [default: 32 bits]
+    #[arg(long, value_name = "TYPE")]
+    compute: Option<ComputeArgument>,
     /// In int8-weights and int4: 4 rounds activations to 8 bits, which is faster; 0 leaves them in 32 bits [default: 4]
     #[arg(long, value_name = "LEVEL")]
     accuracy_level: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ComputeArgument {
+    Fp16,
+    Bf16,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -72,6 +82,10 @@ impl PrecisionArguments {
             embeddings: of(self.embeddings),
             block_size: self.block_size,
             accuracy_level: self.accuracy_level,
+            compute: self.compute.map(|compute| match compute {
+                ComputeArgument::Fp16 => Compute::Fp16,
+                ComputeArgument::Bf16 => Compute::Bf16,
+            }),
         }
     }
 }

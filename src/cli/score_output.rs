@@ -143,6 +143,7 @@ fn header(names: &RunNames<'_>, benchmark: &Benchmark, predictions: &Predictions
             image_recipe: unknown(),
             weight_bytes: None,
             quantisation: Vec::new(),
+            flavor: None,
         },
         benchmark: benchmark_identity(benchmark, plan),
         settings: RunSettings {

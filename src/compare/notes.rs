@@ -118,6 +118,8 @@ fn models(notes: &mut Vec<String>, base: &Run, new: &Run, pairs: &[Pair<'_>]) {
     same_package(notes, base, new);
     let (left, right) = (&base.header.model, &new.header.model);
     differing(notes, "precision", &left.precision, &right.precision);
+    let operators = |flavor: &Option<String>| flavor.clone().unwrap_or_else(|| "contrib".to_owned());
+    differing(notes, "operators", &operators(&left.flavor), &operators(&right.flavor));
     differing(notes, "prompt template", &left.template, &right.template);
     differing(notes, "image recipe", &left.image_recipe, &right.image_recipe);
     if base.judge.is_some() != new.judge.is_some() {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::provider::ProviderOptions;
 use super::runtime::doctor::physical_cores;
 
 /// How the questions of a group run.
@@ -48,6 +49,8 @@ pub struct EngineOptions {
     /// Most suffix tokens that run as one pack; a larger group runs as several packs over the same prefix. Bounds the
     /// memory of attention scores, `heads × packed tokens × total tokens × 4` bytes, and the work spent on hidden pairs.
     pub max_packed_tokens: usize,
+    /// What runs the graphs.
+    pub provider: ProviderOptions,
 }
 
 impl Default for EngineOptions {
@@ -59,6 +62,7 @@ impl Default for EngineOptions {
             prepack: true,
             prepacked_cache: None,
             max_packed_tokens: 1024,
+            provider: ProviderOptions::default(),
         }
     }
 }

@@ -171,8 +171,8 @@ impl SlotBatch {
         embeddings.fill(0.0);
         positions.fill(0);
         lengths.fill(0);
-        // The kernel reads a sequence's own length of its row, so that zeros show all of it.
-        bias.fill(0.0);
+        // A slot without a sequence sees its one row of zeros.
+        bias.chunks_exact_mut(total).for_each(|bias| write_bias(bias, std::slice::from_ref(&(0..1))));
         for (index, (token, row)) in tokens.iter().zip(rows).enumerate() {
             if let Some(embedding) = embeddings.chunks_exact_mut(width.max(1)).nth(token.slot) {
                 embed(index, embedding)?;
@@ -184,9 +184,11 @@ impl SlotBatch {
                 // Checked above against a capacity that the graph's positions bound.
                 *length = i32::try_from(token.length).unwrap_or(i32::MAX);
             }
-            if let (Some(window), Some(bias)) = (window, bias.chunks_exact_mut(total).nth(token.slot)) {
+            if let Some(bias) = bias.chunks_exact_mut(total).nth(token.slot) {
+                // The fused kernel reads no more of its row than a sequence's own length; graphs of standard operators read it all.
                 let seen = token.length + 1;
-                write_bias(bias, std::slice::from_ref(&(seen.saturating_sub(window)..seen)));
+                let first = window.map_or(0, |window| seen.saturating_sub(window));
+                write_bias(bias, std::slice::from_ref(&(first..seen)));
                 debug_assert!(bias.iter().all(|&value| value == 0.0 || value == HIDDEN));
             }
             *row = token.slot as i64;
@@ -213,7 +215,8 @@ struct Layout {
     capacity: usize,
 }
 
-/// Copies ranges of rows of one slot, one after another, to the start of a slot of another buffer, for each head.
+/// Copies ranges of rows of one slot, one after another, to the start of a slot of another buffer, for each head, and zeros behind
+/// them.
 fn copy_rows(
     model: &LanguageModel,
     (source, from, from_slot): (&[f32], Layout, usize),
@@ -240,6 +243,9 @@ fn copy_rows(
             }
             row += range.len();
         }
+        // What stood behind, an earlier sequence or nothing that was ever written, may not be finite, and what is hidden must be.
+        let behind = row * width..(to_slot * heads + head + 1) * to.capacity * width;
+        target.get_mut(behind).ok_or_else(outside)?.fill(0.0);
     }
     Ok(())
 }

@@ -79,6 +79,7 @@ pub fn adopt(root: &Path, variant: Option<&str>) -> Result<Package, ExportError>
             kind: "inside the vision graph".to_owned(),
             input_size: sizes.hidden_size,
             output_size: sizes.hidden_size,
+            compute: None,
             image_newline: None,
         },
         llm: language_model_stage(&folder, &checkpoint, &sizes),
@@ -174,6 +175,7 @@ fn vision_stage(folder: &ForeignFolder, checkpoint: &Checkpoint, sizes: &Sizes) 
         tokens_per_image: sizes.tokens_per_image,
         feature_layer: vision.feature_layer,
         feature_select: if sizes.tokens_per_image > vision.patches() { "cls_patch" } else { "patch" }.to_owned(),
+        compute: None,
     }
 }
 
@@ -190,6 +192,7 @@ fn language_model_stage(folder: &ForeignFolder, checkpoint: &Checkpoint, sizes: 
         maximum_positions: sizes.maximum_positions,
         // The graph itself hides what lies beyond.
         sliding_window: None,
+        compute: None,
         embedding: TensorLocation {
             file: folder.embedding.name.clone(),
             offset: 0,

@@ -32,7 +32,7 @@ pub(super) struct Encoder<'a> {
 
 impl Encoder<'_> {
     /// The layers on `[batch · rows, width]`, giving the same; `rows` shapes a value of that shape to `[batch, rows, width]`. Each
-    /// norm is fused with the addition before it. Without layers the input is given back.
+    /// norm is that of the addition before it. Without layers the input is given back.
     pub fn add(
         &self,
         stage: &mut StageBuilder<'_>,
@@ -51,12 +51,8 @@ impl Encoder<'_> {
                 rows(stage, &format!("{node}/{part}/rows"), &flat)
             };
             let (query, key, value) = (heads("q_proj"), heads("k_proj"), heads("v_proj"));
-            let mut attributes = vec![("num_heads", Attribute::Int(signed(self.heads)))];
-            if self.causal {
-                attributes.push(("unidirectional", Attribute::Int(1)));
-            }
             let attention = format!("{node}/attention");
-            let attended = stage.graph.microsoft_op("MultiHeadAttention", &attention, &[&query, &key, &value], &attributes);
+            let attended = stage.self_attention(&attention, [&query, &key, &value], self.heads, self.causal);
             let attended = stage.reshape(&format!("{attention}/flat"), &attended, "shape/flat", &[-1, signed(self.width)]);
             let attended = stage.linear(&format!("{node}/out_proj"), &attended, &format!("{weight}.self_attn.out_proj"), true);
             let norm = format!("{weight}.layer_norm2");
@@ -76,19 +72,16 @@ impl Encoder<'_> {
 
     fn activate(&self, stage: &mut StageBuilder<'_>, node: &str, input: &Value) -> Value {
         match self.activation {
-            Activation::QuickGelu => stage.graph.microsoft_op("QuickGelu", node, &[input], &[("alpha", Attribute::Float(1.702))]),
-            Activation::Gelu => stage.graph.op("Gelu", node, &[input], &[]),
-            Activation::GeluTanh => {
-                stage.graph.op("Gelu", node, &[input], &[("approximate", Attribute::Text("tanh".to_owned()))])
-            }
+            Activation::QuickGelu => stage.sigmoid_unit(node, input, 1.702),
+            Activation::Gelu => stage.gelu(node, input, &[]),
+            Activation::GeluTanh => stage.gelu(node, input, &[("approximate", Attribute::Text("tanh".to_owned()))]),
         }
     }
 
     /// A norm of its own, such as the one before the first layer.
     pub fn layer_norm(&self, stage: &mut StageBuilder<'_>, node: &str, input: &Value, weight: &str) -> Value {
         let (scale, shift) = (stage.weight(&format!("{weight}.weight")), stage.weight(&format!("{weight}.bias")));
-        let attributes = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(self.layer_norm_epsilon))];
-        stage.graph.op("LayerNormalization", node, &[input, &scale, &shift], &attributes)
+        stage.layer_norm(node, input, [&scale, &shift], self.layer_norm_epsilon)
     }
 
     /// The norm of `input + skip`, and the sum itself.
@@ -101,9 +94,6 @@ impl Encoder<'_> {
         weight: &str,
     ) -> (Value, Value) {
         let (scale, shift) = (stage.weight(&format!("{weight}.weight")), stage.weight(&format!("{weight}.bias")));
-        let (inputs, sum) = ([input, skip, &scale, &shift], format!("{node}/sum"));
-        let epsilon = [("epsilon", Attribute::Float(self.layer_norm_epsilon))];
-        stage.graph.microsoft_op_with_outputs("SkipLayerNormalization", node, &inputs, &[node, "", "", &sum], &epsilon);
-        (stage.graph.value(node), stage.graph.value(&sum))
+        stage.add_and_layer_norm(node, [input, skip], [&scale, &shift], self.layer_norm_epsilon)
     }
 }

@@ -6,6 +6,7 @@ use super::ExportError;
 use super::checkpoint::CheckedTensors;
 use super::families::Checkpoint;
 use super::files::CheckpointFiles;
+use super::graphs::GraphStyle;
 use super::image_recipe::image_recipe;
 use super::llama::{COSINES, SINES, llm_graph};
 use super::output::OutputFolder;
@@ -16,8 +17,8 @@ use super::rotary::rotary_tables;
 use super::vision::vision_graph;
 use super::weights::{WEIGHTS_FILE, WeightPlan};
 use crate::package::{
-    AspectMode, FORMAT, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation, Source,
-    StagePrecision, VisionStage, WeightQuantisation, is_plain_name,
+    AspectMode, FORMAT, GraphFlavor, LanguageModelStage, Manifest, PLAIN_NAME, Package, Precision, ProjectorStage, Quantisation,
+    Source, StagePrecision, VisionStage, WeightQuantisation, is_plain_name,
 };
 
 /// Small files of a checkpoint that travel with a package.
@@ -84,6 +85,8 @@ pub struct ExportOptions {
     pub conversation: Option<String>,
     /// Precision of each stage.
     pub precision: StagePrecisionChoice,
+    /// Operators of the graphs.
+    pub flavor: GraphFlavor,
     /// What guides the quantisation beside the weights themselves.
     pub calibration: Option<Calibration>,
     /// Replaces another package in the output folder.
@@ -104,6 +107,7 @@ impl ExportOptions {
             image_aspect: None,
             conversation: None,
             precision: StagePrecisionChoice::default(),
+            flavor: GraphFlavor::default(),
             calibration: None,
             force: false,
             progress: None,
@@ -122,7 +126,7 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     };
     report(ExportProgress::Reading);
     let files = CheckpointFiles::recognise(&options.checkpoint, options.base.as_deref())?;
-    let schemes = options.precision.llava()?;
+    let schemes = options.precision.llava(options.flavor)?;
     let checkpoint = Checkpoint::read(&files, options.vision_tower.as_deref())?;
     let architecture = checkpoint.architecture.clone();
     let checked = checkpoint.tensors.clone().check(&architecture)?;
@@ -136,10 +140,11 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
     let table = vec![llm.maximum_positions, llm.head_size / 2];
     let computed = vec![(COSINES, table.clone(), cosines), (SINES, table, sines)];
     let plan = WeightPlan::new(&architecture, checked, computed, &schemes, options.calibration.as_ref())?;
+    let style = GraphStyle { flavor: options.flavor, compute: schemes.compute };
     let graphs = [
-        (VISION_GRAPH, vision_graph(&architecture.vision, &plan)?),
-        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan)?),
-        (LLM_GRAPH, llm_graph(llm, &plan)?),
+        (VISION_GRAPH, vision_graph(&architecture.vision, &plan, style)?),
+        (PROJECTOR_GRAPH, projector_graph(&architecture, &plan, style)?),
+        (LLM_GRAPH, llm_graph(llm, &plan, style)?),
     ];
 
     let source = Source {
@@ -159,9 +164,9 @@ pub fn export(options: &ExportOptions) -> Result<Package, ExportError> {
             llm: schemes.llm.precision(),
         },
         quantisation: record(schemes.llava_record(), options),
-        vision: vision_stage(&checkpoint),
-        projector: projector_stage(&checkpoint, &plan),
-        llm: llm_stage(&checkpoint, &plan)?,
+        vision: VisionStage { compute: schemes.compute, ..vision_stage(&checkpoint) },
+        projector: ProjectorStage { compute: schemes.compute, ..projector_stage(&checkpoint, &plan) },
+        llm: LanguageModelStage { compute: schemes.compute, ..llm_stage(&checkpoint, &plan, options.flavor)? },
         image,
         prompt,
         foreign: None,
@@ -289,6 +294,7 @@ fn vision_stage(checkpoint: &Checkpoint) -> VisionStage {
         tokens_per_image: vision.tokens(),
         feature_layer: vision.feature_layer,
         feature_select: vision.feature_select().to_owned(),
+        compute: None,
     }
 }
 
@@ -299,11 +305,12 @@ fn projector_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> ProjectorStage
         kind: architecture.projector.kind.name(),
         input_size: architecture.vision.hidden_size,
         output_size: architecture.llm.hidden_size,
+        compute: None,
         image_newline: plan.location(super::architecture::IMAGE_NEWLINE),
     }
 }
 
-fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModelStage, ExportError> {
+fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan, flavor: GraphFlavor) -> Result<LanguageModelStage, ExportError> {
     let llm = &checkpoint.architecture.llm;
     let name = super::architecture::EMBEDDING;
     let (embedding, embedding_scales) = plan.table().ok_or_else(|| ExportError::MissingTensor {
@@ -314,7 +321,7 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModel
     })?;
     Ok(LanguageModelStage {
         graph: LLM_GRAPH.to_owned(),
-        flavor: "contrib".to_owned(),
+        flavor: flavor.as_str().to_owned(),
         hidden_size: llm.hidden_size,
         layers: llm.layers,
         attention_heads: llm.heads,
@@ -323,6 +330,7 @@ fn llm_stage(checkpoint: &Checkpoint, plan: &WeightPlan) -> Result<LanguageModel
         vocabulary_size: llm.vocabulary_size,
         maximum_positions: llm.maximum_positions,
         sliding_window: llm.sliding_window,
+        compute: None,
         embedding,
         embedding_scales,
     })

@@ -1,11 +1,13 @@
-//! What the graph builders share: weights by name, and linear layers in every precision.
+//! What the graph builders share: weights by name, and linear layers in every precision. Other operators that the flavours write
+//! differently are in [`super::operators`].
 
 use std::collections::BTreeMap;
 
 use super::ExportError;
 use super::quantise::{BlockFormat, Scheme};
 use super::weights::{CODES, LinearWeight, SCALES, WeightPlan};
-use crate::onnx::{Attribute, ElementType, ExternalData, GraphBuilder, Value};
+use crate::onnx::{Attribute, Dimension, ElementType, ExternalData, GraphBuilder, Value};
+use crate::package::{Compute, GraphFlavor};
 
 /// Largest magnitude of an activation's 8-bit code; codes are unsigned, and 128 is zero.
 const LARGEST_CODE: f32 = 127.0;
@@ -13,28 +15,123 @@ const ZERO_CODE: u8 = 128;
 /// The least that a row of activations is taken to reach: a row of zeros has no scale, and this one gives zeros.
 const LEAST_MAGNITUDE: f32 = 1e-30;
 
+/// What a graph is made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct GraphStyle {
+    /// Which operators it may have.
+    pub flavor: GraphFlavor,
+    /// Number type of activations where it is not 32 bits.
+    pub compute: Option<Compute>,
+}
+
 /// A graph under construction and the weights that it may name.
 pub(super) struct StageBuilder<'a> {
     pub graph: GraphBuilder,
+    /// Which operators it may have.
+    pub flavor: GraphFlavor,
     weights: &'a WeightPlan,
     missing: Option<String>,
+    /// Number type of activations where it is not 32 bits.
+    compute: Option<Compute>,
     /// Activations in 8 bits, by the value that they were made of: their codes, and what the rows are multiplied by.
     rounded: BTreeMap<String, (Value, Value)>,
 }
 
 impl<'a> StageBuilder<'a> {
-    pub fn new(name: &str, weights: &'a WeightPlan) -> Self {
-        Self { graph: GraphBuilder::new(name), weights, missing: None, rounded: BTreeMap::new() }
+    pub fn new(name: &str, weights: &'a WeightPlan, style: GraphStyle) -> Self {
+        let GraphStyle { flavor, compute } = style;
+        let graph = match flavor {
+            GraphFlavor::Contrib => GraphBuilder::new(name),
+            GraphFlavor::Standard => GraphBuilder::standard(name),
+        };
+        Self { graph, flavor, weights, missing: None, compute, rounded: BTreeMap::new() }
+    }
+
+    /// Number type of activations where it is not 32 bits.
+    pub fn compute(&self) -> Option<Compute> {
+        self.compute
+    }
+
+    /// Builds a part in 32 bits whatever the rest computes in. What goes in must be in 32 bits, and what comes out is.
+    pub fn in_32_bits(&mut self, part: impl FnOnce(&mut Self) -> Value) -> Value {
+        let compute = self.compute.take();
+        let value = part(self);
+        self.compute = compute;
+        value
+    }
+
+    /// Number type of activations.
+    pub fn element(&self) -> ElementType {
+        match self.compute {
+            None => ElementType::Float32,
+            Some(Compute::Fp16) => ElementType::Float16,
+            Some(Compute::Bf16) => ElementType::Bfloat16,
+        }
+    }
+
+    /// The same numbers in another type.
+    pub fn cast(&mut self, node: &str, input: &Value, to: ElementType) -> Value {
+        self.graph.op("Cast", node, &[input], &[("to", Attribute::Int(i64::from(to.code())))])
+    }
+
+    /// A value in 32 bits, such as an input of the graph, in the type that the graph computes in.
+    pub fn narrowed(&mut self, value: &Value) -> Value {
+        match self.compute {
+            None => value.clone(),
+            Some(_) => self.cast(&format!("{}/narrowed", value.name()), value, self.element()),
+        }
+    }
+
+    /// Name of the node whose value [`Self::output`] gives out under `name`.
+    pub fn before_output(&self, name: &str) -> String {
+        if self.compute.is_some() { format!("{name}/narrow") } else { name.to_owned() }
+    }
+
+    /// Gives out a value under `name`, in 32 bits. It is that of the node [`Self::before_output`].
+    pub fn output(&mut self, name: &str, value: &Value, shape: &[Dimension]) {
+        let value = if self.compute.is_some() { self.cast(name, value, ElementType::Float32) } else { value.clone() };
+        self.graph.output(&value, ElementType::Float32, shape);
+    }
+
+    /// GELU, exact or as the attributes say. Not every provider has a kernel in bf16 for it: that is computed in 32 bits.
+    pub fn gelu(&mut self, node: &str, input: &Value, attributes: &[(&str, Attribute)]) -> Value {
+        if self.compute != Some(Compute::Bf16) {
+            return self.graph.op("Gelu", node, &[input], attributes);
+        }
+        let wide = self.cast(&format!("{node}/widened"), input, ElementType::Float32);
+        let wide = self.graph.op("Gelu", &format!("{node}/wide"), &[&wide], attributes);
+        self.cast(node, &wide, ElementType::Bfloat16)
+    }
+
+    /// A tensor of the package in the type that the graph computes in. ONNX Runtime converts it once, as it loads the graph.
+    pub fn weight(&mut self, name: &str) -> Value {
+        let (stored, wanted) = (self.stored(name), self.element());
+        let found = self.weights.place(name).map(|place| place.stored.element());
+        match found {
+            Some(found @ (ElementType::Float32 | ElementType::Float16 | ElementType::Bfloat16)) if found != wanted => {
+                let change = if wanted == ElementType::Float32 { "widened" } else { "narrowed" };
+                self.cast(&format!("{name}/{change}"), &stored, wanted)
+            }
+            _ => stored,
+        }
     }
 
     /// A tensor of the package, as a constant in another file.
-    pub fn weight(&mut self, name: &str) -> Value {
+    fn stored(&mut self, name: &str) -> Value {
+        self.stored_as(name, None)
+    }
+
+    /// The same; where a type and a shape are given, its bytes are read as these say.
+    fn stored_as(&mut self, name: &str, read_as: Option<(ElementType, [usize; 2])>) -> Value {
         let Some(place) = self.weights.place(name) else {
             self.missing.get_or_insert_with(|| name.to_owned());
             return Value::absent();
         };
         let data = ExternalData { file: place.file.clone(), offset: place.offset, bytes: place.bytes };
-        self.graph.external(name, place.stored.element(), &place.shape, &data)
+        match read_as {
+            None => self.graph.external(name, place.stored.element(), &place.shape, &data),
+            Some((element, shape)) => self.graph.external(name, element, &shape, &data),
+        }
     }
 
     /// Name of the output head's weight without `.weight`.
@@ -51,18 +148,13 @@ impl<'a> StageBuilder<'a> {
         };
         let bias = bias.then(|| format!("{weight}.bias"));
         match layer.scheme {
-            Scheme::Fp32 => {
+            // The processor's kernels multiply in 32 bits, so that without `compute` weights in 16 bits are widened.
+            Scheme::Fp32 | Scheme::Fp16 | Scheme::Bf16 => {
                 let matrix = self.weight(&layer.name);
                 self.gemm(node, input, matrix, bias)
             }
-            Scheme::Fp16 | Scheme::Bf16 => {
-                // ONNX Runtime computes this once, as it loads the graph: its processor kernels multiply in 32 bits.
-                let narrow = self.weight(&layer.name);
-                let to = [("to", Attribute::Int(i64::from(ElementType::Float32.code())))];
-                let wide = self.graph.op("Cast", &format!("{}/widened", layer.name), &[&narrow], &to);
-                self.gemm(node, input, wide, bias)
-            }
             Scheme::Int8 => self.integers(node, input, &layer, bias),
+            Scheme::Blocks(format) if format.signed => self.restored(node, input, &layer, format, bias),
             Scheme::Blocks(format) => self.blocks(node, input, &layer, format, bias),
         }
     }
@@ -95,6 +187,35 @@ impl<'a> StageBuilder<'a> {
         self.graph.microsoft_op("MatMulNBits", node, &operands, &attributes)
     }
 
+    /// Weights in blocks, by standard operators: scaled first, then multiplied. The bytes stand as `MatMulNBits` has them, so that
+    /// both flavours lay out a file alike; only codes are signed and scales positive here.
+    fn restored(&mut self, node: &str, input: &Value, layer: &LinearWeight, format: BlockFormat, bias: Option<String>) -> Value {
+        let [outputs, inputs] = layer.shape;
+        let (blocks, width) = (format.blocks(inputs), format.blocks(inputs) * format.block_size);
+        let element = if format.bits == 4 { ElementType::Int4 } else { ElementType::Int8 };
+        let codes = self.stored_as(&format!("{}{CODES}", layer.name), Some((element, [outputs, width])));
+        let scales = self.stored_as(&format!("{}{SCALES}", layer.name), Some((ElementType::Float32, [outputs, blocks])));
+        let scales = self.narrowed(&scales);
+        let attributes = [("axis", Attribute::Int(1)), ("block_size", Attribute::Int(signed(format.block_size)))];
+        let name = format!("{}/restored", layer.name);
+        // Absent would mean the same. But where the processor's integer products must not saturate, ONNX Runtime makes codes of 8 bits
+        // unsigned, and what it then writes in the place of absent zero points does not fit blocks.
+        let zeros = (format.bits == 8).then(|| {
+            let name = format!("blocks/zeros_{outputs}_{blocks}");
+            self.graph.constant(&name, ElementType::Int8, &[outputs, blocks], vec![0; outputs * blocks])
+        });
+        let operands: Vec<&Value> = [&codes, &scales].into_iter().chain(&zeros).collect();
+        let mut matrix = self.graph.op("DequantizeLinear", &name, &operands, &attributes);
+        if width > inputs {
+            // The last block is partly filled.
+            let [start, axis] =
+                [("blocks/start", 0), ("blocks/axis", 1)].map(|(name, value)| self.graph.integers(name, &[value]));
+            let end = self.graph.integers(&format!("blocks/end_{inputs}"), &[signed(inputs)]);
+            matrix = self.graph.op("Slice", &format!("{name}/used"), &[&matrix, &start, &end, &axis], &[]);
+        }
+        self.gemm(node, input, matrix, bias)
+    }
+
     /// Weights and activations in 8 bits, multiplied in integers: `y = (xq · Wq) ⊙ sw ⊙ max|x| / 127 + b`.
     ///
     /// Weights are signed, activations unsigned. On x86 without VNNI, ONNX Runtime's kernel for this pair adds products in 16 bits
@@ -108,7 +229,18 @@ impl<'a> StageBuilder<'a> {
         let scales = self.weight(&format!("{}{SCALES}", layer.name));
         let (one, zero) = (self.graph.float("int8/step", 1.0 / LARGEST_CODE), self.graph.byte("int8/zero", ZERO_CODE));
         let product = format!("{node}/product");
-        let product = self.graph.microsoft_op("MatMulIntegerToFloat", &product, &[&rounded, &codes, &one, &scales, &zero], &[]);
+        let product = match self.flavor {
+            GraphFlavor::Contrib => {
+                self.graph.microsoft_op("MatMulIntegerToFloat", &product, &[&rounded, &codes, &one, &scales, &zero], &[])
+            }
+            GraphFlavor::Standard => {
+                let sums = self.graph.op("MatMulInteger", &format!("{product}/sums"), &[&rounded, &codes, &zero], &[]);
+                let to = [("to", Attribute::Int(i64::from(ElementType::Float32.code())))];
+                let sums = self.graph.op("Cast", &format!("{product}/wide"), &[&sums], &to);
+                let steps = self.graph.op("Mul", &format!("{product}/steps"), &[&sums, &one], &[]);
+                self.graph.op("Mul", &product, &[&steps, &scales], &[])
+            }
+        };
         let Some(bias) = bias else { return self.graph.op("Mul", node, &[&product, &largest], &[]) };
         let scaled = self.graph.op("Mul", &format!("{node}/scaled"), &[&product, &largest], &[]);
         let bias = self.weight(&bias);

@@ -3,21 +3,23 @@
 
 use super::ExportError;
 use super::encoder::Encoder;
-use super::graphs::{StageBuilder, signed};
+use super::graphs::{GraphStyle, StageBuilder, signed};
 use super::vision_architecture::{VisionArchitecture, VisionFamily};
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType, Value};
 
 /// Builds `vision.onnx`: `pixel_values` `[images, 3, size, size]` to `features` `[images, tokens, hidden]`, the hidden
 /// states of the selected layer. No later layer and no final norm are in the graph, as nothing looks at them.
-pub(super) fn vision_graph(vision: &VisionArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::new("vision", weights);
+pub(super) fn vision_graph(vision: &VisionArchitecture, weights: &WeightPlan, style: GraphStyle) -> Result<Vec<u8>, ExportError> {
+    let mut stage = StageBuilder::new("vision", weights, style);
     let (rows, width) = (vision.rows(), vision.hidden_size);
     let images = Dimension::named("images");
     let size = Dimension::Fixed(vision.image_size);
     let pixels =
         stage.graph.input("pixel_values", ElementType::Float32, &[images.clone(), Dimension::Fixed(3), size.clone(), size]);
-    let embedded = embeddings(&mut stage, vision, &pixels);
+    // A small share of the work, and not every provider has a convolution in bf16.
+    let embedded = stage.in_32_bits(|stage| embeddings(stage, vision, &pixels));
+    let embedded = stage.narrowed(&embedded);
     let flat = stage.reshape("embeddings/flat", &embedded, "shape/flat", &[-1, signed(width)]);
     let shape = [-1, signed(rows), signed(width)];
     let encoder = Encoder {
@@ -35,15 +37,16 @@ pub(super) fn vision_graph(vision: &VisionArchitecture, weights: &WeightPlan) ->
     };
     let hidden = encoder.add(&mut stage, hidden, |stage, node, flat| stage.reshape(node, flat, "shape/rows", &shape));
     let keeps_all = vision.tokens() == rows;
-    let shaped = stage.reshape(if keeps_all { "features" } else { "hidden_states" }, &hidden, "shape/rows", &shape);
+    let name = stage.before_output("features");
+    let shaped = stage.reshape(if keeps_all { &name } else { "hidden_states" }, &hidden, "shape/rows", &shape);
     let features = if keeps_all {
         shaped
     } else {
         let [start, end, axis] = [("slice/start", 1), ("slice/end", i64::MAX), ("slice/axis", 1)]
             .map(|(name, value)| stage.graph.integers(name, &[value]));
-        stage.graph.op("Slice", "features", &[&shaped, &start, &end, &axis], &[])
+        stage.graph.op("Slice", &name, &[&shaped, &start, &end, &axis], &[])
     };
-    stage.graph.output(&features, ElementType::Float32, &[images, vision.tokens().into(), width.into()]);
+    stage.output("features", &features, &[images, vision.tokens().into(), width.into()]);
     stage.finish()
 }
 

@@ -9,7 +9,9 @@ use super::proto::{
     OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
     attribute_type, data_type,
 };
-use super::{IR_VERSION, MICROSOFT_DOMAIN, MICROSOFT_OPSET, OnnxError, STANDARD_OPSET};
+use super::{
+    IR_VERSION, MICROSOFT_DOMAIN, MICROSOFT_OPSET, OnnxError, STANDARD_FLAVOR_IR_VERSION, STANDARD_FLAVOR_OPSET, STANDARD_OPSET,
+};
 
 /// Number type of a graph value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum ElementType {
     Float16,
     /// bfloat16.
     Bfloat16,
+    /// 4-bit signed integer, two in a byte, the first in the low half.
+    Int4,
     /// 8-bit signed integer.
     Int8,
     /// 8-bit unsigned integer.
@@ -37,6 +41,7 @@ impl ElementType {
             Self::Float32 => data_type::FLOAT,
             Self::Float16 => data_type::FLOAT16,
             Self::Bfloat16 => data_type::BFLOAT16,
+            Self::Int4 => data_type::INT4,
             Self::Int8 => data_type::INT8,
             Self::Uint8 => data_type::UINT8,
             Self::Int32 => data_type::INT32,
@@ -113,13 +118,20 @@ pub struct GraphBuilder {
     graph: GraphProto,
     taken: HashSet<String>,
     duplicate: Option<String>,
+    /// Whether there are standard operators alone.
+    standard: bool,
 }
 
 impl GraphBuilder {
     /// An empty graph.
     pub fn new(name: &str) -> Self {
         let graph = GraphProto { name: Some(name.to_owned()), ..GraphProto::default() };
-        Self { name: name.to_owned(), graph, taken: HashSet::new(), duplicate: None }
+        Self { name: name.to_owned(), graph, taken: HashSet::new(), duplicate: None, standard: false }
+    }
+
+    /// An empty graph for standard operators alone, of a later version of their set.
+    pub fn standard(name: &str) -> Self {
+        Self { standard: true, ..Self::new(name) }
     }
 
     fn claim(&mut self, name: &str) -> Value {
@@ -162,6 +174,11 @@ impl GraphBuilder {
     pub fn integers(&mut self, name: &str, values: &[i64]) -> Value {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constant(name, ElementType::Int64, &[values.len()], bytes)
+    }
+
+    /// A single 64-bit integer inside the model, without dimensions; may be asked for again.
+    pub fn integer(&mut self, name: &str, value: i64) -> Value {
+        self.constant(name, ElementType::Int64, &[], value.to_le_bytes().to_vec())
     }
 
     /// A single 32-bit floating-point number inside the model, without dimensions; may be asked for again.
@@ -248,12 +265,17 @@ impl GraphBuilder {
             return Err(OnnxError::DuplicateName { graph: self.name, name });
         }
         let opset = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) };
+        let (ir_version, opset_import) = if self.standard {
+            (STANDARD_FLAVOR_IR_VERSION, vec![opset("", STANDARD_FLAVOR_OPSET)])
+        } else {
+            (IR_VERSION, vec![opset("", STANDARD_OPSET), opset(MICROSOFT_DOMAIN, MICROSOFT_OPSET)])
+        };
         let model = ModelProto {
-            ir_version: Some(IR_VERSION),
+            ir_version: Some(ir_version),
             producer_name: Some(env!("CARGO_PKG_NAME").to_owned()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             graph: Some(self.graph),
-            opset_import: vec![opset("", STANDARD_OPSET), opset(MICROSOFT_DOMAIN, MICROSOFT_OPSET)],
+            opset_import,
             ..ModelProto::default()
         };
         Ok(model.encode_to_vec())

@@ -1,6 +1,6 @@
 //! Header inspection: what a model file asks for, without ONNX Runtime and without touching its weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use prost::Message;
@@ -55,6 +55,8 @@ pub struct ModelHeader {
     pub external: Vec<ExternalTensor>,
     /// Nodes, nested graphs included.
     pub nodes: usize,
+    /// Operators, nested graphs included: `Gemm`, or `com.microsoft.QuickGelu` of another set than the standard one.
+    pub operators: BTreeSet<String>,
 }
 
 /// Reads the header of a model file of at most 64 MiB and refuses what a package may not contain: operator domains
@@ -69,7 +71,7 @@ pub fn inspect_model(path: &Path, bytes: &[u8]) -> Result<ModelHeader, OnnxError
     let not_a_model = |reason: String| OnnxError::NotAModel { path: path.to_path_buf(), reason };
     let model = ModelProto::decode(bytes).map_err(|error| not_a_model(error.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| not_a_model("it has no graph".to_owned()))?;
-    let mut walk = Walk { path, nodes: 0, external: Vec::new() };
+    let mut walk = Walk { path, nodes: 0, external: Vec::new(), operators: BTreeSet::new() };
     if !model.functions.is_empty() {
         return Err(walk.refused("functions", model.functions.len(), "none"));
     }
@@ -89,6 +91,7 @@ pub fn inspect_model(path: &Path, bytes: &[u8]) -> Result<ModelHeader, OnnxError
         outputs: graph.output.iter().map(|value| port_of(path, value)).collect::<Result<_, _>>()?,
         nodes: walk.nodes,
         external: walk.external,
+        operators: walk.operators,
     })
 }
 
@@ -96,6 +99,7 @@ struct Walk<'a> {
     path: &'a Path,
     nodes: usize,
     external: Vec<ExternalTensor>,
+    operators: BTreeSet<String>,
 }
 
 impl Walk<'_> {
@@ -133,6 +137,10 @@ impl Walk<'_> {
             if REFUSED_OPERATORS.contains(&operator) {
                 return Err(self.refused(format!("operator of node {name:?}"), operator, "one that embeds no code"));
             }
+            self.operators.insert(match node.domain.as_deref() {
+                None | Some("" | "ai.onnx") => operator.to_owned(),
+                Some(domain) => format!("{domain}.{operator}"),
+            });
             for attribute in &node.attribute {
                 attribute.t.iter().chain(&attribute.tensors).try_for_each(|tensor| self.tensor(tensor))?;
                 attribute.g.iter().chain(&attribute.graphs).try_for_each(|graph| self.graph(graph))?;
@@ -185,12 +193,13 @@ fn tensor_bytes(tensor: &TensorProto) -> Option<u64> {
         data_type::FLOAT | data_type::INT32 => 4,
         data_type::INT64 => 8,
         data_type::FLOAT16 | data_type::BFLOAT16 => 2,
-        data_type::INT8 | data_type::UINT8 => 1,
+        data_type::INT8 | data_type::UINT8 | data_type::INT4 => 1,
         _ => return None,
     };
     // A negative or overflowing shape matches no length.
     let size = |bytes: u64, &dim: &i64| u64::try_from(dim).ok().and_then(|dim| bytes.checked_mul(dim));
-    Some(tensor.dims.iter().try_fold(width, size).unwrap_or(u64::MAX))
+    let bytes = tensor.dims.iter().try_fold(width, size).unwrap_or(u64::MAX);
+    Some(if tensor.data_type == Some(data_type::INT4) { bytes.div_ceil(2) } else { bytes })
 }
 
 /// An input or output as its declaration says; `path` is only for messages.

@@ -1,7 +1,8 @@
 //! Opening a transformer graph of this program at its layers: hidden states as outputs, and as inputs.
 //!
 //! The graphs fuse the sum that ends a layer with the norm that begins the next one. The sum is the hidden state; where a layer is to
-//! start from a given state instead, a norm of its own takes the place of the fused one's.
+//! start from a given state instead, a norm of its own takes the place of the fused one's. In graphs of standard operators the sum is
+//! a node by itself, and whatever reads it reads the given state.
 
 use std::path::Path;
 
@@ -29,11 +30,17 @@ pub struct LayeredModel {
 
 /// The end of a layer and the beginning of the next.
 struct Boundary {
-    /// Place of the fused node.
-    node: usize,
     /// The sum: the hidden state.
     state: String,
-    /// Its norm.
+    /// The node that gives the sum and its norm, where they are one.
+    fused: Option<Fused>,
+}
+
+/// A node that is the sum and its norm.
+struct Fused {
+    /// Its place.
+    node: usize,
+    /// The norm.
     normed: String,
 }
 
@@ -53,22 +60,25 @@ pub fn layered_model(path: &Path, alone: bool) -> Result<Option<LayeredModel>, O
         let mut norms = Vec::with_capacity(boundaries.len());
         for (index, boundary) in boundaries.iter().enumerate() {
             let name = format!("given.{}", index + 1);
-            let Some(norm) = norm_of_given(graph, boundary, &name) else { return Ok(None) };
+            if let Some(fused) = &boundary.fused {
+                let Some(norm) = norm_of_given(graph, fused, &name) else { return Ok(None) };
+                norms.push(norm);
+            }
+            let fused = boundary.fused.as_ref();
             for (place, node) in graph.node.iter_mut().enumerate() {
                 // The fused node goes on to make the state from what its own layer did.
-                if place == boundary.node {
+                if fused.is_some_and(|fused| fused.node == place) {
                     continue;
                 }
                 for input in &mut node.input {
                     if *input == boundary.state {
                         input.clone_from(&name);
-                    } else if *input == boundary.normed {
+                    } else if fused.is_some_and(|fused| *input == fused.normed) {
                         *input = format!("{name}/normed");
                     }
                 }
             }
             graph.input.push(rows_port(&name));
-            norms.push(norm);
             given.push(name);
         }
         graph.node.splice(0..0, norms);
@@ -86,8 +96,15 @@ fn boundaries(graph: &GraphProto) -> Vec<Boundary> {
         let names = [format!("layers.{layer}/input_layernorm"), format!("layers.{layer}/layer_norm1")];
         let place = graph.node.iter().position(|node| names.iter().any(|name| node.name.as_ref() == Some(name)));
         let Some((place, node)) = place.and_then(|place| Some((place, graph.node.get(place)?))) else { return found };
-        let (Some(normed), Some(state)) = (node.output.first(), node.output.get(3)) else { return found };
-        found.push(Boundary { node: place, state: state.clone(), normed: normed.clone() });
+        let boundary = match state_of(node) {
+            Some((state, true)) => Boundary { state, fused: None },
+            Some((state, false)) => {
+                let Some(normed) = node.output.first() else { return found };
+                Boundary { state, fused: Some(Fused { node: place, normed: normed.clone() }) }
+            }
+            None => return found,
+        };
+        found.push(boundary);
     }
 }
 
@@ -96,13 +113,21 @@ fn last_state(graph: &GraphProto) -> Option<String> {
     let named = |name: &str| graph.node.iter().find(|node| node.name.as_deref() == Some(name));
     match named("last_hidden_state") {
         Some(node) => node.output.first().cloned(),
-        None => named("norm")?.output.get(3).cloned(),
+        None => state_of(named("norm")?).map(|(state, _)| state),
+    }
+}
+
+/// The sum that a norm is of, and whether another node gives it.
+fn state_of(norm: &NodeProto) -> Option<(String, bool)> {
+    match norm.op_type.as_deref() {
+        Some("RMSNormalization" | "LayerNormalization") => Some((norm.input.first()?.clone(), true)),
+        _ => Some((norm.output.get(3)?.clone(), false)),
     }
 }
 
 /// The norm that begins a layer, of the input `name`.
-fn norm_of_given(graph: &GraphProto, boundary: &Boundary, name: &str) -> Option<NodeProto> {
-    let fused = graph.node.get(boundary.node)?;
+fn norm_of_given(graph: &GraphProto, fused: &Fused, name: &str) -> Option<NodeProto> {
+    let fused = graph.node.get(fused.node)?;
     // The norm without its skip is an operator that ONNX Runtime knows in the standard domain.
     let operator = match (fused.domain.as_deref(), fused.op_type.as_deref()) {
         (Some(MICROSOFT_DOMAIN), Some("SkipSimplifiedLayerNormalization")) => "SimplifiedLayerNormalization",

@@ -26,6 +26,10 @@ pub use taps::{Tap, TapOutputs, TappedModel, tapped_model, taps};
 pub const IR_VERSION: i64 = 10;
 /// Version of the standard operator set that the graphs use.
 pub const STANDARD_OPSET: i64 = 21;
+/// IR version of models that use nothing but standard operators.
+pub const STANDARD_FLAVOR_IR_VERSION: i64 = 11;
+/// Version of the standard operator set of such models: the first in which `Attention` takes what the graphs give it.
+pub const STANDARD_FLAVOR_OPSET: i64 = 24;
 /// Version of the `com.microsoft` operator set that the graphs use.
 pub const MICROSOFT_OPSET: i64 = 1;
 /// Name of ONNX Runtime's own operator set.

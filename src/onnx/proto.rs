@@ -176,6 +176,8 @@ pub mod data_type {
     pub const FLOAT16: i32 = 10;
     /// bfloat16.
     pub const BFLOAT16: i32 = 16;
+    /// 4-bit signed integer, two in a byte, the first in the low half.
+    pub const INT4: i32 = 22;
 }
 
 /// `TensorProto.DataLocation`: the data stands in another file.

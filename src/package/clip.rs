@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 use super::contents::{Contents, port};
+use super::flavor::GraphFlavor;
 use super::kind::{CLIP, PackageKind};
 use super::manifest::{FORMAT, MANIFEST_FILE, Precision};
 use super::open::{MANIFEST_LIMIT_BYTES, PLAIN_NAME, check_format, hexadecimal, is_plain_name};
@@ -96,6 +97,9 @@ pub struct ClipManifest {
     pub projection_size: usize,
     /// The checkpoint's parameter `logit_scale`: the natural logarithm of what cosines are multiplied by.
     pub logit_scale: f64,
+    /// Operators of both graphs; `contrib` where it is not named.
+    #[serde(default, skip_serializing_if = "GraphFlavor::is_contrib")]
+    pub flavor: GraphFlavor,
     /// Where it came from.
     pub source: ClipSource,
     /// Precision of each stage.
@@ -200,6 +204,7 @@ impl ClipPackage {
             return Err(contents.field(field, found, expected));
         }
         contents.record("tokenizer", "tokenizer.json")?;
+        contents.check_flavor(manifest.flavor, &[&vision.graph, &text.graph])?;
         let named = Dimension::named;
         let f32_port = |name: &str, shape: Vec<Dimension>| port(name, data_type::FLOAT, shape);
         let side = || Dimension::Fixed(vision.image_size);

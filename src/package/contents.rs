@@ -176,6 +176,8 @@ fn same_shape(found: &[Dimension], expected: &[Dimension]) -> bool {
 fn describe(port: &TensorPort) -> String {
     let element = match port.element {
         data_type::FLOAT => "f32".to_owned(),
+        data_type::FLOAT16 => "f16".to_owned(),
+        data_type::BFLOAT16 => "bf16".to_owned(),
         data_type::INT32 => "i32".to_owned(),
         data_type::INT64 => "i64".to_owned(),
         other => format!("ONNX type {other}"),

@@ -121,6 +121,35 @@ pub enum TensorDtype {
     I8,
 }
 
+/// Number type in which a stage computes, where it is not 32 bits: of activations, and in the language model of keys and values
+/// too. Inputs and outputs stay in 32 bits, but for the key-value cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compute {
+    /// 16-bit IEEE floating point.
+    Fp16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl Compute {
+    /// The name used in manifests and for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The number type.
+    pub fn dtype(self) -> TensorDtype {
+        match self {
+            Self::Fp16 => TensorDtype::F16,
+            Self::Bf16 => TensorDtype::Bf16,
+        }
+    }
+}
+
 /// A tensor's place in a file of the package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +185,9 @@ pub struct VisionStage {
     pub feature_layer: i64,
     /// `patch` (class token dropped), `cls_patch` (kept) or `full` (the tower has none).
     pub feature_select: String,
+    /// Number type of activations; 32 bits if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<Compute>,
 }
 
 /// The projector graph: input `features` f32 `[images, tokens, input_size]`, output `image_embeds` f32
@@ -171,6 +203,9 @@ pub struct ProjectorStage {
     pub input_size: usize,
     /// Width of its output rows, the language model's hidden size.
     pub output_size: usize,
+    /// Number type of activations; 32 bits if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<Compute>,
     /// The learned row `image_newline` `[output_size]` that ends lines of tiles, where the checkpoint has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_newline: Option<TensorLocation>,
@@ -188,16 +223,21 @@ pub struct ProjectorStage {
 /// | `seqlens_k` | i32 | `[batch]` = each sequence's own total − 1 |
 /// | `total_sequence_length` | i32 | `[]` = total, past included; of several sequences at least the longest's |
 /// | `logit_rows` | i64 | `[rows]`, indices into `tokens` for which logits are wanted |
-/// | `past_key_values.{layer}.key` / `.value` | f32 | `[batch, key_value_heads, capacity, head_size]` |
+/// | `past_key_values.{layer}.key` / `.value` | f32, or as `compute` says | `[batch, key_value_heads, capacity, head_size]` |
 ///
 /// Outputs: `logits` f32 `[rows, vocabulary_size]`, `present.{layer}.key` / `.value` shaped like the past; bound to the
 /// same buffers, they are written in place.
+///
+/// What a sequence of several has behind its own end up to `total` must be hidden by the bias and finite: graphs of the `contrib`
+/// flavour do not read it, but those of the `standard` one do. These take `total` from the bias and not from
+/// `total_sequence_length`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageModelStage {
     /// Graph file name inside the package.
     pub graph: String,
-    /// Operator flavour: `contrib`.
+    /// Operator flavour of all three graphs, `contrib` or `standard` (see [`GraphFlavor`](super::GraphFlavor)); in a package that
+    /// another program wrote, its layout.
     pub flavor: String,
     /// Width of a token row.
     pub hidden_size: usize,
@@ -217,6 +257,9 @@ pub struct LanguageModelStage {
     /// attention bias by position, because in a packed run positions and cache rows differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
+    /// Number type of activations and of the key-value cache; 32 bits if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<Compute>,
     /// The token embedding table `[vocabulary, hidden_size]`, looked up by the engine outside the graph. In a package that
     /// another program wrote it stands inside the graph that `file` names, and `bytes` is 0.
     pub embedding: TensorLocation,
@@ -276,6 +319,13 @@ pub struct Manifest {
 pub const MANIFEST_FILE: &str = "package.toml";
 /// Format version that this program writes and reads.
 pub const FORMAT: u32 = 1;
+
+impl LanguageModelStage {
+    /// Number type of keys and values.
+    pub fn cache_dtype(&self) -> TensorDtype {
+        self.compute.map_or(TensorDtype::F32, Compute::dtype)
+    }
+}
 
 impl TensorDtype {
     /// Bytes of one number.

@@ -9,6 +9,7 @@ mod clip;
 mod contents;
 mod error;
 mod external;
+mod flavor;
 pub mod foreign;
 mod kind;
 mod manifest;
@@ -24,9 +25,10 @@ pub use crate::onnx::{ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
 pub use external::{external_extent, external_tensors};
+pub use flavor::GraphFlavor;
 pub use kind::PackageKind;
 pub use manifest::{
-    FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
+    Compute, FORMAT, FileRecord, LanguageModelStage, MANIFEST_FILE, Manifest, Precision, ProjectorStage, Source, SourceFormat,
     StagePrecision, TensorDtype, TensorLocation, VisionStage,
 };
 pub use open::{PLAIN_NAME, Package, is_plain_name, sha256_of_file};

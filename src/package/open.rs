@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::contents::{Contents, port};
+use super::flavor::GraphFlavor;
 use super::kind::PackageKind;
 use super::manifest::{FORMAT, LanguageModelStage, MANIFEST_FILE, Manifest};
 use super::{FileRecord, PackageError, PromptTemplate, TensorDtype, TensorLocation};
@@ -104,6 +105,7 @@ impl Package {
             self.record("prompt.template.chat-template", name)?;
         }
         let (vision, projector, llm) = (&self.manifest.vision, &self.manifest.projector, &self.manifest.llm);
+        self.contents().check_flavor(self.flavor()?, &[&vision.graph, &projector.graph, &llm.graph])?;
         let named = Dimension::named;
         let f32_port = |name: &str, shape: Vec<Dimension>| port(name, data_type::FLOAT, shape);
         let pixels = vec![named("images"), 3.into(), vision.image_size.into(), vision.image_size.into()];
@@ -130,14 +132,17 @@ impl Package {
     /// Sizes that the program computes with, kept in sane ranges, and stages that fit together.
     fn check_stages(&self) -> Result<(), PackageError> {
         self.check_sizes()?;
-        let llm = &self.manifest.llm;
-        if llm.flavor != "contrib" {
-            return Err(self.field("llm.flavor", format!("{:?}", llm.flavor), "\"contrib\""));
-        }
         match &self.manifest.foreign {
             None => Ok(()),
             Some(_) => Err(self.field("foreign", "present", "absent in a package.toml")),
         }
+    }
+
+    /// The flavour that the manifest names.
+    fn flavor(&self) -> Result<GraphFlavor, PackageError> {
+        let name = self.manifest.llm.flavor.as_str();
+        let expected = "\"contrib\" or \"standard\"";
+        GraphFlavor::of_name(name).ok_or_else(|| self.field("llm.flavor", format!("{name:?}"), expected))
     }
 
     fn check_sizes(&self) -> Result<(), PackageError> {
@@ -290,6 +295,12 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 fn language_model_ports(llm: &LanguageModelStage, batch: Dimension) -> (Vec<TensorPort>, Vec<TensorPort>) {
     let named = Dimension::named;
     let float = |name: &str, shape: Vec<Dimension>| port(name, data_type::FLOAT, shape);
+    let cache_type = match llm.cache_dtype() {
+        TensorDtype::F16 => data_type::FLOAT16,
+        TensorDtype::Bf16 => data_type::BFLOAT16,
+        _ => data_type::FLOAT,
+    };
+    let cache = |name: &str, shape: Vec<Dimension>| port(name, cache_type, shape);
     let sequence = || named("sequence");
     let mut inputs = vec![
         float("inputs_embeds", vec![named("tokens"), llm.hidden_size.into()]),
@@ -303,8 +314,8 @@ fn language_model_ports(llm: &LanguageModelStage, batch: Dimension) -> (Vec<Tens
     for layer in 0..llm.layers {
         for part in ["key", "value"] {
             let shape = vec![batch.clone(), llm.key_value_heads.into(), named("capacity"), llm.head_size.into()];
-            inputs.push(float(&format!("past_key_values.{layer}.{part}"), shape.clone()));
-            outputs.push(float(&format!("present.{layer}.{part}"), shape));
+            inputs.push(cache(&format!("past_key_values.{layer}.{part}"), shape.clone()));
+            outputs.push(cache(&format!("present.{layer}.{part}"), shape));
         }
     }
     (inputs, outputs)

@@ -138,6 +138,7 @@ fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
             image_recipe: "pad".into(),
             weight_bytes: None,
             quantisation: Vec::new(),
+            flavor: None,
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.into(),

@@ -25,6 +25,7 @@ pub(super) fn header() -> RunHeader {
             image_recipe: "pad 64px bicubic".into(),
             weight_bytes: None,
             quantisation: Vec::new(),
+            flavor: None,
         },
         benchmark: BenchmarkIdentity {
             name: "pope".into(),

@@ -23,12 +23,17 @@ pub struct ModelIdentity {
     /// How weights in fewer than 32 bits are stored, a line for each part; empty where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quantisation: Vec<String>,
+    /// Operators of the graphs where they are not ONNX Runtime's fused ones: `standard`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flavor: Option<String>,
 }
 
 impl ModelIdentity {
-    /// The precision, with how weights in fewer bits are stored.
+    /// The precision, with how weights in fewer bits are stored and which operators compute with them.
     pub fn precision_text(&self) -> String {
-        match self.quantisation.as_slice() {
+        let flavor = self.flavor.as_ref().map(|flavor| format!("{flavor} operators"));
+        let parts: Vec<&str> = self.quantisation.iter().chain(&flavor).map(String::as_str).collect();
+        match parts.as_slice() {
             [] => self.precision.clone(),
             parts => format!("{} ({})", self.precision, parts.join("; ")),
         }

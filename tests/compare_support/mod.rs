@@ -79,6 +79,7 @@ pub fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
                 image_recipe: "pad 64px bicubic".into(),
                 weight_bytes: None,
                 quantisation: Vec::new(),
+                flavor: None,
             },
             benchmark: BenchmarkIdentity {
                 name: "pope".into(),

@@ -83,6 +83,7 @@ pub fn run(package: &str, benchmark: &str, samples: &[Scored]) -> Run {
                 image_recipe: "pad 64px bicubic".into(),
                 weight_bytes: Some(10_000_000),
                 quantisation: Vec::new(),
+                flavor: None,
             },
             benchmark: BenchmarkIdentity {
                 name: benchmark.into(),

@@ -1,12 +1,13 @@
 """Exports random-weight LLaVA checkpoints of every family, shape and layout, and compares answers with their references.
 
     python tests/parity/random_configurations.py --program target/release/llava-gauge
+    python tests/parity/random_configurations.py --program ... --flavor standard # graphs of standard operators
     python tests/parity/random_configurations.py --program ... --graphs-only     # onnxruntime instead of `ask`
     python tests/parity/random_configurations.py --record tests/parity/recorded   # expected answers for `cargo test`
 
 For each configuration of configurations.py the program is called as
 
-    PROGRAM export CHECKPOINT -o PACKAGE [--vision-tower DIR] --json
+    PROGRAM export CHECKPOINT -o PACKAGE --flavor FLAVOR [--vision-tower DIR] --json
     PROGRAM ask PACKAGE --image FILE... --prompt TEXT --raw-prompt --max-new-tokens N --json
 
 and must print a JSON object with prompt_token_ids, token_ids and logprobs. The reference (references.py) is transformers in
@@ -179,7 +180,7 @@ def run(arguments, work):
         if not arguments.program:
             print(line, flush=True)
             continue
-        export = ["export", folder, "-o", package, *(["--vision-tower", tower] if tower else []), "--json"]
+        export = ["export", folder, "-o", package, "--flavor", arguments.flavor, *(["--vision-tower", tower] if tower else []), "--json"]
         try:
             manifest = json.loads(call(arguments.program, *export))
             template = manifest["prompt"]["template"].get("conversation")
@@ -226,6 +227,7 @@ def record(folder, only):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", help="the llava-gauge program; without it only the references are made")
+    parser.add_argument("--flavor", choices=["contrib", "standard"], default="contrib", help="operators of the exported graphs")
     parser.add_argument("--graphs-only", action="store_true", help="run the exported graphs with onnxruntime instead of `ask`")
     parser.add_argument("--record", type=Path, help="write the recorded subset here and stop")
     parser.add_argument("--work", type=Path, help="keep checkpoints and packages in this folder")

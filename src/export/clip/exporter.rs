@@ -75,7 +75,7 @@ pub fn export_clip(options: &ExportOptions) -> Result<ClipPackage, ExportError> 
     };
     config.refuse_present("quantization_config", "weights that are not quantised")?;
     refuse_llava_options(options, &config)?;
-    let schemes = options.precision.clip()?;
+    let schemes = options.precision.clip(options.flavor)?;
     let architecture = ClipModelArchitecture::read(&config)?;
     let required = architecture.required_tensors();
     let (checked, logit_scale) = tensors::read(root, &required)?;
@@ -84,7 +84,10 @@ pub fn export_clip(options: &ExportOptions) -> Result<ClipPackage, ExportError> 
     let checkpoint_dtype = checked.commonest_dtype();
     refuse_own_files(&checked, root)?;
     let plan = WeightPlan::of(required, None, checked, Vec::new(), &schemes, options.calibration.as_ref())?;
-    let graphs = [(VISION_GRAPH, vision_graph(&architecture, &plan)?), (TEXT_GRAPH, text_graph(&architecture, &plan)?)];
+    let graphs = [
+        (VISION_GRAPH, vision_graph(&architecture, &plan, options.flavor)?),
+        (TEXT_GRAPH, text_graph(&architecture, &plan, options.flavor)?),
+    ];
 
     let maximum_tokens = tokenizer.maximum_tokens.unwrap_or(usize::MAX).min(architecture.maximum_tokens);
     let mut manifest = ClipManifest {
@@ -94,6 +97,7 @@ pub fn export_clip(options: &ExportOptions) -> Result<ClipPackage, ExportError> 
         exporter: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
         projection_size: architecture.projection_size,
         logit_scale,
+        flavor: options.flavor,
         source: ClipSource { model_type: "clip".to_owned(), checkpoint_dtype },
         precision: ClipPrecision { vision: schemes.vision.precision(), text: schemes.text.precision() },
         quantisation: record(schemes.clip_record(), options),

@@ -2,16 +2,16 @@
 
 use super::super::ExportError;
 use super::super::encoder::Encoder;
-use super::super::graphs::{StageBuilder, signed};
+use super::super::graphs::{GraphStyle, StageBuilder, signed};
 use super::super::weights::WeightPlan;
 use super::architecture::{ClipModelArchitecture, Tower};
 use crate::onnx::{Attribute, Dimension, ElementType, Value, proto::data_type};
-use crate::package::TextPooling;
+use crate::package::{GraphFlavor, TextPooling};
 
 /// Builds `vision.onnx`: `pixel_values` `[images, 3, size, size]` to `image_embeds` `[images, projection]`, the projected class
 /// token after the last norm.
-pub fn vision_graph(clip: &ClipModelArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::new("clip-vision", weights);
+pub fn vision_graph(clip: &ClipModelArchitecture, weights: &WeightPlan, flavor: GraphFlavor) -> Result<Vec<u8>, ExportError> {
+    let mut stage = StageBuilder::new("clip-vision", weights, GraphStyle { flavor, compute: None });
     let tower = &clip.vision;
     let (rows, width, patch) = (signed(clip.vision_rows()), signed(tower.hidden_size), signed(clip.patch_size));
     let images = Dimension::named("images");
@@ -50,8 +50,8 @@ pub fn vision_graph(clip: &ClipModelArchitecture, weights: &WeightPlan) -> Resul
 
 /// Builds `text.onnx`: `input_ids` `[texts, tokens]` to `text_embeds` `[texts, projection]`, the projected row of the
 /// end-of-sequence token. The last norm is applied to that row alone, as it looks at each row for itself.
-pub fn text_graph(clip: &ClipModelArchitecture, weights: &WeightPlan) -> Result<Vec<u8>, ExportError> {
-    let mut stage = StageBuilder::new("clip-text", weights);
+pub fn text_graph(clip: &ClipModelArchitecture, weights: &WeightPlan, flavor: GraphFlavor) -> Result<Vec<u8>, ExportError> {
+    let mut stage = StageBuilder::new("clip-text", weights, GraphStyle { flavor, compute: None });
     let tower = &clip.text;
     let width = signed(tower.hidden_size);
     let (texts, tokens) = (Dimension::named("texts"), Dimension::named("tokens"));

@@ -3,7 +3,7 @@
 use super::super::ExportError;
 use super::super::architecture::{EMBEDDING, OUTPUT_HEAD};
 use super::{BlockFormat, Scheme};
-use crate::package::{Precision, Quantisation, TensorDtype, WeightQuantisation};
+use crate::package::{Compute, GraphFlavor, Precision, Quantisation, TensorDtype, WeightQuantisation};
 
 /// Inputs that share a scale of 8-bit weights unless another number is asked for: larger blocks run faster, and at 8 bits smaller
 /// ones gain nothing that matters.
@@ -35,6 +35,9 @@ pub struct StagePrecisionChoice {
     pub block_size: Option<usize>,
     /// `accuracy_level` of `MatMulNBits`: 4 (if absent) or 0.
     pub accuracy_level: Option<u32>,
+    /// Number type of activations and of the key-value cache; 32 bits if absent. All weights that are not in blocks are stored in
+    /// it, norms and biases too, so that a checkpoint of this type is used as it is.
+    pub compute: Option<Compute>,
 }
 
 /// Every layer's scheme.
@@ -47,6 +50,8 @@ pub(in super::super) struct Schemes {
     pub head: Scheme,
     /// Number type of the embedding table; `None` leaves it as it is.
     pub embedding: Option<TensorDtype>,
+    /// Number type of activations where it is not 32 bits.
+    pub compute: Option<Compute>,
 }
 
 fn wrong(option: &str, found: impl ToString, expected: impl Into<String>) -> ExportError {
@@ -54,16 +59,16 @@ fn wrong(option: &str, found: impl ToString, expected: impl Into<String>) -> Exp
 }
 
 impl StagePrecisionChoice {
-    /// The schemes of a LLaVA checkpoint.
-    pub(in super::super) fn llava(&self) -> Result<Schemes, ExportError> {
+    /// The schemes of a LLaVA checkpoint, in graphs of this flavour.
+    pub(in super::super) fn llava(&self, flavor: GraphFlavor) -> Result<Schemes, ExportError> {
         if let Some(text) = self.text {
             return Err(wrong("--text", text.as_str(), "no such option: only CLIP checkpoints have a text encoder"));
         }
-        self.schemes()
+        self.schemes(flavor)
     }
 
-    /// The schemes of a CLIP checkpoint.
-    pub(in super::super) fn clip(&self) -> Result<Schemes, ExportError> {
+    /// The schemes of a CLIP checkpoint, in graphs of this flavour.
+    pub(in super::super) fn clip(&self, flavor: GraphFlavor) -> Result<Schemes, ExportError> {
         let others =
             [("--projector", self.projector), ("--llm", self.llm), ("--head", self.head), ("--embeddings", self.embeddings)];
         for (option, given) in others {
@@ -71,18 +76,29 @@ impl StagePrecisionChoice {
                 return Err(wrong(option, given.as_str(), "no such option: a CLIP checkpoint has a vision and a text encoder"));
             }
         }
-        self.schemes()
+        if let Some(compute) = self.compute {
+            return Err(wrong(
+                "--compute",
+                compute.as_str(),
+                "no such option: the encoders of a CLIP checkpoint compute in 32 bits",
+            ));
+        }
+        self.schemes(flavor)
     }
 
     /// The precision in which a LLaVA export stores the weight of a linear layer, by its canonical name.
     pub fn of_weight(&self, name: &str) -> Result<Precision, ExportError> {
         // A tied head goes by the table's name, but the table that a graph multiplies by is the head.
         let name = if name == EMBEDDING { OUTPUT_HEAD } else { name };
-        Ok(self.llava()?.of(name, &[1, 1]).precision())
+        Ok(self.llava(GraphFlavor::Contrib)?.of(name, &[1, 1]).precision())
     }
 
-    fn schemes(&self) -> Result<Schemes, ExportError> {
-        let stage = |own: Option<Precision>| own.or(self.all).unwrap_or(Precision::Fp32);
+    fn schemes(&self, flavor: GraphFlavor) -> Result<Schemes, ExportError> {
+        let narrow = self.compute.map(|compute| match compute {
+            Compute::Fp16 => Precision::Fp16,
+            Compute::Bf16 => Precision::Bf16,
+        });
+        let stage = |own: Option<Precision>| own.or(self.all).or(narrow).unwrap_or(Precision::Fp32);
         let llm = stage(self.llm);
         let head = self.head.unwrap_or(if llm == Precision::Int4 { Precision::Int8Weights } else { llm });
         let embedding = match self.embeddings {
@@ -94,13 +110,29 @@ impl StagePrecisionChoice {
             Some(other) => return Err(wrong("--embeddings", other.as_str(), "fp32, fp16, bf16 or int8")),
         };
         let schemes = Schemes {
-            vision: self.scheme("--vision", stage(self.vision))?,
-            projector: self.scheme("--projector", stage(self.projector))?,
-            text: self.scheme("--text", stage(self.text))?,
-            llm: self.scheme("--llm", llm)?,
-            head: self.scheme("--head", head)?,
+            vision: self.scheme("--vision", stage(self.vision), flavor)?,
+            projector: self.scheme("--projector", stage(self.projector), flavor)?,
+            text: self.scheme("--text", stage(self.text), flavor)?,
+            llm: self.scheme("--llm", llm, flavor)?,
+            head: self.scheme("--head", head, flavor)?,
             embedding,
+            compute: self.compute,
         };
+        if let Some(narrow) = narrow {
+            let parts = [
+                ("--vision", schemes.vision),
+                ("--projector", schemes.projector),
+                ("--llm", schemes.llm),
+                ("--head", schemes.head),
+            ];
+            for (option, scheme) in parts {
+                let found = scheme.precision();
+                if found != narrow && !matches!(scheme, Scheme::Blocks(_)) {
+                    let narrow = narrow.as_str();
+                    return Err(wrong(option, found.as_str(), format!("{narrow}, int8-weights or int4 with --compute {narrow}")));
+                }
+            }
+        }
         let in_blocks = |scheme: Scheme| matches!(scheme, Scheme::Blocks(_));
         let parts = [schemes.vision, schemes.projector, schemes.text, schemes.llm, schemes.head];
         if !parts.into_iter().any(in_blocks) {
@@ -115,15 +147,24 @@ impl StagePrecisionChoice {
         Ok(schemes)
     }
 
-    fn scheme(&self, option: &str, precision: Precision) -> Result<Scheme, ExportError> {
+    fn scheme(&self, option: &str, precision: Precision, flavor: GraphFlavor) -> Result<Scheme, ExportError> {
         let block = |bits, default| {
             let block_size = self.block_size.unwrap_or(default);
             if !BLOCK_SIZES.contains(&block_size) {
                 return Err(wrong("--block-size", block_size, "16, 32, 64, 128 or 256"));
             }
-            match self.accuracy_level.unwrap_or(4) {
-                accuracy_level @ (0 | 4) => Ok(Scheme::Blocks(BlockFormat { bits, block_size, accuracy_level })),
-                level => Err(wrong("--accuracy-level", level, "0 (activations in 32 bits) or 4 (in 8 bits)")),
+            let format = |accuracy_level, signed| Ok(Scheme::Blocks(BlockFormat { bits, block_size, accuracy_level, signed }));
+            match (flavor, self.accuracy_level) {
+                (GraphFlavor::Standard, None) => format(0, true),
+                (GraphFlavor::Standard, Some(level)) => {
+                    let expected = "no such option with --flavor standard, whose operators leave activations in 32 bits";
+                    Err(wrong("--accuracy-level", level, expected))
+                }
+                (GraphFlavor::Contrib, None) => format(4, false),
+                (GraphFlavor::Contrib, Some(level @ (0 | 4))) => format(level, false),
+                (GraphFlavor::Contrib, Some(level)) => {
+                    Err(wrong("--accuracy-level", level, "0 (activations in 32 bits) or 4 (in 8 bits)"))
+                }
             }
         };
         match precision {
@@ -139,11 +180,16 @@ impl StagePrecisionChoice {
 }
 
 impl Schemes {
-    /// The scheme of a weight: linear layers have their stage's, everything else stays in 32 bits.
+    /// The scheme of a weight: linear layers have their stage's, everything else has the type of activations.
     pub fn of(&self, name: &str, shape: &[usize]) -> Scheme {
+        let plain = match self.compute {
+            None => Scheme::Fp32,
+            Some(Compute::Fp16) => Scheme::Fp16,
+            Some(Compute::Bf16) => Scheme::Bf16,
+        };
         // Tables of positions and tokens have two dimensions, too, and are no linear layers.
         if shape.len() != 2 || !name.ends_with(".weight") || name.contains(".embeddings.") || name == EMBEDDING {
-            return Scheme::Fp32;
+            return plain;
         }
         if name == OUTPUT_HEAD {
             return self.head;
@@ -153,7 +199,7 @@ impl Schemes {
             Some("projector") => self.projector,
             Some("text" | "text_projection") => self.text,
             Some("llm") => self.llm,
-            _ => Scheme::Fp32,
+            _ => plain,
         }
     }
 
@@ -199,7 +245,7 @@ fn record(scheme: Scheme) -> Option<WeightQuantisation> {
             scheme: scheme.precision(),
             bits,
             block_size: format.map(|format| format.block_size),
-            accuracy_level: format.map(|format| format.accuracy_level),
+            accuracy_level: format.filter(|format| !format.signed).map(|format| format.accuracy_level),
             method: method.to_owned(),
             smoothing: None,
         })

@@ -16,8 +16,8 @@ const SEARCH_STEP: f32 = 0.125;
 /// A weight `[outputs, inputs]` as codes and scales.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in super::super) struct QuantisedMatrix {
-    /// `Int8`: signed codes `[outputs, inputs]`. Blocks: unsigned codes `[outputs, blocks, block_bytes]`, of two 4-bit codes in a
-    /// byte the first in the low half; what the last block has beyond the inputs is the code of zero.
+    /// `Int8`: signed codes `[outputs, inputs]`. Blocks: codes `[outputs, blocks, block_bytes]`, unsigned or signed as the format
+    /// says, of two 4-bit codes in a byte the first in the low half; what the last block has beyond the inputs is the code of zero.
     pub codes: Vec<u8>,
     /// `Int8`: `[outputs]`. Blocks: `[outputs, blocks]`.
     pub scales: Vec<f32>,
@@ -52,6 +52,10 @@ pub(in super::super) fn quantise_matrix(
     });
     if let (Some(feedback), Scheme::Blocks(format)) = (feedback, scheme) {
         feed_back(format, weights, inputs, feedback, &mut matrix);
+    }
+    if let Scheme::Blocks(format) = scheme {
+        let sign_bits = format.sign_bits();
+        matrix.codes.iter_mut().for_each(|codes| *codes ^= sign_bits);
     }
     matrix
 }
@@ -122,13 +126,14 @@ fn blocks(format: BlockFormat, row: &[f32], importance: Option<&[f32]>, codes: &
 /// The scale of a block.
 ///
 /// There is one more code below zero than above, so the number of the largest magnitude is given the lowest code, and the scale is
-/// negative where that number is positive. With 8 bits that is all. With 4 bits, scales around that one are tried. The codes `q` that
+/// negative where that number is positive; in signed formats it is given the highest code instead. With 8 bits that is all. With 4 bits, scales around that one are tried. The codes `q` that
 /// one gives to the numbers `w` have the least-squares scale `Σ h w q / Σ h q²`, where `h` is the importance of an input, and the
 /// error `Σ h w² − (Σ h w q)² / Σ h q²`; the scale of the least error is taken.
 fn block_scale(format: BlockFormat, values: &[f32], importance: &[f32]) -> f32 {
     let extreme = values.iter().fold(0.0_f32, |extreme, &value| if value.abs() > extreme.abs() { value } else { extreme });
     let lowest = -(format.zero() as f32);
-    let covering = extreme / lowest;
+    let reached = if format.signed && extreme > 0.0 { -lowest - 1.0 } else { lowest };
+    let covering = extreme / reached;
     if covering.abs() < f32::MIN_POSITIVE {
         return 1.0;
     }
@@ -136,7 +141,7 @@ fn block_scale(format: BlockFormat, values: &[f32], importance: &[f32]) -> f32 {
         return covering;
     }
     let (mut gain, mut scale) = (0.0, covering);
-    let (products, squares) = fits(values, importance, extreme, lowest);
+    let (products, squares) = fits(values, importance, extreme, lowest, reached);
     for (product, square) in products.into_iter().zip(squares) {
         let (found, fitted) = (product * product / square, extreme * (product / square));
         // Where no input matters there is no fit.
@@ -148,9 +153,10 @@ fn block_scale(format: BlockFormat, values: &[f32], importance: &[f32]) -> f32 {
 }
 
 /// `Σ h w q` and `Σ h q²` of the codes that each of the tried scales gives, the covering one first; `w` is in shares of the extreme
-/// number, so that no square overflows. All scales are tried side by side, which short vectors can do.
-fn fits(values: &[f32], importance: &[f32], extreme: f32, lowest: f32) -> ([f32; TRIED], [f32; TRIED]) {
-    let mut reciprocals = [lowest; TRIED];
+/// number, so that no square overflows. All scales are tried side by side, which short vectors can do. The covering scale gives the
+/// extreme number the code `reached`.
+fn fits(values: &[f32], importance: &[f32], extreme: f32, lowest: f32, reached: f32) -> ([f32; TRIED], [f32; TRIED]) {
+    let mut reciprocals = [reached; TRIED];
     for (index, reciprocal) in reciprocals.iter_mut().enumerate() {
         // 0, −1, 1, −2, 2, …: a scale further off must be better, not as good.
         let steps = index.div_ceil(2) as f32;
@@ -172,8 +178,8 @@ fn fits(values: &[f32], importance: &[f32], extreme: f32, lowest: f32) -> ([f32;
 mod tests {
     use super::*;
 
-    const INT4: BlockFormat = BlockFormat { bits: 4, block_size: 32, accuracy_level: 4 };
-    const INT8: BlockFormat = BlockFormat { bits: 8, block_size: 32, accuracy_level: 4 };
+    const INT4: BlockFormat = BlockFormat { bits: 4, block_size: 32, accuracy_level: 4, signed: false };
+    const INT8: BlockFormat = BlockFormat { bits: 8, block_size: 32, accuracy_level: 4, signed: false };
 
     fn restored(format: BlockFormat, matrix: &QuantisedMatrix, inputs: usize) -> Vec<f32> {
         let (blocks, bytes) = (format.blocks(inputs), format.block_bytes());
@@ -223,7 +229,7 @@ mod tests {
                     None => (Scheme::Int8, None),
                     Some((bits, size)) => {
                         let (bits, block_size) = (bits.parse().unwrap(), size.parse().unwrap());
-                        let format = BlockFormat { bits, block_size, accuracy_level: 0 };
+                        let format = BlockFormat { bits, block_size, accuracy_level: 0, signed: false };
                         (Scheme::Blocks(format), Some(format))
                     }
                 };
@@ -286,6 +292,35 @@ mod tests {
             better += usize::from(searched < 0.95 * plain);
         }
         assert!(better > 100, "only {better} of 200 blocks became better by 5 %");
+    }
+
+    /// Signed codes are those of the standard operator: no zero point, and no negative scale.
+    #[test]
+    fn signed_formats_have_positive_scales_and_lose_little() {
+        let weights: Vec<f32> = wave(40 * 64).iter().enumerate().map(|(i, v)| v * ((i / 3) as f32 * 0.11).cos()).collect();
+        for unsigned in [INT4, INT8] {
+            let signed = BlockFormat { signed: true, ..unsigned };
+            let matrix = quantise_matrix(Scheme::Blocks(signed), &weights, 40, None, None);
+            assert!(matrix.scales.iter().all(|scale| *scale > 0.0), "{:?}", matrix.scales);
+            assert!(quantise_matrix(Scheme::Blocks(unsigned), &weights, 40, None, None).scales.iter().any(|scale| *scale < 0.0));
+            let error = |values: &[f32]| -> f32 { weights.iter().zip(values).map(|(one, other)| (one - other).powi(2)).sum() };
+            let bytes = signed.block_bytes();
+            let mut values = Vec::new();
+            for (index, (codes, scale)) in matrix.codes.chunks(bytes).zip(&matrix.scales).enumerate() {
+                // Two's complement, of which a nibble's sign is its highest bit.
+                let codes: Vec<i8> = match signed.bits {
+                    4 => codes.iter().flat_map(|&byte| [(byte << 4) as i8 >> 4, byte as i8 >> 4]).collect(),
+                    _ => codes.iter().map(|&byte| byte as i8).collect(),
+                };
+                let kept = if index % 2 == 0 { 32 } else { 8 };
+                assert!(codes[kept..].iter().all(|&code| code == 0), "places that no input has hold zero");
+                values.extend(codes[..kept].iter().map(|&code| f32::from(code) * scale));
+            }
+            let plain = restored(unsigned, &quantise_matrix(Scheme::Blocks(unsigned), &weights, 40, None, None), 40);
+            // A step is a seventh larger at most, which is 31 % more squared error; the search makes good for a part of it.
+            assert!(error(&values) <= 1.31 * error(&plain), "{} {}", error(&values), error(&plain));
+            assert!(error(&values) > 0.0);
+        }
     }
 
     #[test]

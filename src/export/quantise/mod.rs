@@ -24,7 +24,7 @@ use crate::package::Precision;
 pub(super) enum Scheme {
     /// 32-bit floating point.
     Fp32,
-    /// 16-bit floating point, widened as the graph is loaded; arithmetic is in 32 bits.
+    /// 16-bit floating point, widened as the graph is loaded unless the graph computes in it.
     Fp16,
     /// bfloat16, likewise.
     Bf16,
@@ -34,15 +34,18 @@ pub(super) enum Scheme {
     Blocks(BlockFormat),
 }
 
-/// The format of `MatMulNBits` of ONNX Runtime.
+/// The format of `MatMulNBits` of ONNX Runtime, or with `signed` of the standard operator `DequantizeLinear`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockFormat {
-    /// Bits of a code, 4 or 8. Codes are unsigned; the middle one is zero.
+    /// Bits of a code, 4 or 8. Codes are unsigned and the middle one is zero; with `signed` that one is taken away as they are stored.
     pub bits: u32,
     /// Inputs that share a scale, a power of two from 16 on.
     pub block_size: usize,
     /// 4: activations are rounded to 8 bits a block; 0: they stay in 32 bits.
     pub accuracy_level: u32,
+    /// Whether codes are stored as signed numbers and every scale is positive, as `DequantizeLinear` has it for TensorRT, which takes
+    /// no zero points and no negative scales.
+    pub signed: bool,
 }
 
 impl BlockFormat {
@@ -59,6 +62,15 @@ impl BlockFormat {
     /// The code of zero.
     pub fn zero(self) -> i32 {
         1 << (self.bits - 1)
+    }
+
+    /// What turns a byte of unsigned codes into one of signed codes: the highest bit of each.
+    pub fn sign_bits(self) -> u8 {
+        match (self.signed, self.bits) {
+            (false, _) => 0,
+            (true, 4) => 0x88,
+            (true, _) => 0x80,
+        }
     }
 }
 

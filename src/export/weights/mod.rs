@@ -274,7 +274,9 @@ impl Written {
             Content::Quantised(_, Scheme::Int8) => pair(StoredType::I8, vec![inputs, outputs], vec![outputs]),
             Content::Quantised(_, Scheme::Blocks(format)) => {
                 let blocks = format.blocks(inputs);
-                pair(StoredType::U8, vec![outputs, blocks, format.block_bytes()], vec![outputs * blocks])
+                // Pairs of 4-bit codes are bytes, whatever the sign of the codes.
+                let stored = if format.signed && format.bits == 8 { StoredType::I8 } else { StoredType::U8 };
+                pair(stored, vec![outputs, blocks, format.block_bytes()], vec![outputs * blocks])
             }
             Content::Quantised(_, Scheme::Fp32 | Scheme::Fp16 | Scheme::Bf16) => one(StoredType::F32),
         }
