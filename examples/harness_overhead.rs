@@ -103,6 +103,7 @@ fn once(benchmark: &Benchmark, plan: &Plan, prompter: &Prompter, package: &Packa
 fn header(benchmark: &Benchmark, plan: &Plan) -> RunHeader {
     RunHeader {
         memory: None,
+        execution: None,
         format: FORMAT,
         started: "2026-01-01T00:00:00Z".into(),
         tag: None,

@@ -94,6 +94,7 @@ fn run(samples: &[Sample], mask: usize, mean_over_categories: bool) -> Run {
         directory: PathBuf::from("run"),
         header: RunHeader {
             memory: None,
+            execution: None,
             format: 1,
             started: "2025-11-23T07:00:00Z".into(),
             tag: None,

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails should stop where it failed")]
 
 mod compare_support;
+#[path = "compare_support/determinism.rs"]
+mod determinism;
 #[path = "compare_support/latency.rs"]
 mod latency;
 #[path = "compare_support/many.rs"]

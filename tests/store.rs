@@ -10,8 +10,8 @@ use std::time::Duration;
 use llava_gauge::benchmark::{Contribution, MetricSpec, Reference};
 use llava_gauge::stats::Generator;
 use llava_gauge::store::{
-    BenchmarkIdentity, Environment, GroupTimings, LogNote, ModelIdentity, Run, RunHeader, RunSettings, RunWriter, SampleRecord,
-    SampleTimings, StoreError, canonical_without_timings, discover, read_header,
+    BenchmarkIdentity, DeterminismClass, Environment, Execution, GroupTimings, LogNote, ModelIdentity, Run, RunHeader,
+    RunSettings, RunWriter, SampleRecord, SampleTimings, StoreError, canonical_without_timings, discover, read_header,
 };
 
 const SAMPLES: usize = 60_000;
@@ -20,6 +20,7 @@ const GROUP: usize = 6;
 fn header() -> RunHeader {
     RunHeader {
         memory: None,
+        execution: None,
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,
@@ -237,6 +238,12 @@ fn another_run_is_refused_with_every_field_that_differs() {
     later.environment.memory_bytes = 1;
     later.environment.processor = "another".into();
     later.benchmark.data_root = "/elsewhere".into();
+    later.execution = Some(Execution {
+        provider: "CPUExecutionProvider".into(),
+        determinism: DeterminismClass::D0,
+        minimum_placement: 0.99,
+        graphs: vec![],
+    });
     let (writer, _) = RunWriter::open_or_resume(directory.path(), &later).unwrap();
     assert_eq!(writer.header(), &header());
     drop(writer);

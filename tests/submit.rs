@@ -36,6 +36,7 @@ fn answers() -> Vec<Answer> {
 fn header(benchmark: &str, samples: usize, available: usize) -> RunHeader {
     RunHeader {
         memory: None,
+        execution: None,
         format: 1,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,

@@ -15,7 +15,7 @@ use super::{Globals, VerbResult, clock, model, terminal};
 use crate::benchmark::Benchmark;
 use crate::compare::{Attribution, MixRun, Side, Stage, attribute_benchmark};
 use crate::engine::Scheduling;
-use crate::run::{Conductor, Plan, prompt_sha256};
+use crate::run::{Conductor, Plan, execution, prompt_sha256};
 use crate::store::{ModelIdentity, Run, RunHeader, RunSettings, RunWriter};
 use crate::swap::{DivergenceSettings, Look, Mix, PackagePair, SwapEngine, diverge, look_deep};
 
@@ -213,6 +213,7 @@ fn run_mix(
     let loaded = engine.with(mix)?;
     let header = RunHeader {
         memory: None,
+        execution: Some(execution(&loaded.placement(), loaded.options())),
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
         tag: None,

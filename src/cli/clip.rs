@@ -12,7 +12,7 @@ use crate::benchmark::Benchmark;
 use crate::engine::{ClipEncoder, Scheduling};
 use crate::package::{ClipPackage, PackageKind, Precision, Quantisation};
 use crate::prompt::ClipTokenizer;
-use crate::run::{ClipConductor, Plan};
+use crate::run::{ClipConductor, Plan, execution};
 use crate::store::{ModelIdentity, Run, RunHeader, RunSettings, RunWriter};
 
 /// A CLIP package that is ready to compare.
@@ -102,8 +102,10 @@ pub fn run_one(
     overall: &mut Overall,
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
+    let options = model::engine_options(globals, suite.scheduling.at_load());
     let header = RunHeader {
         memory: None,
+        execution: Some(execution(&model.encoder.placement(), &options)),
         format: crate::store::FORMAT,
         started: clock::now_rfc3339(),
         tag: suite.label.tag.clone(),
@@ -113,7 +115,7 @@ pub fn run_one(
         settings: RunSettings {
             max_new_tokens: 0,
             provider: "cpu".to_owned(),
-            intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
+            intra_op_threads: options.intra_op_threads,
             scheduling: SCHEDULING.to_owned(),
             scheduling_reason: None,
             prompt_sha256: None,

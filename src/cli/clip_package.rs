@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use anyhow::Context;
 use serde::Serialize;
 
 use super::exit::Exit;
 use super::{Globals, VerbResult, clip, terminal};
+use crate::engine::{PlacementOptions, Scheduling};
 use crate::guard::escape::terminal as clean;
 use crate::package::{ClipManifest, ClipPackage, TextPooling};
-use crate::run::{ClipVerifyReport, verify_clip_package};
+use crate::run::{ClipVerifyReport, execution, verify_clip_package};
 
 #[derive(Serialize)]
 struct Inspection<'a> {
@@ -65,12 +67,21 @@ pub fn inspect(root: &Path, hashes: bool, json: bool) -> VerbResult {
 
 /// Replays the parity fixture of the package in `root`.
 pub fn verify(root: &Path, reference: Option<&Path>, json: bool, globals: &Globals) -> VerbResult {
-    let mut model = clip::load(root, globals)?;
+    // Verifying is the time to measure what runs where, on the CPU too.
+    let globals = Globals { placement: PlacementOptions { probe: true, ..globals.placement }, ..globals.clone() };
+    let mut model = clip::load(root, &globals)?;
+    let execution = execution(&model.encoder.placement(), &super::model::engine_options(&globals, Scheduling::default()));
     let report = verify_clip_package(&model.package, reference, &model.tokenizer, &mut model.encoder)?;
     if json {
-        terminal::print_json(&report)?;
+        let mut value = serde_json::to_value(&report).context("cannot serialise the report")?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("execution".to_owned(), serde_json::to_value(&execution).context("cannot serialise the placement")?);
+        }
+        terminal::print_json(&value)?;
     } else {
-        terminal::print(&table(&report))?;
+        let mut text = super::package::execution_text(&execution);
+        text.push(table(&report));
+        terminal::print(&text.join("\n"))?;
     }
     Ok(if report.passed { Exit::Success } else { Exit::TooManyFailures })
 }

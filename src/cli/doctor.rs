@@ -108,6 +108,11 @@ fn table(report: &DoctorReport, cache: &PrepackedCache) -> String {
             lines.push(format!("  library     {}", runtime.library.display()));
             lines.push(format!("  sha256      {}", runtime.sha256));
             lines.push(format!("  providers   {}", report.execution_providers.join(", ")));
+            for placed in &report.placement {
+                let (share, nodes) = (100.0 * placed.node_share(), placed.nodes + placed.nodes_elsewhere);
+                let noun = if nodes == 1 { "node" } else { "nodes" };
+                lines.push(format!("  placement   {} {share:.0} % of {nodes} {noun} of {}", placed.provider, placed.graph));
+            }
         }
         (None, Some(error)) => lines.push(format!("ONNX Runtime  not usable: {error}")),
         (None, None) => {}

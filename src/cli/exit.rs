@@ -208,6 +208,7 @@ fn engine_exit(error: &crate::engine::EngineError) -> Exit {
     use crate::engine::EngineError;
     match error {
         EngineError::RuntimeMissing(_) => Exit::Environment,
+        EngineError::Placement { .. } => Exit::Environment,
         EngineError::Graph { .. } | EngineError::File(_) => Exit::Rejected,
         _ => Exit::Internal,
     }

@@ -33,6 +33,7 @@ mod model;
 mod models;
 mod package;
 mod package_compare;
+mod placement;
 mod power;
 mod precision;
 mod progress;
@@ -73,6 +74,8 @@ struct Arguments {
     threads: Option<std::num::NonZeroUsize>,
     #[command(flatten)]
     loading: loading::LoadingArguments,
+    #[command(flatten)]
+    placement: placement::PlacementArguments,
     /// Say more on standard error; twice for ONNX Runtime's own messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
@@ -88,6 +91,7 @@ struct Globals {
     threads: Option<usize>,
     no_progress: bool,
     loading: loading::Loading,
+    placement: crate::engine::PlacementOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,6 +163,7 @@ pub fn main() -> ExitCode {
         threads: arguments.threads.map(std::num::NonZeroUsize::get),
         no_progress: arguments.no_progress,
         loading,
+        placement: arguments.placement.resolve(),
     };
     let result = match arguments.verb {
         Verb::Demo(arguments) => demo::run(arguments, &globals),

@@ -71,6 +71,7 @@ pub fn engine_options(globals: &Globals, scheduling: Scheduling) -> EngineOption
         ort_library: globals.ort_library.clone(),
         intra_op_threads: globals.threads.unwrap_or_else(crate::engine::physical_cores),
         scheduling,
+        placement: globals.placement,
         ..EngineOptions::default()
     })
 }

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::exit::Exit;
+use super::exit::{Exit, Failure};
 use super::{Globals, VerbResult, clip_package, model, package_compare, shipped, terminal};
-use crate::engine::Scheduling;
+use crate::engine::{PlacementOptions, Scheduling};
 use crate::guard::escape;
 use crate::package::{GraphFlavor, Manifest, PackageKind, Quantisation};
-use crate::run::{VerifyReport, verify_package};
+use crate::run::{ProviderCheck, VerifyReport, execution, has_parity_fixture, verify_package, verify_provider};
+use crate::store::Execution;
 
 /// Verbs about packages.
 #[derive(Debug, Subcommand)]
@@ -50,6 +52,10 @@ pub struct VerifyArguments {
     /// Package of the same checkpoint whose parity fixture is replayed [default: the package itself]
     #[arg(long, value_name = "PACKAGE")]
     reference: Option<PathBuf>,
+    /// Also compare each stage alone, and then the whole, with the CPU in fp32, which runs the package of --reference or the package
+    /// itself; prompts are made up where there is no parity fixture. Done by itself where --provider is not cpu
+    #[arg(long)]
+    stages: bool,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -177,14 +183,98 @@ fn verify(arguments: &VerifyArguments, globals: &Globals) -> VerbResult {
     if PackageKind::of(&root)? == PackageKind::Clip {
         return clip_package::verify(&root, reference.as_deref(), arguments.json, globals);
     }
-    let mut model = model::load(&arguments.package, arguments.variant.as_deref(), globals, Scheduling::PackedTree)?;
-    let report = verify_package(&model.package, reference.as_deref(), &model.prompter, &mut model.engine)?;
-    if arguments.json {
-        terminal::print_json(&report)?;
-    } else {
-        terminal::print(&table(&report))?;
+    // Verifying is the time to measure what runs where, on the CPU too.
+    let globals = Globals { placement: PlacementOptions { probe: true, ..globals.placement }, ..globals.clone() };
+    let mut model = model::load(&arguments.package, arguments.variant.as_deref(), &globals, Scheduling::PackedTree)?;
+    let execution = execution(&model.engine.placement(), model.engine.options());
+    let stages = arguments.stages || model.engine.options().provider.provider.is_gpu();
+    let with_fixture = has_parity_fixture(reference.as_deref().unwrap_or(&root));
+    let parity = match stages && !with_fixture {
+        true => None,
+        false => Some(verify_package(&model.package, reference.as_deref(), &model.prompter, &mut model.engine)?),
+    };
+    let mut check = None;
+    if stages {
+        let other = reference.as_deref().map(|reference| model::open(reference, None)).transpose()?;
+        let other = other.as_ref().unwrap_or(&model.package);
+        check = Some(verify_provider(&model.package, other, &model.prompter, model.engine)?);
     }
-    Ok(if report.passed { Exit::Success } else { Exit::TooManyFailures })
+    let passed = parity.as_ref().is_none_or(|parity| parity.passed) && check.as_ref().is_none_or(|check| check.passed);
+    if arguments.json {
+        terminal::print_json(&verify_json(&model.package.manifest.name, parity.as_ref(), &execution, check.as_ref(), passed)?)?;
+    } else {
+        let mut text = execution_text(&execution);
+        text.extend(parity.as_ref().map(table));
+        text.extend(check.as_ref().map(stage_table));
+        terminal::print(&text.join("\n"))?;
+    }
+    Ok(if passed { Exit::Success } else { Exit::TooManyFailures })
+}
+
+/// The replay of the fixture, if there was one, with what ran the graphs and the comparison with the CPU.
+fn verify_json(
+    package: &str,
+    parity: Option<&VerifyReport>,
+    execution: &Execution,
+    check: Option<&ProviderCheck>,
+    passed: bool,
+) -> Result<serde_json::Value, Failure> {
+    let mut value = match parity {
+        Some(parity) => serde_json::to_value(parity).context("cannot serialise the report")?,
+        None => serde_json::json!({ "format": 1, "package": package }),
+    };
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("passed".to_owned(), passed.into());
+        fields.insert("execution".to_owned(), serde_json::to_value(execution).context("cannot serialise the placement")?);
+        if let Some(check) = check {
+            let check = serde_json::to_value(check).context("cannot serialise the comparison")?;
+            fields.insert("provider_check".to_owned(), check);
+        }
+    }
+    Ok(value)
+}
+
+/// What ran the graphs, a line each, and how far the answers would come again.
+pub(super) fn execution_text(execution: &Execution) -> Vec<String> {
+    let mut lines: Vec<String> = execution.lines().iter().map(|line| escape::terminal(line)).collect();
+    lines.push(format!("determinism class {}: {}", execution.determinism.as_str(), execution.determinism.meaning()));
+    lines
+}
+
+/// The comparison with the CPU.
+fn stage_table(check: &ProviderCheck) -> String {
+    let mut lines = vec![
+        format!(
+            "on {} against {} on the CPU in fp32, {} prompts ({})",
+            check.provider,
+            escape::terminal(&check.reference),
+            check.cases,
+            check.prompts
+        ),
+        format!("{:10} {:13} {:>9} {:>9} {:>9}", "stage", "output", "max", "relative", "limit"),
+    ];
+    lines.extend(check.stages.iter().map(|stage| {
+        format!(
+            "{:10} {:13} {:9.1e} {:9.1e} {:9.0e}  {}",
+            stage.stage,
+            stage.output,
+            stage.difference.max_absolute,
+            stage.difference.relative,
+            stage.limit,
+            if stage.passed { "ok" } else { "TOO LARGE" }
+        )
+    }));
+    let least = check.least_equal_tokens.map_or_else(
+        || "counted only, as the precision decides by the errors".to_owned(),
+        |least| format!("at least {} %", 100.0 * least),
+    );
+    lines.push(format!(
+        "{}: next tokens {}/{} equal ({least})",
+        if check.passed { "PASSED" } else { "FAILED" },
+        check.tokens_equal,
+        check.tokens
+    ));
+    lines.join("\n")
 }
 
 /// What decides about a package with fewer bits, as a line of its own.

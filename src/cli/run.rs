@@ -22,7 +22,7 @@ use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
 use crate::package::{ClipPackage, Package, PackageKind};
-use crate::run::{Conductor, Outcome, Plan, prompt_sha256, rescore};
+use crate::run::{Conductor, Outcome, Plan, execution, prompt_sha256, rescore};
 use crate::store::{BenchmarkIdentity, DataFacts, Environment, Run, RunHeader, RunSettings, RunWriter, Scores};
 
 /// Arguments of `run`.
@@ -393,6 +393,7 @@ fn run_one(
         },
         environment: environment(model.engine.runtime()),
         memory,
+        execution: Some(execution(&model.engine.placement(), model.engine.options())),
     };
     let label = format!("{} · {}", header.model.name, header.benchmark.name);
     let (mut writer, recovered) = RunWriter::open_or_resume(&directory, &header)?;

@@ -131,6 +131,7 @@ fn header(names: &RunNames<'_>, benchmark: &Benchmark, predictions: &Predictions
     let unknown = || UNKNOWN.to_owned();
     RunHeader {
         memory: None,
+        execution: None,
         format: FORMAT,
         started: clock::now_rfc3339(),
         tag: names.tag.map(str::to_owned),

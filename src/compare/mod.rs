@@ -6,6 +6,7 @@
 mod attribution;
 mod attribution_values;
 mod bootstrap;
+mod determinism;
 mod error;
 mod estimate;
 pub mod gate;
@@ -44,6 +45,6 @@ pub use prompt_diff::{WordChange, word_changes};
 pub use summary::{summarise, summarise_scored};
 pub use types::{
     BenchmarkMatrix, CategorySummary, Comparison, Estimate, Flip, FlipSide, HarnessShare, LatencyComparison, LatencySummary,
-    LatencyVerdict, MatrixCell, MetricSummary, PairComparison, PairedCategory, PairedMetric, PairedTest, PromptDifference,
-    Quantiles, RankedRun, RunSummary, Verdict,
+    LatencyVerdict, MatrixCell, MetricSummary, PairComparison, PairDeterminism, PairedCategory, PairedMetric, PairedTest,
+    PromptDifference, Quantiles, RankedRun, RunSummary, Verdict,
 };

@@ -1,5 +1,6 @@
 //! What a reader should know before believing a comparison.
 
+use super::determinism;
 use super::pair::Pair;
 use super::refusal::{answering, cut_off};
 use super::summary::is_answered;
@@ -31,6 +32,7 @@ pub(super) fn of_pair(base: &Run, new: &Run, pairs: &[Pair<'_>], specs: &[&Metri
     }
     models(&mut notes, base, new, pairs);
     conditions(&mut notes, base, new);
+    determinism::note(&mut notes, base, new, pairs);
     lengths(&mut notes, pairs);
     notes
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::metric::{categories, compare_metric};
 use super::summary::{is_answered, primary_first};
 use super::{
-    CompareError, Comparison, Flip, FlipSide, PairComparison, PairedMetric, PromptDifference, RunDifference, bootstrap, latency,
-    matrix, noise, notes, refusal, summarise,
+    CompareError, Comparison, Flip, FlipSide, PairComparison, PairedMetric, PromptDifference, RunDifference, bootstrap,
+    determinism, latency, matrix, noise, notes, refusal, summarise,
 };
 use crate::benchmark::MetricSpec;
 use crate::store::{Run, SampleRecord};
@@ -135,6 +135,7 @@ fn compare_pair(base: &Run, new: &Run, margin: f64, bands: &noise::Bands<'_>) ->
         categories: primary.map_or_else(Vec::new, |metric| categories(metric, &pairs, margin)),
         latency: if notes::same_machine(base, new) { latency::compare(base, new, bands) } else { None },
         prompt_difference: prompt_difference(&pairs),
+        determinism: determinism::of_pair(base, new, &pairs),
     }
 }
 

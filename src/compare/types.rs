@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{JudgeIdentity, RunHeader};
+use crate::store::{DeterminismClass, JudgeIdentity, RunHeader};
 
 /// A number with its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -315,6 +315,22 @@ pub struct Flip {
     pub new: FlipSide,
 }
 
+/// How far the answers of two runs would come again by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairDeterminism {
+    /// Class of the first run.
+    pub base: DeterminismClass,
+    /// Class of the second run.
+    pub new: DeterminismClass,
+    /// Whether both ran the same package.
+    pub same_package: bool,
+    /// Whether all that is recorded of what answers depend on is the same: package, questions, settings, machine and libraries. Runs
+    /// of class D0 are then expected to give the same answers.
+    pub same_conditions: bool,
+    /// Answers that differ, of the samples answered in both runs.
+    pub differing_answers: usize,
+}
+
 /// Two runs of the same benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairComparison {
@@ -344,6 +360,9 @@ pub struct PairComparison {
     /// How the prompts differ, if they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_difference: Option<PromptDifference>,
+    /// How far the answers would come again; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub determinism: Option<PairDeterminism>,
     /// What a reader should know before believing it: unlike prompts (templates differ), machines, settings.
     pub notes: Vec<String>,
 }

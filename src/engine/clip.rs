@@ -35,17 +35,17 @@ impl ClipEncoder {
         let loaded = runtime::load(&request, &mut |_| {})?;
         let float = TensorElementType::Float32;
         let (side, width) = (Some(manifest.vision.image_size), Some(manifest.projection_size));
-        let vision = Graph::load(loaded, root, &manifest.vision.graph, options, true)?;
+        let vision = Graph::load_measured(loaded, root, &manifest.vision.graph, options, true)?;
         vision.expect(
             &[Port::new("pixel_values", float, [None, Some(3), side, side])],
             &[Port::new("image_embeds", float, [None, width])],
         )?;
-        let text = Graph::load(loaded, root, &manifest.text.graph, options, false)?;
+        let text = Graph::load_measured(loaded, root, &manifest.text.graph, options, false)?;
         text.expect(
             &[Port::new("input_ids", TensorElementType::Int64, [None, None])],
             &[Port::new("text_embeds", float, [None, width])],
         )?;
-        Ok(Self {
+        let mut encoder = Self {
             vision,
             text,
             image_size: manifest.vision.image_size,
@@ -53,8 +53,26 @@ impl ClipEncoder {
             maximum_tokens: manifest.text.maximum_tokens,
             projection_size: manifest.projection_size,
             runtime: loaded.info.clone(),
-            load_ms: started.elapsed().as_secs_f64() * 1e3,
-        })
+            load_ms: 0.0,
+        };
+        encoder.prove_placement(options)?;
+        encoder.load_ms = started.elapsed().as_secs_f64() * 1e3;
+        Ok(encoder)
+    }
+
+    /// Pixels of a side of the images that it takes.
+    pub(super) fn image_size(&self) -> usize {
+        self.image_size
+    }
+
+    /// The image encoder's graph and the text encoder's.
+    pub(super) fn graphs(&self) -> [&Graph; 2] {
+        [&self.vision, &self.text]
+    }
+
+    /// The image encoder's graph and the text encoder's.
+    pub(super) fn graphs_mut(&mut self) -> [&mut Graph; 2] {
+        [&mut self.vision, &mut self.text]
     }
 
     /// The library in use.

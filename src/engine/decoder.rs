@@ -190,6 +190,16 @@ impl LanguageModel {
             .all(|name| first(name).is_some_and(|size| size < 0))
     }
 
+    /// Its graph.
+    pub(super) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Its graph.
+    pub(super) fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
     /// The graph's stage of the manifest.
     pub(super) fn stage(&self) -> &LanguageModelStage {
         &self.stage

@@ -28,8 +28,10 @@ impl LoadedStage {
         let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
         let loaded = runtime::load(&request, &mut |_| {})?;
         Ok(Self(match stage {
-            StageName::Vision => Kind::Vision(Box::new(LoadedVision::load(loaded, root, manifest, options)?)),
-            StageName::Projector => Kind::Projector(Box::new(LoadedProjector::load(loaded, root, manifest, options)?)),
+            StageName::Vision => Kind::Vision(Box::new(LoadedVision::load(Graph::load, loaded, root, manifest, options)?)),
+            StageName::Projector => {
+                Kind::Projector(Box::new(LoadedProjector::load(Graph::load, loaded, root, manifest, options)?))
+            }
             StageName::Llm => {
                 let graph = Graph::load(loaded, root, &manifest.llm.graph, options, false)?;
                 Kind::Llm(Box::new(language_model(graph, package)?))

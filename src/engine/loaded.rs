@@ -3,6 +3,7 @@
 use super::foreign::ForeignEngine;
 use super::options::EngineOptions;
 use super::ort_engine::{OrtEngine, Trace};
+use super::placement::GraphPlacement;
 use super::runtime::RuntimeInfo;
 use super::schedule::{MemoryNeed, RunShape, Schedule};
 use super::types::{
@@ -69,6 +70,14 @@ impl LoadedEngine {
         match &self.0 {
             Kind::Own(engine) => Some(schedule.memory(shape, engine.language_model(), engine.options().max_packed_tokens)),
             Kind::Foreign(_) => None,
+        }
+    }
+
+    /// What runs the nodes of each graph.
+    pub fn placement(&self) -> Vec<GraphPlacement> {
+        match &self.0 {
+            Kind::Own(engine) => engine.placement(),
+            Kind::Foreign(engine) => engine.placement(),
         }
     }
 

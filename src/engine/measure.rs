@@ -8,6 +8,7 @@ use ort::value::Tensor;
 
 use super::options::EngineOptions;
 use super::ort_engine::OrtEngine;
+use super::placement::Placed;
 use super::plan::{Row, write_windowed_bias};
 use super::runtime::{self, RuntimeOptions};
 use super::session::{builder, runtime_error};
@@ -113,6 +114,7 @@ impl MeasuredModel {
         let loaded = runtime::load(&request, &mut |_| {})?;
         let mut builder = builder(loaded, options, true).map_err(runtime_error(doing))?;
         let session = builder.commit_from_memory(model).map_err(runtime_error(doing))?;
+        drop(Placed::of(&session, "the model that measures the machine", options, None)?);
         let input = Tensor::from_array((shape.to_vec(), input)).map_err(runtime_error::<()>(doing))?;
         Ok(Self { session, input })
     }

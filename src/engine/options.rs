@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::placement::PlacementOptions;
 use super::provider::ProviderOptions;
 use super::runtime::doctor::physical_cores;
 
@@ -51,6 +52,8 @@ pub struct EngineOptions {
     pub max_packed_tokens: usize,
     /// What runs the graphs.
     pub provider: ProviderOptions,
+    /// How much of each graph must run there.
+    pub placement: PlacementOptions,
 }
 
 impl Default for EngineOptions {
@@ -63,6 +66,7 @@ impl Default for EngineOptions {
             prepacked_cache: None,
             max_packed_tokens: 1024,
             provider: ProviderOptions::default(),
+            placement: PlacementOptions::default(),
         }
     }
 }

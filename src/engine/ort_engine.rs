@@ -75,7 +75,7 @@ impl OrtEngine {
         let loaded = runtime::load(&request, &mut |_| {})?;
         // Packing weights is work of one thread a graph, and nearly all of a load.
         let (encoder, graph) = std::thread::scope(|scope| {
-            let graph = scope.spawn(|| Graph::load(loaded, root, &manifest.llm.graph, options, false));
+            let graph = scope.spawn(|| Graph::load_measured(loaded, root, &manifest.llm.graph, options, false));
             let encoder = ImageEncoder::load(loaded, root, manifest, options);
             let stopped = || Err(EngineError::Runtime { doing: "loading".to_owned(), message: "its thread stopped".to_owned() });
             (encoder, graph.join().unwrap_or_else(|_| stopped()))
@@ -89,7 +89,6 @@ impl OrtEngine {
         }
         let (model, embedding) = exchange::language_model(graph, package)?;
         let runtime = loaded.info.clone();
-        let load_ms = super::vision::milliseconds(started);
         let default = Schedule::default();
         let limits = Limits {
             cache_tokens: default.cache_tokens,
@@ -97,7 +96,7 @@ impl OrtEngine {
             slots: default.slots,
             window_groups: default.window_groups,
         };
-        Ok(Self {
+        let mut engine = Self {
             encoder,
             model,
             embedding,
@@ -106,8 +105,11 @@ impl OrtEngine {
             scheduling_reason: None,
             notes: Vec::new(),
             runtime,
-            load_ms,
-        })
+            load_ms: 0.0,
+        };
+        engine.prove_placement()?;
+        engine.load_ms = super::vision::milliseconds(started);
+        Ok(engine)
     }
 
     /// From now on runs questions as scheduled.

@@ -7,6 +7,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType};
 
 use super::options::EngineOptions;
+use super::placement::{self, Placed, ProfileFolder};
 use super::prepacked::{self, Source};
 use super::runtime::Loaded;
 use super::types::EngineError;
@@ -44,7 +45,12 @@ pub(super) struct Graph {
     pub name: String,
     /// Full path.
     pub path: PathBuf,
+    /// What runs its nodes.
+    pub placed: Placed,
 }
+
+/// How a graph is loaded: [`Graph::load`] or [`Graph::load_measured`].
+pub(super) type GraphLoader = fn(&Loaded, &Path, &str, &EngineOptions, bool) -> Result<Graph, EngineError>;
 
 impl Graph {
     /// Reads `name` below the package folder `root` and makes a session of it. Weights are found from `root`, whatever
@@ -62,10 +68,45 @@ impl Graph {
         if let (true, Some(cache)) = (options.prepack, &options.prepacked_cache) {
             let source = Source { root, name, bytes: &bytes, fixed_shapes };
             if let Some(session) = prepacked::session(runtime, cache, &source, options) {
-                return Ok(Self { session, name: name.to_owned(), path });
+                return Self::of_session(session, name, path, options, None);
             }
         }
         Self::of_bytes(runtime, root, name, &bytes, options, fixed_shapes)
+    }
+
+    /// As [`load`](Self::load), but where graphs are measured, the first runs of this one are, until [`settle`](Self::settle) is
+    /// called. The prepacked cache is then left aside.
+    pub(super) fn load_measured(
+        runtime: &Loaded,
+        root: &Path,
+        name: &str,
+        options: &EngineOptions,
+        fixed_shapes: bool,
+    ) -> Result<Self, EngineError> {
+        if !placement::measures(options) {
+            return Self::load(runtime, root, name, options, fixed_shapes);
+        }
+        let bytes = files::read_capped(&files::contained(root, name)?, GRAPH_LIMIT_BYTES)?;
+        let profile = profile_folder(name)?;
+        Self::commit(runtime, root, name, &bytes, (options, fixed_shapes), Some(profile))
+    }
+
+    /// A graph whose session is made.
+    pub(super) fn of_session(
+        session: Session,
+        name: &str,
+        path: PathBuf,
+        options: &EngineOptions,
+        profile: Option<ProfileFolder>,
+    ) -> Result<Self, EngineError> {
+        let placed = Placed::of(&session, name, options, profile)?;
+        Ok(Self { session, name: name.to_owned(), path, placed })
+    }
+
+    /// Ends the measuring of the first runs, if they are measured. Refuses the graph if too little of it runs on the provider
+    /// that was asked for.
+    pub(super) fn settle(&mut self, options: &EngineOptions) -> Result<(), EngineError> {
+        self.placed.settle(&mut self.session, options)
     }
 
     /// Makes a session of a graph in memory that was made of the graph `name` of the package folder `root`.
@@ -77,6 +118,17 @@ impl Graph {
         options: &EngineOptions,
         fixed_shapes: bool,
     ) -> Result<Self, EngineError> {
+        Self::commit(runtime, root, name, bytes, (options, fixed_shapes), None)
+    }
+
+    fn commit(
+        runtime: &Loaded,
+        root: &Path,
+        name: &str,
+        bytes: &[u8],
+        (options, fixed_shapes): (&EngineOptions, bool),
+        profile: Option<ProfileFolder>,
+    ) -> Result<Self, EngineError> {
         let path = files::contained(root, name)?;
         let doing = format!("loading {name}");
         let folder = root
@@ -85,13 +137,13 @@ impl Graph {
             .to_str()
             .map(str::to_owned)
             .ok_or_else(|| EngineError::Graph { graph: path.clone(), message: "its folder's name is not Unicode".to_owned() })?;
-        let session = builder(runtime, options, fixed_shapes)
+        let session = with_profile(builder(runtime, options, fixed_shapes), profile.as_ref())
             .map_err(runtime_error(&doing))?
             .with_config_entry("session.model_external_initializers_file_folder_path", &folder)
             .map_err(runtime_error(&doing))?
             .commit_from_memory(bytes)
             .map_err(runtime_error(&doing))?;
-        Ok(Self { session, name: name.to_owned(), path })
+        Self::of_session(session, name, path, options, profile)
     }
 
     /// Refuses the graph unless it has exactly the promised inputs and outputs.
@@ -106,6 +158,22 @@ impl Graph {
     /// An error about this graph.
     pub(super) fn wrong(&self, message: impl Into<String>) -> EngineError {
         EngineError::Graph { graph: self.path.clone(), message: message.into() }
+    }
+}
+
+/// A folder for the profile of the graph `name`.
+pub(super) fn profile_folder(name: &str) -> Result<ProfileFolder, EngineError> {
+    ProfileFolder::new().map_err(|error| EngineError::Placement {
+        graph: name.to_owned(),
+        message: format!("no folder for the profile of its first runs can be made among temporary files: {error}"),
+    })
+}
+
+/// The same builder, with its sessions profiled if there is a folder for that.
+pub(super) fn with_profile(builder: ort::Result<SessionBuilder>, profile: Option<&ProfileFolder>) -> ort::Result<SessionBuilder> {
+    match profile {
+        Some(folder) => Ok(builder?.with_profiling(folder.prefix())?),
+        None => builder,
     }
 }
 
@@ -128,6 +196,7 @@ pub(super) fn builder_at(
         // The three stages have a pool each, and image decoding runs beside them: idle threads must not burn the cores
         // that others need once a run has ended.
         .with_config_entry("session.force_spinning_stop", "1")?
+        .with_config_entry(placement::RECORD_ASSIGNMENT, "1")?
         // A memory plan is kept for each new shape, and in decoding each step has one.
         .with_memory_pattern(fixed_shapes)?
         .with_deterministic_compute(true)?

@@ -288,6 +288,14 @@ pub enum EngineError {
         /// What is wrong: name, expected, found.
         message: String,
     },
+    /// Too little of a graph runs on the provider that was asked for, or what runs it cannot be told.
+    #[error("{graph}: {message}")]
+    Placement {
+        /// File name of the graph.
+        graph: String,
+        /// The share, the least share, and the nodes that run elsewhere.
+        message: String,
+    },
     /// A request is malformed: a token beyond the vocabulary, an image index beyond the group, a wrong tensor shape.
     #[error("request {index}: {message}")]
     Request {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use ndarray::{Array3, ArrayView4, Axis, concatenate};
+use ndarray::{Array3, Array4, ArrayView4, Axis, concatenate};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef};
 
 use super::embedding::EmbeddingTable;
@@ -11,7 +11,7 @@ use super::image_memory::ImageMemory;
 use super::merge::TileRows;
 use super::options::EngineOptions;
 use super::runtime::Loaded;
-use super::session::{Graph, Port, runtime_error};
+use super::session::{Graph, GraphLoader, Port, runtime_error};
 use super::types::{EngineError, ImageTiles, StageTimings};
 use crate::package::{ImageRecipe, Manifest, ProjectorStage, RowLayout, TensorLocation, VisionStage};
 
@@ -27,10 +27,16 @@ pub(super) struct LoadedVision {
 }
 
 impl LoadedVision {
-    /// Loads and checks the graph.
-    pub(super) fn load(runtime: &Loaded, root: &Path, manifest: &Manifest, options: &EngineOptions) -> Result<Self, EngineError> {
+    /// Loads and checks the graph, with `load` of [`Graph`].
+    pub(super) fn load(
+        load: GraphLoader,
+        runtime: &Loaded,
+        root: &Path,
+        manifest: &Manifest,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
         let (float, stage) = (TensorElementType::Float32, &manifest.vision);
-        let graph = Graph::load(runtime, root, &stage.graph, options, true)?;
+        let graph = load(runtime, root, &stage.graph, options, true)?;
         let side = Some(stage.image_size);
         graph.expect(
             &[Port::new("pixel_values", float, [None, Some(3), side, side])],
@@ -49,10 +55,16 @@ pub(super) struct LoadedProjector {
 }
 
 impl LoadedProjector {
-    /// Loads and checks the graph.
-    pub(super) fn load(runtime: &Loaded, root: &Path, manifest: &Manifest, options: &EngineOptions) -> Result<Self, EngineError> {
+    /// Loads and checks the graph, with `load` of [`Graph`].
+    pub(super) fn load(
+        load: GraphLoader,
+        runtime: &Loaded,
+        root: &Path,
+        manifest: &Manifest,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
         let (float, stage) = (TensorElementType::Float32, &manifest.projector);
-        let graph = Graph::load(runtime, root, &stage.graph, options, true)?;
+        let graph = load(runtime, root, &stage.graph, options, true)?;
         let tokens = Some(manifest.vision.tokens_per_image);
         graph.expect(
             &[Port::new("features", float, [None, tokens, Some(stage.input_size)])],
@@ -87,8 +99,8 @@ pub(super) struct ImageEncoder {
 impl ImageEncoder {
     /// Loads and checks both graphs.
     pub(super) fn load(runtime: &Loaded, root: &Path, manifest: &Manifest, options: &EngineOptions) -> Result<Self, EngineError> {
-        let vision = LoadedVision::load(runtime, root, manifest, options)?;
-        let projector = LoadedProjector::load(runtime, root, manifest, options)?;
+        let vision = LoadedVision::load(Graph::load_measured, runtime, root, manifest, options)?;
+        let projector = LoadedProjector::load(Graph::load_measured, runtime, root, manifest, options)?;
         check_fit(&vision, &projector)?;
         Ok(Self { vision, projector, manifest: manifest.clone(), memory: None })
     }
@@ -188,6 +200,25 @@ impl ImageEncoder {
             memory.keep(remembered.key, features_of_runs, &rows);
         }
         Ok(EncodedImage { rows: Rows::Merged(rows), width, tiles: kept })
+    }
+
+    /// Both graphs.
+    pub(super) fn graphs(&self) -> [&Graph; 2] {
+        [&self.vision.graph, &self.projector.graph]
+    }
+
+    /// Both graphs.
+    pub(super) fn graphs_mut(&mut self) -> [&mut Graph; 2] {
+        [&mut self.vision.graph, &mut self.projector.graph]
+    }
+
+    /// Runs both graphs on a tile of zeros, for what the runs show of themselves.
+    pub(super) fn run_empty_tile(&mut self) -> Result<(), EngineError> {
+        let side = self.manifest.vision.image_size;
+        let pixels = Array4::zeros((1, 3, side, side));
+        let features = self.run_vision(pixels.view(), &mut StageTimings::default())?;
+        drop(self.run_projector(&features, 1, &mut StageTimings::default())?);
+        Ok(())
     }
 
     /// Runs the vision encoder on some tiles.

@@ -214,6 +214,9 @@ fn basis(out: &mut String, view: &View<'_>) {
         }
     }
     table(out, &header, "lllrrrrlllrll", &rows);
+    for execution in view.executions() {
+        let _ = writeln!(out, "- {}", escape(&execution));
+    }
     for judge in view.judges() {
         let _ = writeln!(out, "- {}", escape(&judge));
     }

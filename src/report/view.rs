@@ -186,6 +186,30 @@ impl<'a> View<'a> {
         described.collect()
     }
 
+    /// What ran the graphs and how far the answers would come again, one sentence for each package and placement with the
+    /// benchmarks concerned. Older runs did not record it.
+    pub fn executions(&self) -> Vec<String> {
+        let mut found: Vec<(String, String, Vec<&str>)> = Vec::new();
+        for benchmark in &self.benchmarks {
+            for view in &benchmark.runs {
+                let Some(execution) = &view.run.header.execution else { continue };
+                let class = execution.determinism;
+                let said = format!("{}; determinism class {}: {}", execution.lines().join("; "), class.as_str(), class.meaning());
+                let who = self.package(view.package);
+                match found.iter_mut().find(|(known, text, _)| known == who && *text == said) {
+                    Some((.., benchmarks)) => benchmarks.push(benchmark.title),
+                    None => found.push((who.to_owned(), said, vec![benchmark.title])),
+                }
+            }
+        }
+        let all = self.benchmarks.len();
+        let sentence = |(who, said, benchmarks): (String, String, Vec<&str>)| match benchmarks.len() {
+            count if count == all && all > 1 => format!("{who} on all {all} benchmarks: {said}"),
+            _ => format!("{who} on {}: {said}", benchmarks.join(", ")),
+        };
+        found.into_iter().map(sentence).collect()
+    }
+
     /// Who judged, one sentence for each judge with the runs concerned.
     pub fn judges(&self) -> Vec<String> {
         let mut sentences = Vec::new();

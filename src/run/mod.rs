@@ -6,6 +6,7 @@
 mod clip;
 mod conductor;
 mod error;
+mod execution;
 mod images;
 mod loader;
 mod memory;
@@ -19,6 +20,7 @@ mod shape;
 mod stop;
 mod verify;
 mod verify_clip;
+mod verify_provider;
 mod window;
 
 #[cfg(test)]
@@ -27,6 +29,7 @@ mod tests;
 pub use clip::{ClipConductor, class_embeddings};
 pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, sample_segments, segments};
 pub use error::RunError;
+pub use execution::execution;
 pub use images::PreparedImages;
 pub use memory::{peak_memory_bytes, reset_peak_memory};
 pub use plan::{Plan, PlannedGroup};
@@ -36,3 +39,4 @@ pub use rescore::rescore;
 pub use shape::run_shape;
 pub use verify::{CaseReport, StageDifference, VerifyReport, verify_package};
 pub use verify_clip::{ClipVerifyReport, verify_clip_package};
+pub use verify_provider::{ProviderCheck, StageCheck, has_parity_fixture, verify_provider};

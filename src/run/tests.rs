@@ -126,6 +126,7 @@ impl Setting {
 fn header(model: &str, benchmark: &str, samples: usize) -> RunHeader {
     RunHeader {
         memory: None,
+        execution: None,
         format: crate::store::FORMAT,
         started: "2026-01-01T00:00:00Z".into(),
         tag: None,

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::conductor::{PrompterStop, segments};
 use super::error::RunError;
 use super::images::PreparedImages;
+use super::verify_provider::computed_precisions;
 use crate::engine::{Engine, ImageGroup, ImageTiles, LoadedEngine, Request};
 use crate::package::{Package, Precision, TensorFile};
 use crate::prompt::Prompter;
@@ -79,6 +80,12 @@ impl StageDifference {
             reference_squares += reference * reference;
         }
         Self { max_absolute, relative: (squares / reference_squares.max(f64::MIN_POSITIVE)).sqrt() }
+    }
+
+    /// The larger of both in each of the two measures. An error that is no number is the largest.
+    pub(super) fn worse(self, other: Self) -> Self {
+        let larger = |left: f64, right: f64| if left.is_nan() || right.is_nan() { f64::NAN } else { left.max(right) };
+        Self { max_absolute: larger(self.max_absolute, other.max_absolute), relative: larger(self.relative, other.relative) }
     }
 }
 
@@ -173,6 +180,7 @@ pub fn verify_package(
     let mut precisions = vec![precision.vision, precision.projector, precision.llm];
     precisions.extend(package.manifest.quantisation.iter().flat_map(|record| record.parts().map(|(_, part)| part.scheme)));
     precisions.extend(package.manifest.quantisation.iter().filter_map(|record| record.embedding));
+    precisions.extend(computed_precisions(&engine.options().provider));
     let relative_logit_error_limit = relative_limit(&precisions);
     let near = match relative_logit_error_limit {
         // Written so that an error that is no number does not pass.
@@ -295,14 +303,14 @@ pub(super) fn within_one_level(own: &Array4<f32>, reference: &Array4<f32>, std: 
 }
 
 /// The fixture file.
-struct Fixture<'a> {
+pub(super) struct Fixture<'a> {
     path: &'a Path,
     file: TensorFile,
     header: FixtureHeader,
 }
 
 impl<'a> Fixture<'a> {
-    fn open(path: &'a Path) -> Result<Self, RunError> {
+    pub(super) fn open(path: &'a Path) -> Result<Self, RunError> {
         let broken = |message: String| RunError::Parity { path: path.to_path_buf(), message };
         if !path.is_file() {
             return Err(broken("the folder has no parity fixture; --reference names another package of the same checkpoint that has one, and exports/pico/dump_parity.py shows how one is made".into()));
@@ -317,11 +325,16 @@ impl<'a> Fixture<'a> {
         Ok(Self { path, file, header })
     }
 
-    fn broken(&self, message: String) -> RunError {
+    /// The prompt of each case, its number of images, and the longest answer in tokens.
+    pub(super) fn prompts(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.header.cases.iter().map(|case| (case.prompt.as_str(), case.images, case.max_new_tokens))
+    }
+
+    pub(super) fn broken(&self, message: String) -> RunError {
         RunError::Parity { path: self.path.to_path_buf(), message }
     }
 
-    fn bytes(&self, case: usize, name: &str) -> Result<&[u8], RunError> {
+    pub(super) fn bytes(&self, case: usize, name: &str) -> Result<&[u8], RunError> {
         let key = format!("case.{case}.{name}");
         self.file.bytes(&key, "U8").map(|(_, bytes)| bytes).map_err(|error| self.broken(error.to_string()))
     }

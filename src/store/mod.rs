@@ -15,6 +15,7 @@
 mod baseline;
 mod disk;
 mod error;
+mod execution;
 mod follow;
 mod log;
 mod reader;
@@ -32,6 +33,7 @@ pub use baseline::{
     save_baseline,
 };
 pub use error::{HeaderDifference, StoreError};
+pub use execution::{DeterminismClass, Execution, GraphExecution, NodeExecution};
 pub use follow::{Followed, RunFollower};
 pub use log::{LogNote, canonical_without_timings};
 pub use reader::{Run, discover, read_header};

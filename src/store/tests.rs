@@ -13,6 +13,7 @@ use crate::benchmark::{Contribution, MetricSpec, PixelBox, Reference};
 pub(super) fn header() -> RunHeader {
     RunHeader {
         memory: None,
+        execution: None,
         format: FORMAT,
         started: "2025-11-23T07:00:00Z".into(),
         tag: None,

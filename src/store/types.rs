@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::execution::{DeterminismClass, Execution};
 use crate::benchmark::{Contributions, MetricSpec, Reference};
 
 /// The package that was run.
@@ -82,7 +83,7 @@ pub struct DataFacts {
 pub struct RunSettings {
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
-    /// Execution provider, `cpu`.
+    /// Execution provider: `cpu`, `cuda` or `tensorrt`.
     pub provider: String,
     /// Intra-op threads of ONNX Runtime.
     pub intra_op_threads: usize,
@@ -176,6 +177,9 @@ pub struct RunHeader {
     /// The memory that it was planned with, where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryPlan>,
+    /// What ran the graphs; absent in older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<Execution>,
 }
 
 /// The provider of a run whose answers were made elsewhere.
@@ -185,6 +189,15 @@ impl RunHeader {
     /// Whether the answers were made elsewhere and read from a file: then prompts, settings and machine are not known.
     pub fn is_of_predictions(&self) -> bool {
         self.settings.provider == PREDICTIONS_PROVIDER
+    }
+
+    /// How far the answers would come again: as recorded, or as the provider of an older run says. `None` where it is not
+    /// known.
+    pub fn determinism(&self) -> Option<DeterminismClass> {
+        match &self.execution {
+            Some(execution) => Some(execution.determinism),
+            None => DeterminismClass::of_provider(&self.settings.provider),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Header fields that may change between the parts of an interrupted run, because they cannot change an answer or because
 /// an answer is not expected to depend on them.
-const RESUMABLE: [&str; 13] = [
+const RESUMABLE: [&str; 14] = [
     "started",
     "tag",
     "commit",
@@ -36,6 +36,7 @@ const RESUMABLE: [&str; 13] = [
     "environment.physical_cores",
     "environment.memory_bytes",
     "memory",
+    "execution",
 ];
 
 /// The only writer of a run directory. It holds a lock on the sample log until it is dropped; the operating system lets go

@@ -67,6 +67,7 @@ pub fn run(name: &str, samples: &[(usize, Option<f64>)]) -> Run {
         directory: PathBuf::from(format!("runs/{name}/pope")),
         header: RunHeader {
             memory: None,
+            execution: None,
             format: 1,
             started: "2025-11-23T07:00:00Z".into(),
             tag: None,

@@ -71,6 +71,7 @@ pub fn run(package: &str, benchmark: &str, samples: &[Scored]) -> Run {
         directory: PathBuf::from(format!("runs/{package}/{benchmark}")),
         header: RunHeader {
             memory: None,
+            execution: None,
             format: 1,
             started: "2026-11-23T07:00:00Z".into(),
             tag: None,

@@ -48,6 +48,14 @@ impl Decoder {
         Self { graph, interface, stage }
     }
 
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    pub fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
     pub fn interface(&self) -> &DecoderInterface {
         &self.interface
     }

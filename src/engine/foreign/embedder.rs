@@ -25,6 +25,14 @@ impl Embedder {
         Self { graph, interface, image_token, width }
     }
 
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    pub fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
     /// What the language model sees of these rows, `[rows, hidden_size]`. A part of a prompt may begin or end within an
     /// image: the rows that are asked for are all that is merged.
     pub fn embed(&mut self, rows: &[Row], images: &[Option<ImageRows>]) -> Result<Vec<f32>, EngineError> {

@@ -28,6 +28,14 @@ impl Vision {
         Self { graph, interface, stage, width }
     }
 
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    pub fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
     /// Rows that an image of this shape gives, or why the graph cannot take it.
     pub fn rows(&self, image: &Array4<f32>) -> Result<usize, String> {
         let side = self.stage.image_size;

@@ -17,14 +17,15 @@ mod values;
 use std::path::Path;
 use std::time::Instant;
 
-use ndarray::{Array2, Array3, Axis, concatenate};
+use ndarray::{Array2, Array3, Array4, Axis, concatenate};
 
 use super::options::{EngineOptions, Scheduling};
 use super::ort_engine::Trace;
+use super::placement::{GraphPlacement, PROBE_RUNS, measures};
 use super::plan::{self, Demand, Row};
 use super::runtime::{self, Loaded, RuntimeInfo, RuntimeOptions};
 use super::sampling;
-use super::session::Graph;
+use super::session::{Graph, profile_folder, with_profile};
 use super::types::{EngineError, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings};
 use crate::guard::files::contained;
 use crate::package::Package;
@@ -58,12 +59,23 @@ impl ForeignEngine {
         let loaded = runtime::load(&request, &mut |_| {})?;
         let width = manifest.llm.hidden_size;
         let graph = |name: &str, fixed_shapes| load(loaded, &package.root, name, options, fixed_shapes);
-        let vision = Vision::new(graph(&manifest.vision.graph, true)?, foreign.vision.clone(), manifest.vision.clone(), width);
+        let mut vision =
+            Vision::new(graph(&manifest.vision.graph, true)?, foreign.vision.clone(), manifest.vision.clone(), width);
         let image_token = manifest.prompt.image_token_id.unwrap_or(0);
         let embedding = graph(&foreign.embedding.graph, false)?;
         let mut embedder = Embedder::new(embedding, foreign.embedding.clone(), image_token, width);
         let mut decoder = Decoder::new(graph(&manifest.llm.graph, false)?, foreign.decoder.clone(), manifest.llm.clone());
         let way = probe::choose(&mut decoder, &mut embedder, options.scheduling)?;
+        if measures(options) {
+            let side = manifest.vision.image_size;
+            for _ in 0..PROBE_RUNS {
+                drop(vision.encode(&Array4::zeros((1, 3, side, side)), &mut StageTimings::default())?);
+            }
+        }
+        // The self-check has run the two others.
+        for graph in [vision.graph_mut(), embedder.graph_mut(), decoder.graph_mut()] {
+            graph.settle(options)?;
+        }
         let (options, runtime) = (options.clone(), loaded.info.clone());
         let load_ms = super::vision::milliseconds(started);
         Ok(Self { vision, embedder, decoder, way, options, runtime, load_ms })
@@ -72,6 +84,12 @@ impl ForeignEngine {
     /// How questions share work, and why.
     pub(super) fn scheme(&self) -> (CacheScheme, &str) {
         (self.way.scheme, &self.way.reason)
+    }
+
+    /// What runs the nodes of each graph: the vision encoder's, the embedding's and the decoder's.
+    pub(super) fn placement(&self) -> Vec<GraphPlacement> {
+        let graphs = [self.vision.graph(), self.embedder.graph(), self.decoder.graph()];
+        graphs.map(|graph| graph.placed.found().clone()).to_vec()
     }
 
     pub(super) fn runtime(&self) -> &RuntimeInfo {
@@ -298,10 +316,11 @@ impl ForeignEngine {
 fn load(loaded: &Loaded, root: &Path, name: &str, options: &EngineOptions, fixed_shapes: bool) -> Result<Graph, EngineError> {
     let path = contained(root, name)?;
     let doing = format!("loading {name}");
-    let session = super::session::builder(loaded, options, fixed_shapes)
+    let profile = if measures(options) { Some(profile_folder(name)?) } else { None };
+    let session = with_profile(super::session::builder(loaded, options, fixed_shapes), profile.as_ref())
         .map_err(super::session::runtime_error(&doing))?
         .commit_from_file(&path)
         // The file is another program's, so that what ONNX Runtime has against it is a fault of the package.
         .map_err(|error| EngineError::Graph { graph: path.clone(), message: error.message().to_owned() })?;
-    Ok(Graph { session, name: name.to_owned(), path })
+    Graph::of_session(session, name, path, options, profile)
 }

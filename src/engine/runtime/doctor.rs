@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use ort::session::Session;
 use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
+use super::super::placement::{self, GraphPlacement};
 use super::super::session::runtime_error;
 use super::super::types::EngineError;
 use super::{RuntimeInfo, RuntimeOptions, load, locate};
@@ -43,6 +45,8 @@ pub struct DoctorReport {
     pub runtime_error: Option<String>,
     /// Execution providers that this runtime has devices for and on which a session has run.
     pub execution_providers: Vec<String>,
+    /// What ran the nodes of that session, for each of them.
+    pub placement: Vec<GraphPlacement>,
 }
 
 impl Machine {
@@ -75,44 +79,48 @@ impl Machine {
 
 /// Looks at the machine, and loads ONNX Runtime as `options` say. A missing runtime is a finding, not an error.
 pub fn doctor(options: &RuntimeOptions, progress: &mut dyn FnMut(&str)) -> DoctorReport {
-    let mut execution_providers = Vec::new();
+    let mut placement = Vec::new();
     let found = load(options, progress).and_then(|loaded| {
-        execution_providers = usable_providers(loaded)?;
+        placement = usable_providers(loaded)?;
         Ok(loaded.info.clone())
     });
     let (runtime, runtime_error) = match found {
         Ok(info) => (Some(info), None),
         Err(error) => (None, Some(error.to_string())),
     };
-    DoctorReport { machine: Machine::look(), cache: locate::cache_dir().ok(), runtime, runtime_error, execution_providers }
+    let execution_providers = placement.iter().map(|placed| placed.provider.clone()).collect();
+    let (machine, cache) = (Machine::look(), locate::cache_dir().ok());
+    DoctorReport { machine, cache, runtime, runtime_error, execution_providers, placement }
 }
 
 /// A graph with one node, `y = -x`, written by `make_probe.py`.
 const PROBE: &[u8] = include_bytes!("probe.onnx");
 
-/// Providers with a device on which the probe gives the right answer.
-fn usable_providers(loaded: &super::Loaded) -> Result<Vec<String>, EngineError> {
+/// Providers with a device that runs the probe itself and gives the right answer.
+fn usable_providers(loaded: &super::Loaded) -> Result<Vec<GraphPlacement>, EngineError> {
     let mut names: Vec<String> = loaded.environment.devices().filter_map(|device| device.ep().ok().map(str::to_owned)).collect();
     names.sort();
     names.dedup();
     let mut usable = Vec::new();
     for name in names {
-        if probe(loaded, &name).map_err(runtime_error("probing execution providers"))? {
-            usable.push(name);
-        }
+        let session = probe(loaded, &name).map_err(runtime_error("probing execution providers"))?;
+        let placed = session.map(|session| placement::look(&session, "probe.onnx", &name)).transpose()?;
+        usable.extend(placed.filter(|placed| placed.node_share() == 1.0));
     }
     Ok(usable)
 }
 
-fn probe(loaded: &super::Loaded, provider: &str) -> ort::Result<bool> {
+/// The session of the probe, if it gave the right answer.
+fn probe(loaded: &super::Loaded, provider: &str) -> ort::Result<Option<Session>> {
     let devices: Vec<_> = loaded.environment.devices().filter(|device| device.ep().is_ok_and(|name| name == provider)).collect();
-    let Ok(mut builder) = ort::session::Session::builder(&loaded.environment)?.with_devices(devices, None) else {
-        return Ok(false);
-    };
-    let Ok(mut session) = builder.commit_from_memory(PROBE) else { return Ok(false) };
+    let builder = Session::builder(&loaded.environment)?.with_config_entry(placement::RECORD_ASSIGNMENT, "1")?;
+    let Ok(mut builder) = builder.with_devices(devices, None) else { return Ok(None) };
+    let Ok(mut session) = builder.commit_from_memory(PROBE) else { return Ok(None) };
     let input = ort::value::TensorRef::from_array_view(([1_usize], &[2.5_f32][..]))?;
     let outputs = session.run(ort::inputs!["x" => input])?;
-    Ok(outputs.get("y").and_then(|value| value.try_extract_scalar::<f32>().ok()) == Some(-2.5))
+    let right = outputs.get("y").and_then(|value| value.try_extract_scalar::<f32>().ok()) == Some(-2.5);
+    drop(outputs);
+    Ok(right.then_some(session))
 }
 
 /// Model and instruction sets of the processor in one text, for what was made for this kind of processor.

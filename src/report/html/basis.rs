@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::store::RunHeader;
+use crate::store::{Execution, RunHeader};
 
 use super::super::format::{self, MISSING};
 use super::super::view::View;
@@ -29,6 +29,13 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                     Differences are paired: the same questions, new minus base. Where every sample is right or every one wrong, the interval is \
                     Wilson's with the clusters as trials. Metrics that are no plain mean also have a cluster bootstrap interval (BCa). Failed \
                     samples are shown and take no part in any mean." }
+            }
+            @let executions = view.executions();
+            @if !executions.is_empty() {
+                details.block {
+                    summary { "What ran the graphs, node by node" }
+                    ul.plain { @for execution in &executions { li { (said(execution)) } } }
+                }
             }
             @let judges = view.judges();
             @if !judges.is_empty() {
@@ -111,6 +118,8 @@ fn facts(header: &RunHeader) -> Vec<(&'static str, String)> {
         ("Image recipe", model.image_recipe.clone()),
         ("Weights", model.weight_bytes.map_or_else(|| MISSING.to_owned(), format::bytes)),
         ("Provider", format!("{}, {}", settings.provider, format::counted(settings.intra_op_threads, "thread", "threads"))),
+        ("Placement", header.execution.as_ref().map_or_else(|| MISSING.to_owned(), Execution::summary)),
+        ("Determinism", determinism(header)),
         ("Scheduling", settings.scheduling_text()),
         ("Most new tokens", settings.max_new_tokens.to_string()),
     ];
@@ -120,6 +129,11 @@ fn facts(header: &RunHeader) -> Vec<(&'static str, String)> {
         }
     }
     facts
+}
+
+/// How far the answers would come again.
+fn determinism(header: &RunHeader) -> String {
+    header.determinism().map_or_else(|| MISSING.to_owned(), |class| format!("{}: {}", class.as_str(), class.meaning()))
 }
 
 /// One set of settings and the benchmarks that were run with it.
