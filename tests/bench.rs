@@ -160,6 +160,7 @@ fn made_result() -> BenchResult {
         roofline: None,
         conditions: Conditions { seconds: 30.0, processors: 2, load_average: Some(3.0), ..Conditions::default() },
         peak_memory_bytes: Some(3_000_000_000),
+        provider: "cpu".to_owned(),
         threads: 2,
         warmup: 1,
         runtime_version: "1.31.1".to_owned(),

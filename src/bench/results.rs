@@ -88,6 +88,8 @@ pub struct BenchResult {
     pub conditions: Conditions,
     /// Highest memory of this process in bytes.
     pub peak_memory_bytes: Option<u64>,
+    /// What runs the graphs, with its settings, such as `cpu` or `cuda, TF32`.
+    pub provider: String,
     /// Threads of an operator.
     pub threads: usize,
     /// Repetitions before the measurement that do not count.
@@ -195,7 +197,7 @@ impl BenchResult {
             "onnx_runtime": self.runtime_version,
             "machine": self.machine,
             "started_at": self.started_at,
-            "settings": { "threads": self.threads, "warmup": self.warmup },
+            "settings": { "provider": self.provider, "threads": self.threads, "warmup": self.warmup },
             "caches": caches(self.warmup),
             "packages": self.packages,
             "series": series,

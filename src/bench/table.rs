@@ -83,10 +83,11 @@ pub(super) fn notes(result: &BenchResult) -> Vec<String> {
     let peak =
         result.peak_memory_bytes.map_or_else(|| "not readable here".to_owned(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
     let machine = &result.machine;
+    let provider = if result.provider == "cpu" { String::new() } else { format!("on {}, ", result.provider) };
     let features = machine.cpu_features.join(" ");
     notes.push(format!("{}, {} physical cores ({features})", machine.cpu, machine.physical_cores));
     notes.push(format!(
-        "{} threads, {repetitions} repetitions after {} of warm-up, peak memory of the process {peak}, ONNX Runtime {}",
+        "{provider}{} threads, {repetitions} repetitions after {} of warm-up, peak memory of the process {peak}, ONNX Runtime {}",
         result.threads, result.warmup, result.runtime_version,
     ));
     notes.push(format!("caches {}", caches(result.warmup)));

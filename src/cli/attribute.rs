@@ -222,7 +222,8 @@ fn run_mix(
         benchmark: benchmark_identity(benchmark, plan),
         settings: RunSettings {
             max_new_tokens,
-            provider: "cpu".to_owned(),
+            provider: asked.globals.provider.provider.as_str().to_owned(),
+            provider_options: asked.globals.provider.summary(),
             intra_op_threads: loaded.options().intra_op_threads,
             scheduling: loaded.options().scheduling.as_str().to_owned(),
             scheduling_reason: Some(SCHEDULING_REASON.to_owned()),
@@ -231,7 +232,7 @@ fn run_mix(
             low_memory: asked.globals.loading.low_memory,
             stop_when_decided: benchmark.spec.stop_when_decided,
         },
-        environment: environment(loaded.runtime()),
+        environment: environment(loaded.runtime(), &asked.globals.provider),
     };
     let directory = asked.output.join(mix_name(mix)).join(&header.benchmark.name);
     let label = format!("{} · {}", mix_name(mix), benchmark.spec.name);

@@ -7,6 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{Exit, Failure};
+use super::run::processor;
 use super::{Globals, VerbResult, clock, model, terminal};
 use crate::bench::{
     BenchError, BenchOptions, BenchPackage, BenchResult, ConditionsWatch, Sweeps, Test, arithmetics, check, expand,
@@ -100,17 +101,22 @@ pub fn run(arguments: BenchArguments, globals: &Globals) -> VerbResult {
         if !globals.no_progress {
             eprintln!("loading {}", crate::guard::escape::terminal(&package.manifest.name));
         }
-        loaded.push(BenchPackage::load(package, &engine_options)?);
+        let mut options = engine_options.clone();
+        options.provider.tensorrt.shapes = Some(crate::run::unknown_extent(&package.manifest, &options).shapes());
+        loaded.push(BenchPackage::load(package, &options)?);
     }
     let (repetitions, warmup) = (usize::from(arguments.repetitions), usize::from(arguments.warmup));
     let options = BenchOptions { tests, repetitions, warmup };
     let series = measure(&mut loaded, &options, &mut reporter(globals))?;
     let peak_memory_bytes = memory_bytes().map(|[_, peak]| peak);
+    let mut machine = Machine::look();
+    machine.cpu = processor(machine.cpu, &globals.provider);
     let mut result = BenchResult {
+        provider: globals.provider.text(),
         packages: loaded.iter().map(|package| package.facts.clone()).collect(),
         runtime_version: loaded.first().map(BenchPackage::runtime_version).unwrap_or_default(),
         series,
-        machine: Machine::look(),
+        machine,
         roofline: None,
         conditions: watch.stop(),
         peak_memory_bytes,

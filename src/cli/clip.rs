@@ -114,7 +114,8 @@ pub fn run_one(
         benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {
             max_new_tokens: 0,
-            provider: "cpu".to_owned(),
+            provider: globals.provider.provider.as_str().to_owned(),
+            provider_options: globals.provider.summary(),
             intra_op_threads: options.intra_op_threads,
             scheduling: SCHEDULING.to_owned(),
             scheduling_reason: None,
@@ -123,7 +124,7 @@ pub fn run_one(
             low_memory: globals.loading.low_memory,
             ..Default::default()
         },
-        environment: environment(model.encoder.runtime()),
+        environment: environment(model.encoder.runtime(), &globals.provider),
     };
     let directory = suite.output.join(&header.model.name).join(&header.benchmark.name);
     let label = format!("{} · {}", header.model.name, header.benchmark.name);

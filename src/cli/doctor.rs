@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::exit::{Exit, Failure};
 use super::{Globals, VerbResult, loading, terminal};
+use crate::engine::provider::GpuReport;
 use crate::engine::runtime::RuntimeOptions;
 use crate::engine::runtime::doctor::{DoctorReport, doctor};
 use crate::engine::{CachedGraph, cached_graphs, clear_cache};
@@ -61,12 +62,19 @@ pub fn run(arguments: DoctorArguments, globals: &Globals) -> VerbResult {
     let folder = globals.loading.prepacked_cache.clone().or_else(|| loading::automatic().ok());
     let graphs = folder.as_deref().map(cached_graphs).unwrap_or_default();
     let cache = PrepackedCache { bytes: graphs.iter().map(|graph| graph.bytes).sum(), folder, graphs };
-    let options = RuntimeOptions { library: globals.ort_library.clone(), ..RuntimeOptions::default() };
+    let options = RuntimeOptions {
+        library: globals.ort_library.clone(),
+        provider: globals.provider.provider,
+        cuda_libraries: globals.provider.library_folder.clone(),
+        ..RuntimeOptions::default()
+    };
     let report = doctor(&options, &mut |line| eprintln!("{line}"));
     if arguments.json {
         terminal::print_json(&DoctorJson { report: &report, prepacked_cache: cache })?;
     } else {
-        terminal::print(&table(&report, &cache))?;
+        // Where there is no GPU and nobody asks for one, what it would need is of no interest.
+        let asked = globals.provider.provider.is_gpu() || globals.provider.library_folder.is_some();
+        terminal::print(&table(&report, &cache, asked || !report.gpu.equipment.devices.nodes.is_empty()))?;
     }
     Ok(if report.runtime.is_some() { Exit::Success } else { Exit::Environment })
 }
@@ -87,7 +95,7 @@ fn clear(arguments: &DoctorArguments, globals: &Globals) -> VerbResult {
     Ok(Exit::Success)
 }
 
-fn table(report: &DoctorReport, cache: &PrepackedCache) -> String {
+fn table(report: &DoctorReport, cache: &PrepackedCache, with_gpus: bool) -> String {
     let mut lines = vec![
         format!("llava-gauge   {}", env!("CARGO_PKG_VERSION")),
         format!("system        {}, {}", report.machine.operating_system, report.machine.architecture),
@@ -117,6 +125,10 @@ fn table(report: &DoctorReport, cache: &PrepackedCache) -> String {
         (None, Some(error)) => lines.push(format!("ONNX Runtime  not usable: {error}")),
         (None, None) => {}
     }
+    match with_gpus {
+        true => lines.extend(gpu_lines(&report.gpu)),
+        false => lines.push("GPUs          none found (doctor --provider cuda says what they need)".to_owned()),
+    }
     if let Some(folder) = &cache.folder {
         lines.push(format!("packed        {} ({:.1} GiB)", folder.display(), cache.bytes as f64 / GIB));
         for graph in &cache.graphs {
@@ -125,6 +137,41 @@ fn table(report: &DoctorReport, cache: &PrepackedCache) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// What GPUs need and what there is of it.
+fn gpu_lines(gpu: &GpuReport) -> Vec<String> {
+    let devices = &gpu.equipment.devices;
+    let shown = |path: &Option<PathBuf>| path.as_ref().map_or_else(|| "missing".to_owned(), |path| path.display().to_string());
+    let nodes: Vec<String> = devices.nodes.iter().map(|node| node.display().to_string()).collect();
+    let found = if nodes.is_empty() { "none found".to_owned() } else { nodes.join(", ") };
+    let models = if devices.models.is_empty() { String::new() } else { format!(" ({})", devices.models.join(", ")) };
+    let version = devices.driver_version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+    let runtime = match (gpu.runtime_in_use, gpu.runtime_installed) {
+        (true, _) => "the one in use",
+        (false, true) => "installed",
+        (false, false) => "not installed (llava-gauge runtime install --flavor cuda)",
+    };
+    let mut lines = vec![
+        format!("GPUs          {}", escape::terminal(&format!("{found}{models}"))),
+        format!("  driver      {}", escape::terminal(&format!("libcuda.so.1: {}{version}", shown(&devices.driver_library)))),
+        format!("  runtime     ONNX Runtime for CUDA and TensorRT: {runtime}"),
+    ];
+    for sighting in &gpu.equipment.libraries {
+        let need = match (&sighting.path, sighting.required) {
+            (None, true) => format!(", needed: Python package {}", sighting.python_package),
+            (None, false) => format!(", not always needed: Python package {}", sighting.python_package),
+            (Some(_), _) => String::new(),
+        };
+        lines.push(escape::terminal(&format!("  {:<12}{}: {}{need}", sighting.part, sighting.library, shown(&sighting.path))));
+    }
+    for provider in &gpu.providers {
+        match provider.ready {
+            true => lines.push(format!("  {:<12}can be used", provider.provider)),
+            false => lines.push(escape::terminal(&format!("  {:<12}cannot be used: {}", provider.provider, provider.reasons.join("; ")))),
+        }
+    }
+    lines
 }
 
 const GIB: f64 = (1_u64 << 30) as f64;

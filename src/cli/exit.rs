@@ -14,7 +14,7 @@ pub enum Exit {
     NothingSelected = 4,
     /// Every gate passed, but a required run or samples are outstanding.
     Incomplete = 5,
-    /// The environment is refused: ONNX Runtime missing or too old, a hub or a judge that cannot be reached or refuses.
+    /// The environment is refused: ONNX Runtime missing or too old, a provider that cannot be used, a hub or a judge that cannot be reached or refuses.
     Environment = 92,
     /// Wrong setup: an unknown benchmark, a bad suite file, an option that does not fit.
     Setup = 96,
@@ -42,7 +42,7 @@ pub const HELP: &str = "Exit codes:
     2  wrong usage
     4  nothing was selected to run
     5  gates passed, but a required run or samples are outstanding
-   92  environment refused: ONNX Runtime missing or unusable, a hub or a judge not reached
+   92  environment refused: ONNX Runtime or the provider asked for missing or unusable, a hub or a judge not reached
    96  wrong setup: unknown benchmark or baseline, bad suite or policy file, checkpoint not cached
   100  a gate failed: worse than the baseline, or beyond a limit of the policy
   101  too many samples failed or were not judged, or a verification failed
@@ -208,6 +208,7 @@ fn engine_exit(error: &crate::engine::EngineError) -> Exit {
     use crate::engine::EngineError;
     match error {
         EngineError::RuntimeMissing(_) => Exit::Environment,
+        EngineError::Provider { .. } => Exit::Environment,
         EngineError::Placement { .. } => Exit::Environment,
         EngineError::Graph { .. } | EngineError::File(_) => Exit::Rejected,
         _ => Exit::Internal,

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
-use crate::engine::{EngineOptions, default_cache};
+use crate::engine::{EngineOptions, Provider, default_cache};
 
 /// Options of every verb that loads a package.
 #[derive(Clone, Debug, Args)]
@@ -52,6 +52,18 @@ pub fn automatic() -> Result<PathBuf, Failure> {
 }
 
 impl Loading {
+    /// Refuses what only means something on the processor.
+    pub fn check(&self, provider: Provider) -> Result<(), String> {
+        let given = [("--low-memory", self.low_memory), ("--prepacked-cache", self.prepacked_cache.is_some())];
+        match given.into_iter().find(|(_, is_given)| *is_given && provider.is_gpu()) {
+            Some((name, _)) => Err(format!(
+                "{name} is about weights packed for the processor, found --provider {}, which copies them to the GPU",
+                provider.as_str()
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The same engine options with these.
     pub fn apply(&self, options: EngineOptions) -> EngineOptions {
         EngineOptions { prepack: !self.low_memory, prepacked_cache: self.prepacked_cache.clone(), ..options }

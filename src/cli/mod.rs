@@ -37,10 +37,12 @@ mod placement;
 mod power;
 mod precision;
 mod progress;
+mod provider;
 mod report;
 mod rescore;
 mod run;
 mod run_label;
+mod runtime;
 mod schedule;
 mod score;
 mod score_output;
@@ -54,7 +56,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use exit::Exit;
 use exit::Failure;
@@ -75,6 +77,8 @@ struct Arguments {
     #[command(flatten)]
     loading: loading::LoadingArguments,
     #[command(flatten)]
+    provider: provider::ProviderArguments,
+    #[command(flatten)]
     placement: placement::PlacementArguments,
     /// Say more on standard error; twice for ONNX Runtime's own messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
@@ -91,6 +95,7 @@ struct Globals {
     threads: Option<usize>,
     no_progress: bool,
     loading: loading::Loading,
+    provider: crate::engine::ProviderOptions,
     placement: crate::engine::PlacementOptions,
 }
 
@@ -143,7 +148,10 @@ enum Verb {
     Benchmarks(benchmarks::BenchmarksVerb),
     /// List the checkpoints and packages that can be used, and what shows it
     Models(supported::ModelsArguments),
-    /// Show versions, the ONNX Runtime library, providers, processor and cache locations
+    /// Install ONNX Runtime before it is needed, also the build for GPUs
+    #[command(subcommand)]
+    Runtime(runtime::RuntimeVerb),
+    /// Show versions, the ONNX Runtime library, providers, what GPUs need, processor and cache locations
     Doctor(doctor::DoctorArguments),
 }
 
@@ -158,11 +166,20 @@ pub fn main() -> ExitCode {
             return failure.exit_code();
         }
     };
+    let only_looks = matches!(arguments.verb, Verb::Doctor(_) | Verb::Runtime(_));
+    let provider = match arguments.provider.resolve(only_looks) {
+        Ok(provider) => provider,
+        Err(message) => return usage(message),
+    };
+    if let Err(message) = loading.check(provider.provider) {
+        return usage(message);
+    }
     let globals = Globals {
         ort_library: arguments.ort_lib,
         threads: arguments.threads.map(std::num::NonZeroUsize::get),
         no_progress: arguments.no_progress,
         loading,
+        provider,
         placement: arguments.placement.resolve(),
     };
     let result = match arguments.verb {
@@ -188,6 +205,7 @@ pub fn main() -> ExitCode {
         Verb::Package(verb) => package::run(verb, &globals),
         Verb::Benchmarks(verb) => benchmarks::run(verb),
         Verb::Models(arguments) => supported::run(&arguments),
+        Verb::Runtime(verb) => runtime::run(verb),
         Verb::Doctor(arguments) => doctor::run(arguments, &globals),
     };
     match result {
@@ -199,6 +217,14 @@ pub fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Says what is wrong with the arguments, as the parser does, and gives its exit code.
+fn usage(message: String) -> ExitCode {
+    let error = Arguments::command().error(clap::error::ErrorKind::ArgumentConflict, message);
+    // There is nowhere to tell that standard error cannot be written.
+    let _ = error.print();
+    ExitCode::from(2)
 }
 
 /// Result of a verb.

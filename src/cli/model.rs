@@ -5,10 +5,13 @@ use std::path::Path;
 use super::Globals;
 use super::exit::{Exit, Failure};
 use super::shipped;
-use crate::engine::{EngineOptions, LoadedEngine, Scheduling};
+use crate::benchmark::Benchmark;
+use crate::engine::provider::RunExtent;
+use crate::engine::{EngineOptions, LoadedEngine, Provider, Scheduling};
 use crate::guard::escape;
 use crate::package::{FileRecord, GraphFlavor, Package, Precision, PromptTemplate, Quantisation, foreign};
 use crate::prompt::Prompter;
+use crate::run::{Plan, run_extent, unknown_extent};
 use crate::store::ModelIdentity;
 
 /// A package that is ready to be asked.
@@ -47,11 +50,32 @@ pub fn load(given: &Path, variant: Option<&str>, globals: &Globals, scheduling: 
     load_opened(open(given, variant)?, globals, scheduling)
 }
 
-/// Loads the graphs of a package.
+/// Loads the graphs of a package, of which nothing is known that they will be asked.
 pub fn load_opened(package: Package, globals: &Globals, scheduling: Scheduling) -> Result<Model, Failure> {
+    load_planned(package, globals, scheduling, &[])
+}
+
+/// What a package will be asked: a benchmark, which of it, and the longest answer in tokens.
+pub type AskedOf<'a> = (&'a Benchmark, Plan, usize);
+
+/// Loads the graphs of a package to ask it all of this.
+pub fn load_planned(
+    package: Package,
+    globals: &Globals,
+    scheduling: Scheduling,
+    asked: &[AskedOf<'_>],
+) -> Result<Model, Failure> {
     crate::run::reset_peak_memory();
     let prompter = Prompter::open(&package)?;
-    let engine = LoadedEngine::load(&package, &engine_options(globals, scheduling))?;
+    let mut options = engine_options(globals, scheduling);
+    if options.provider.provider == Provider::TensorRt {
+        let extents = asked.iter().map(|(benchmark, plan, max_new_tokens)| {
+            run_extent((*benchmark, plan), (&prompter, &package.manifest), *max_new_tokens, &options)
+        });
+        let extent = extents.reduce(RunExtent::with).unwrap_or_else(|| unknown_extent(&package.manifest, &options));
+        options.provider.tensorrt.shapes = Some(extent.shapes());
+    }
+    let engine = LoadedEngine::load(&package, &options)?;
     if let (Some(foreign), false) = (&package.manifest.foreign, globals.no_progress) {
         let (scheduling, reason) = engine.scheduling();
         eprintln!(
@@ -71,6 +95,7 @@ pub fn engine_options(globals: &Globals, scheduling: Scheduling) -> EngineOption
         ort_library: globals.ort_library.clone(),
         intra_op_threads: globals.threads.unwrap_or_else(crate::engine::physical_cores),
         scheduling,
+        provider: globals.provider.clone(),
         placement: globals.placement,
         ..EngineOptions::default()
     })

@@ -110,6 +110,7 @@ fn inspect(arguments: &InspectArguments) -> VerbResult {
     ];
     lines.extend(quantisation_lines(manifest.quantisation.as_ref()));
     lines.extend(GraphFlavor::of_name(&manifest.llm.flavor).map(operators_line));
+    lines.extend(manifest.llm.compute.map(|compute| format!("computes   in {0}, key-value cache in {0}", compute.as_str())));
     lines.extend([
         format!(
             "vision     {} px, patch {}, {} tokens × {}, layer {}, {}",

@@ -18,6 +18,7 @@ use super::schedule::ScheduleArguments;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Answering, Benchmark, ScorerRule, ScorerSpec, samples_sha256};
 use crate::compare;
+use crate::engine::{Provider, ProviderOptions};
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
 use crate::guard::files::read_text_capped;
@@ -109,6 +110,13 @@ pub struct Suite {
     pub stop_when_decided: bool,
     /// Under what name and commit the runs are recorded.
     pub label: RunLabel,
+}
+
+impl Suite {
+    /// Longest answer to a benchmark in tokens.
+    fn new_tokens(&self, benchmark: &Benchmark) -> usize {
+        self.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens)
+    }
 }
 
 /// Cap on a suite file.
@@ -265,6 +273,7 @@ impl StopSignal {
 /// Runs every model on every benchmark and returns the runs, by benchmark order within model order. Ends early, with what
 /// is stored so far, when the stop signal came.
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
+    suite.scheduling.check(globals.provider.provider)?;
     let mut benchmarks = match suite.benchmarks.as_slice() {
         [] => vec![suite.data.load(None)?],
         names => names.iter().map(|name| suite.data.load(Some(name))).collect::<Result<Vec<_>, _>>()?,
@@ -299,7 +308,12 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
                 continue;
             }
         };
-        let mut model = model::load_opened(package, globals, suite.scheduling.at_load())?;
+        // Only TensorRT must know beforehand what it will be asked.
+        let planned = benchmarks.iter().filter(|_| globals.provider.provider == Provider::TensorRt);
+        let asked: Vec<model::AskedOf<'_>> = planned
+            .map(|benchmark| (benchmark, Plan::new(&benchmark.samples, suite.limit), suite.new_tokens(benchmark)))
+            .collect();
+        let mut model = model::load_planned(package, globals, suite.scheduling.at_load(), &asked)?;
         for benchmark in &benchmarks {
             if stop.exit().is_some() {
                 return Ok(runs);
@@ -367,7 +381,7 @@ fn run_one(
     overall: &mut Overall,
 ) -> Result<Run, Failure> {
     let plan = Plan::new(&benchmark.samples, suite.limit);
-    let max_new_tokens = suite.max_new_tokens.unwrap_or(benchmark.spec.max_new_tokens);
+    let max_new_tokens = suite.new_tokens(benchmark);
     let answering = benchmark.spec.answering;
     let directory = suite.output.join(&model.package.manifest.name).join(&benchmark.spec.name);
     let asked = ((benchmark, &plan), (max_new_tokens, answering));
@@ -382,7 +396,8 @@ fn run_one(
         benchmark: benchmark_identity(benchmark, &plan),
         settings: RunSettings {
             max_new_tokens,
-            provider: "cpu".to_owned(),
+            provider: globals.provider.provider.as_str().to_owned(),
+            provider_options: globals.provider.summary(),
             intra_op_threads: model::engine_options(globals, suite.scheduling.at_load()).intra_op_threads,
             scheduling: scheduling.to_owned(),
             scheduling_reason: reason.map(str::to_owned),
@@ -391,7 +406,7 @@ fn run_one(
             low_memory: globals.loading.low_memory,
             stop_when_decided: benchmark.spec.stop_when_decided,
         },
-        environment: environment(model.engine.runtime()),
+        environment: environment(model.engine.runtime(), &globals.provider),
         memory,
         execution: Some(execution(&model.engine.placement(), model.engine.options())),
     };
@@ -488,16 +503,24 @@ fn data_facts(benchmark: &Benchmark) -> Option<DataFacts> {
 }
 
 /// The machine and libraries, as a run records them.
-pub(super) fn environment(runtime: &RuntimeInfo) -> Environment {
+pub(super) fn environment(runtime: &RuntimeInfo, provider: &ProviderOptions) -> Environment {
     let machine = Machine::look();
     Environment {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime_version: runtime.version.clone(),
         runtime_sha256: runtime.sha256.clone(),
         platform: format!("{}, {}", machine.operating_system, machine.architecture),
-        processor: machine.cpu,
+        processor: processor(machine.cpu, provider),
         physical_cores: machine.physical_cores,
         memory_bytes: machine.memory_total_bytes,
+    }
+}
+
+/// What computes: the processor and, where one is used, the GPU.
+pub(super) fn processor(cpu: String, provider: &ProviderOptions) -> String {
+    match provider.device_text() {
+        Some(device) => format!("{cpu} with {device}"),
+        None => cpu,
     }
 }
 

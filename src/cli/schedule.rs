@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use anyhow::anyhow;
 use clap::Args;
 
+use super::exit::{Exit, Failure};
 use super::model::Model;
 use crate::benchmark::{Answering, Benchmark};
 use crate::engine::runtime::doctor::Machine;
-use crate::engine::{Schedule, Scheduling, weight_memory};
+use crate::engine::{Provider, Schedule, Scheduling, weight_memory};
 use crate::guard::escape;
 use crate::run::{Plan, run_shape};
 use crate::store::{HEADER_FILE, MemoryPlan, RunHeader, read_header};
@@ -18,7 +20,8 @@ pub struct ScheduleArguments {
     /// How questions share work
     #[arg(long, value_enum, default_value = "auto")]
     scheduling: SchedulingArgument,
-    /// Most memory of the key-value caches, such as 2GiB or 800MB [default: half of what is free]
+    /// Most memory of the key-value caches, such as 2GiB or 800MB [default: half of what is free; on a GPU half of what
+    /// --device-memory leaves beside the weights, or 4GiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     kv_memory: Option<u64>,
     /// Says nothing before a run.
@@ -43,6 +46,8 @@ enum SchedulingArgument {
 const DEFAULT_SHARE: u64 = 2;
 /// The same where nobody says how much is free.
 const DEFAULT_BYTES: u64 = 2 << 30;
+/// The same on a GPU: what a model of 7 billion parameters in 16 bits leaves on one of 24 GB, with some room.
+const DEFAULT_BYTES_ON_GPU: u64 = 4 << 30;
 
 impl ScheduleArguments {
     /// The questions of an image packed into one tree, whatever the benchmark, and nothing said about it.
@@ -57,6 +62,18 @@ impl ScheduleArguments {
             SchedulingArgument::AcrossImages => Some(Scheduling::AcrossImages),
             SchedulingArgument::OneByOne => Some(Scheduling::OneByOne),
         }
+    }
+
+    /// Refuses what engines of TensorRT are not made for.
+    pub fn check(&self, provider: Provider) -> Result<(), Failure> {
+        if provider == Provider::TensorRt && self.wanted() == Some(Scheduling::AcrossImages) {
+            let error = anyhow!(
+                "--scheduling across-images: TensorRT's engines are made for one sequence, as several would need room for as many of \
+                 the longest prompts; packed-tree decodes the questions of an image together"
+            );
+            return Err(Failure::new(Exit::Setup, error));
+        }
+        Ok(())
     }
 
     /// How a package is loaded, before it is known what it will be asked.
@@ -74,29 +91,37 @@ impl ScheduleArguments {
         directory: &Path,
         quiet: bool,
     ) -> Option<MemoryPlan> {
-        let takes_batches = model.engine.takes_batches()?;
+        let no_batches = model.engine.no_batches()?.map(str::to_owned);
         let earlier = earlier(directory);
         let earlier_memory = earlier.as_ref().and_then(|header| header.memory);
         let wanted = match (self.wanted(), &earlier) {
             // Begun before schedules were planned.
             (None, Some(header)) if earlier_memory.is_none() => by_name(&header.settings.scheduling),
+            (None, _) if model.engine.options().provider.provider == Provider::TensorRt => Some(Scheduling::PackedTree),
             (wanted, _) => wanted,
         };
-        let free_bytes = Machine::look().memory_available_bytes;
+        let options = model.engine.options();
+        // An unreadable graph would have stopped the package from loading.
+        let weights_bytes = weight_memory(&model.package, options).map_or(0, |weights| weights.total_bytes());
+        let (free_bytes, otherwise) = if options.provider.provider.is_gpu() {
+            let limit = options.provider.memory_limit_bytes;
+            (limit.map_or(0, |limit| limit.saturating_sub(weights_bytes)), DEFAULT_BYTES_ON_GPU)
+        } else {
+            (Machine::look().memory_available_bytes, DEFAULT_BYTES)
+        };
         let kv_memory_bytes = self
             .kv_memory
             .or(earlier_memory.map(|memory| memory.kv_memory_bytes))
-            .unwrap_or(if free_bytes == 0 { DEFAULT_BYTES } else { free_bytes / DEFAULT_SHARE });
+            .unwrap_or(if free_bytes == 0 { otherwise } else { free_bytes / DEFAULT_SHARE });
         let manifest = &model.package.manifest;
         let shape = run_shape(benchmark, plan, manifest, max_new_tokens, answering);
-        let schedule = Schedule::plan(wanted, &shape, &manifest.llm, kv_memory_bytes, takes_batches);
+        let schedule = Schedule::plan(wanted, &shape, &manifest.llm, kv_memory_bytes, no_batches.as_deref());
         let need = model.engine.memory_need(&schedule, &shape)?;
         model.engine.set_schedule(&schedule);
         let memory = MemoryPlan {
             kv_memory_bytes,
             cache_bytes: need.cache_bytes,
-            // An unreadable graph would have stopped the package from loading.
-            weights_bytes: weight_memory(&model.package, model.engine.options()).map_or(0, |weights| weights.total_bytes()),
+            weights_bytes,
             logits_bytes: need.logits_bytes,
             image_bytes: need.image_bytes,
             slots: schedule.slots,

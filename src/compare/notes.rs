@@ -161,7 +161,7 @@ fn conditions(notes: &mut Vec<String>, base: &Run, new: &Run) {
         count => format!("{count} answers"),
     };
     differing(notes, &format!("longest answer in tokens, which {met} met"), &left.max_new_tokens, &right.max_new_tokens);
-    differing(notes, "execution provider", &left.provider, &right.provider);
+    differing(notes, "execution provider", &left.provider_text(), &right.provider_text());
     differing(notes, "threads", &left.intra_op_threads, &right.intra_op_threads);
     differing(notes, "scheduling of questions", &left.scheduling, &right.scheduling);
     let weights = |low_memory| if low_memory { "mapped files (low memory)" } else { "packed for this processor" };

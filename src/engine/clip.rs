@@ -6,7 +6,7 @@ use ndarray::{Array2, Array4};
 use ort::value::{TensorElementType, TensorRef};
 
 use super::options::EngineOptions;
-use super::runtime::{self, RuntimeInfo, RuntimeOptions};
+use super::runtime::{self, RuntimeInfo};
 use super::session::{Graph, Port, runtime_error};
 use super::types::EngineError;
 use crate::package::ClipPackage;
@@ -31,8 +31,7 @@ impl ClipEncoder {
     pub fn load(package: &ClipPackage, options: &EngineOptions) -> Result<Self, EngineError> {
         let started = Instant::now();
         let (root, manifest) = (package.root.as_path(), &package.manifest);
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         let float = TensorElementType::Float32;
         let (side, width) = (Some(manifest.vision.image_size), Some(manifest.projection_size));
         let vision = Graph::load_measured(loaded, root, &manifest.vision.graph, options, true)?;

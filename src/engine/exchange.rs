@@ -3,10 +3,11 @@
 use ndarray::Array3;
 
 use super::decoder::LanguageModel;
+use super::device::check_compute;
 use super::embedding::EmbeddingTable;
 use super::options::EngineOptions;
 use super::ort_engine::OrtEngine;
-use super::runtime::{self, RuntimeOptions};
+use super::runtime;
 use super::session::Graph;
 use super::types::{EngineError, ImageTiles, StageTimings};
 use super::vision::{LoadedProjector, LoadedVision, join_tiles};
@@ -25,8 +26,8 @@ impl LoadedStage {
     /// Loads one stage of a package of our own.
     pub fn load(package: &Package, stage: StageName, options: &EngineOptions) -> Result<Self, EngineError> {
         let (root, manifest) = (package.root.as_path(), &package.manifest);
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
+        check_compute(package, options)?;
         Ok(Self(match stage {
             StageName::Vision => Kind::Vision(Box::new(LoadedVision::load(Graph::load, loaded, root, manifest, options)?)),
             StageName::Projector => {

@@ -10,7 +10,7 @@ use ort::value::Tensor;
 use super::options::EngineOptions;
 use super::ort_engine::OrtEngine;
 use super::plan::write_windowed_bias;
-use super::runtime::{self, RuntimeOptions};
+use super::runtime;
 use super::session::{Graph, runtime_error};
 use super::tree;
 use super::types::{EngineError, ImageTiles, Segment, StageTimings};
@@ -29,8 +29,7 @@ pub(super) type Inputs<'v> = Vec<(Cow<'static, str>, SessionInputValue<'v>)>;
 impl LayerProbe {
     /// Loads a stage of one of our own packages from `model`, which was made of its graph.
     pub fn load(package: &Package, stage: StageName, model: LayeredModel, options: &EngineOptions) -> Result<Self, EngineError> {
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         let (root, manifest): (&Path, _) = (&package.root, &package.manifest);
         let name = match stage {
             StageName::Vision => &manifest.vision.graph,
@@ -38,6 +37,13 @@ impl LayerProbe {
             StageName::Llm => &manifest.llm.graph,
         };
         let graph = Graph::of_bytes(loaded, root, name, &model.bytes, options, false)?;
+        let compute = [manifest.vision.compute, manifest.projector.compute, manifest.llm.compute];
+        if let Some(compute) = compute.into_iter().flatten().next() {
+            let compute = compute.as_str();
+            return Err(
+                graph.wrong(format!("computes in {compute}, and layers are read in 32 bits: export it without --compute"))
+            );
+        }
         Ok(Self { graph, model, llm: manifest.llm.clone() })
     }
 

@@ -55,11 +55,11 @@ impl LoadedEngine {
         }
     }
 
-    /// Whether several sequences can decode at once; `None` for a package that another program wrote, which is not scheduled
-    /// by us.
-    pub fn takes_batches(&self) -> Option<bool> {
+    /// Why several sequences cannot decode at once, if they cannot; `None` for a package that another program wrote, which is not
+    /// scheduled by us.
+    pub fn no_batches(&self) -> Option<Option<&str>> {
         match &self.0 {
-            Kind::Own(engine) => Some(engine.takes_batches()),
+            Kind::Own(engine) => Some(engine.no_batches()),
             Kind::Foreign(_) => None,
         }
     }

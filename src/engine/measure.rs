@@ -10,7 +10,8 @@ use super::options::EngineOptions;
 use super::ort_engine::OrtEngine;
 use super::placement::Placed;
 use super::plan::{Row, write_windowed_bias};
-use super::runtime::{self, RuntimeOptions};
+use super::provider;
+use super::runtime;
 use super::session::{builder, runtime_error};
 use super::tree;
 use super::types::{EngineError, ImageTiles, StageTimings};
@@ -75,7 +76,7 @@ impl OrtEngine {
                 *position = (depth + step) as i64;
                 *logit_row = slot as i64;
             }
-            drop(self.model.run()?);
+            self.model.run_unread()?;
         }
         Ok(milliseconds(started))
     }
@@ -83,7 +84,7 @@ impl OrtEngine {
     fn fill_and_run(&mut self, past: usize, tokens: &[u32]) -> Result<(), EngineError> {
         let rows: Vec<Row> = tokens.iter().map(|&token| Row::Token(token)).collect();
         tree::fill(&mut self.model, &self.embedding, &[], past, &rows)?;
-        drop(self.model.run()?);
+        self.model.run_unread()?;
         Ok(())
     }
 
@@ -110,10 +111,11 @@ impl MeasuredModel {
     /// Makes a session of a model file in memory, for an input of this shape and content.
     pub fn load(options: &EngineOptions, model: &[u8], shape: &[usize], input: Vec<f32>) -> Result<Self, EngineError> {
         let doing = "loading a model to measure the machine";
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
-        let mut builder = builder(loaded, options, true).map_err(runtime_error(doing))?;
-        let session = builder.commit_from_memory(model).map_err(runtime_error(doing))?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
+        let builder = builder(loaded, options, true).map_err(runtime_error(doing))?;
+        let session = provider::register(builder, loaded, &options.provider, None)?
+            .commit_from_memory(model)
+            .map_err(|error| provider::loading_failed(doing, options.provider.provider, error.message()))?;
         drop(Placed::of(&session, "the model that measures the machine", options, None)?);
         let input = Tensor::from_array((shape.to_vec(), input)).map_err(runtime_error::<()>(doing))?;
         Ok(Self { session, input })

@@ -5,9 +5,12 @@
 //! mock engine that answers from a script. It must not know benchmarks, scorers, tokenizers or image files: it takes pixel tensors and token segments, and
 //! gives token ids and timings.
 
+mod attention_probe;
 mod candidates;
+mod chooser;
 mod clip;
 mod decoder;
+mod device;
 mod embedding;
 mod exchange;
 mod foreign;
@@ -24,6 +27,7 @@ mod placement;
 mod plan;
 mod prepacked;
 pub mod provider;
+mod row_copier;
 pub mod runtime;
 mod sampling;
 mod schedule;

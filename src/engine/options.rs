@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::placement::PlacementOptions;
 use super::provider::ProviderOptions;
+use super::runtime::RuntimeOptions;
 use super::runtime::doctor::physical_cores;
 
 /// How the questions of a group run.
@@ -67,6 +68,18 @@ impl Default for EngineOptions {
             max_packed_tokens: 1024,
             provider: ProviderOptions::default(),
             placement: PlacementOptions::default(),
+        }
+    }
+}
+
+impl EngineOptions {
+    /// Which ONNX Runtime these need.
+    pub fn runtime(&self) -> RuntimeOptions {
+        RuntimeOptions {
+            library: self.ort_library.clone(),
+            provider: self.provider.provider,
+            cuda_libraries: self.provider.library_folder.clone(),
+            ..RuntimeOptions::default()
         }
     }
 }

@@ -4,12 +4,16 @@ use std::time::Instant;
 
 use ndarray::{Array2, Array3};
 
+use super::attention_probe::{self, Verdict};
+use super::chooser::Chooser;
 use super::decoder::LanguageModel;
+use super::device::check_compute;
 use super::embedding::EmbeddingTable;
 use super::exchange;
 use super::options::{EngineOptions, Scheduling};
 use super::plan::{self, Demand, Row};
-use super::runtime::{self, RuntimeInfo, RuntimeOptions};
+use super::row_copier::RowCopier;
+use super::runtime::{self, RuntimeInfo};
 use super::sampling;
 use super::schedule::{Schedule, cache_bytes_per_token};
 use super::session::Graph;
@@ -29,6 +33,8 @@ pub struct OrtEngine {
     pub(super) options: EngineOptions,
     pub(super) limits: Limits,
     scheduling_reason: Option<String>,
+    /// What cannot be shared here, and why.
+    verdict: Verdict,
     pub(super) notes: Vec<String>,
     runtime: RuntimeInfo,
     load_ms: f64,
@@ -71,8 +77,10 @@ impl OrtEngine {
     pub fn load(package: &Package, options: &EngineOptions) -> Result<Self, EngineError> {
         let started = Instant::now();
         let (root, manifest) = (package.root.as_path(), &package.manifest);
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
+        check_compute(package, options)?;
+        let mut verdict = attention_probe::verdict(loaded, manifest, options)?;
+        let mut notes = Vec::new();
         // Packing weights is work of one thread a graph, and nearly all of a load.
         let (encoder, graph) = std::thread::scope(|scope| {
             let graph = scope.spawn(|| Graph::load_measured(loaded, root, &manifest.llm.graph, options, false));
@@ -87,7 +95,22 @@ impl OrtEngine {
                 manifest.llm.hidden_size, manifest.projector.output_size
             )));
         }
-        let (model, embedding) = exchange::language_model(graph, package)?;
+        let (mut model, embedding) = exchange::language_model(graph, package)?;
+        if options.provider.provider.is_gpu() {
+            // Without either, the same is computed in another way, which is told.
+            match Chooser::new(loaded, manifest.llm.vocabulary_size, options) {
+                Ok(chooser) => model.read_logits_in_place(chooser),
+                Err(error) => notes.push(format!("logits leave the GPU to be read: {error}")),
+            }
+            if verdict.not_batched.is_none() {
+                match RowCopier::new(loaded, &manifest.llm, options) {
+                    Ok(copier) => model.copy_rows_in_place(copier),
+                    Err(error) => {
+                        verdict.not_batched = Some(format!("rows of the key-value cache cannot be copied on the GPU: {error}"))
+                    }
+                }
+            }
+        }
         let runtime = loaded.info.clone();
         let default = Schedule::default();
         let limits = Limits {
@@ -103,10 +126,12 @@ impl OrtEngine {
             options: options.clone(),
             limits,
             scheduling_reason: None,
-            notes: Vec::new(),
+            verdict,
+            notes,
             runtime,
             load_ms: 0.0,
         };
+        engine.keep_apart();
         engine.prove_placement()?;
         engine.load_ms = super::vision::milliseconds(started);
         Ok(engine)
@@ -116,6 +141,7 @@ impl OrtEngine {
     pub fn set_schedule(&mut self, schedule: &Schedule) {
         self.options.scheduling = schedule.scheduling;
         self.scheduling_reason = schedule.reason.clone();
+        self.keep_apart();
         self.limits = Limits {
             cache_tokens: schedule.cache_tokens.max(1),
             packed_tokens: self.options.max_packed_tokens,
@@ -124,12 +150,27 @@ impl OrtEngine {
         };
     }
 
+    /// Where questions cannot be packed, they run one by one, whatever was asked for, and the reason is told.
+    fn keep_apart(&mut self) {
+        if let (Some(reason), true) = (&self.verdict.not_packed, self.options.scheduling != Scheduling::OneByOne) {
+            self.options.scheduling = Scheduling::OneByOne;
+            self.scheduling_reason = Some(reason.clone());
+        }
+    }
+
     /// Why questions are scheduled as they are, where there was a choice.
     pub fn scheduling_reason(&self) -> Option<&str> {
         self.scheduling_reason.as_deref()
     }
 
-    /// Whether the language model's graph can decode several sequences at once.
+    /// Why several sequences cannot decode at once; `None` if they can.
+    pub fn no_batches(&self) -> Option<&str> {
+        const ONE: &str =
+            "the package's graph decodes one sequence at a time; export the checkpoint again to decode across images";
+        (!self.takes_batches()).then(|| self.verdict.not_batched.as_deref().unwrap_or(ONE))
+    }
+
+    /// Whether several sequences can decode at once.
     pub fn takes_batches(&self) -> bool {
         self.model.takes_batches()
     }

@@ -76,19 +76,20 @@ impl Default for Schedule {
 
 /// Bytes of one token in the key-value cache.
 pub fn cache_bytes_per_token(stage: &LanguageModelStage) -> usize {
-    [2, stage.layers, stage.key_value_heads, stage.head_size, size_of::<f32>()].into_iter().fold(1, usize::saturating_mul)
+    let number_bytes = usize::try_from(stage.cache_dtype().bytes()).unwrap_or(usize::MAX);
+    [2, stage.layers, stage.key_value_heads, stage.head_size, number_bytes].into_iter().fold(1, usize::saturating_mul)
 }
 
 impl Schedule {
     /// Schedules a run: as `wanted`, or, if it is `None`, in the way that takes the least estimated work, by
-    /// `saving_across_images`. `kv_memory_bytes` bounds the caches; `takes_batches` says whether the graph can decode
-    /// several sequences at once.
+    /// `saving_across_images`. `kv_memory_bytes` bounds the caches; `no_batches` says why several
+    /// sequences cannot decode at once, if they cannot.
     pub fn plan(
         wanted: Option<Scheduling>,
         shape: &RunShape,
         stage: &LanguageModelStage,
         kv_memory_bytes: u64,
-        takes_batches: bool,
+        no_batches: Option<&str>,
     ) -> Self {
         let per_token = cache_bytes_per_token(stage).max(1);
         let cache_tokens = usize::try_from(kv_memory_bytes).unwrap_or(usize::MAX) / per_token;
@@ -107,9 +108,7 @@ impl Schedule {
         if !asked_for && saving < LEAST_SAVING {
             return whole(Scheduling::PackedTree, None);
         }
-        if !takes_batches {
-            let reason =
-                "the package's graph decodes one sequence at a time; export the checkpoint again to decode across images";
+        if let Some(reason) = no_batches {
             return whole(Scheduling::PackedTree, Some(reason.to_owned()));
         }
         if slots < 2 {
@@ -206,7 +205,7 @@ mod tests {
     }
 
     fn plan(wanted: Option<Scheduling>, shape: &RunShape, cache_tokens: u64) -> Schedule {
-        Schedule::plan(wanted, shape, &stage(), cache_tokens * cache_bytes_per_token(&stage()) as u64, true)
+        Schedule::plan(wanted, shape, &stage(), cache_tokens * cache_bytes_per_token(&stage()) as u64, None)
     }
 
     #[test]
@@ -245,14 +244,15 @@ mod tests {
     fn what_cannot_decode_across_images_says_so() {
         let budget = 1 << 40;
         let across = Some(Scheduling::AcrossImages);
-        let old = Schedule::plan(across, &shape(16, 1, 256), &stage(), budget, false);
+        let not = Some("export the checkpoint again");
+        let old = Schedule::plan(across, &shape(16, 1, 256), &stage(), budget, not);
         assert_eq!(old.scheduling, Scheduling::PackedTree);
         assert!(old.reason.unwrap().contains("export the checkpoint again"));
         // Where it would not have been chosen there is nothing to say.
-        assert_eq!(Schedule::plan(None, &shape(16, 32, 16), &stage(), budget, false).reason, None);
-        let ranked = Schedule::plan(across, &shape(16, 1, 0), &stage(), budget, true);
+        assert_eq!(Schedule::plan(None, &shape(16, 32, 16), &stage(), budget, not).reason, None);
+        let ranked = Schedule::plan(across, &shape(16, 1, 0), &stage(), budget, None);
         assert!(ranked.reason.unwrap().contains("ranked"));
-        assert_eq!(Schedule::plan(Some(Scheduling::OneByOne), &shape(16, 1, 256), &stage(), budget, true).reason, None);
+        assert_eq!(Schedule::plan(Some(Scheduling::OneByOne), &shape(16, 1, 256), &stage(), budget, None).reason, None);
     }
 
     #[test]

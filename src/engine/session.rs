@@ -6,9 +6,11 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType};
 
+use super::device::Place;
 use super::options::EngineOptions;
 use super::placement::{self, Placed, ProfileFolder};
 use super::prepacked::{self, Source};
+use super::provider::{self, GraphSource, Provider};
 use super::runtime::Loaded;
 use super::types::EngineError;
 use crate::guard::files;
@@ -45,6 +47,8 @@ pub(super) struct Graph {
     pub name: String,
     /// Full path.
     pub path: PathBuf,
+    /// Where what need not leave its provider lives.
+    pub memory: Place,
     /// What runs its nodes.
     pub placed: Placed,
 }
@@ -65,7 +69,8 @@ impl Graph {
     ) -> Result<Self, EngineError> {
         let path = files::contained(root, name)?;
         let bytes = files::read_capped(&path, GRAPH_LIMIT_BYTES)?;
-        if let (true, Some(cache)) = (options.prepack, &options.prepacked_cache) {
+        // What is packed is packed for the processor.
+        if let (true, Some(cache), false) = (options.prepack, &options.prepacked_cache, options.provider.provider.is_gpu()) {
             let source = Source { root, name, bytes: &bytes, fixed_shapes };
             if let Some(session) = prepacked::session(runtime, cache, &source, options) {
                 return Self::of_session(session, name, path, options, None);
@@ -100,7 +105,7 @@ impl Graph {
         profile: Option<ProfileFolder>,
     ) -> Result<Self, EngineError> {
         let placed = Placed::of(&session, name, options, profile)?;
-        Ok(Self { session, name: name.to_owned(), path, placed })
+        Ok(Self { session, name: name.to_owned(), path, memory: Place::of(&options.provider), placed })
     }
 
     /// Ends the measuring of the first runs, if they are measured. Refuses the graph if too little of it runs on the provider
@@ -137,12 +142,12 @@ impl Graph {
             .to_str()
             .map(str::to_owned)
             .ok_or_else(|| EngineError::Graph { graph: path.clone(), message: "its folder's name is not Unicode".to_owned() })?;
-        let session = with_profile(builder(runtime, options, fixed_shapes), profile.as_ref())
-            .map_err(runtime_error(&doing))?
+        let builder = with_profile(builder(runtime, options, fixed_shapes), profile.as_ref()).map_err(runtime_error(&doing))?;
+        let session = provider::register(builder, runtime, &options.provider, Some(&GraphSource { root, name, bytes }))?
             .with_config_entry("session.model_external_initializers_file_folder_path", &folder)
             .map_err(runtime_error(&doing))?
             .commit_from_memory(bytes)
-            .map_err(runtime_error(&doing))?;
+            .map_err(|error| provider::loading_failed(&doing, options.provider.provider, error.message()))?;
         Self::of_session(session, name, path, options, profile)
     }
 
@@ -159,6 +164,22 @@ impl Graph {
     pub(super) fn wrong(&self, message: impl Into<String>) -> EngineError {
         EngineError::Graph { graph: self.path.clone(), message: message.into() }
     }
+}
+
+/// A session of a small graph of this program's own, which must run where the others do. TensorRT, which builds engines for minutes, is
+/// not asked: CUDA runs it on the same GPU.
+pub(super) fn small_session(runtime: &Loaded, options: &EngineOptions, name: &str, bytes: &[u8]) -> Result<Session, EngineError> {
+    let mut options = options.clone();
+    if options.provider.provider.is_gpu() {
+        options.provider.provider = Provider::Cuda;
+    }
+    let doing = format!("loading {name}");
+    let builder = builder(runtime, &options, false).map_err(runtime_error(&doing))?;
+    let session = provider::register(builder, runtime, &options.provider, None)?
+        .commit_from_memory(bytes)
+        .map_err(|error| provider::loading_failed(&doing, options.provider.provider, error.message()))?;
+    drop(Placed::of(&session, name, &options, None)?);
+    Ok(session)
 }
 
 /// A folder for the profile of the graph `name`.

@@ -10,14 +10,17 @@
 
 use std::ops::Range;
 
+use half::{bf16, f16};
 use ort::memory::Allocator;
 use ort::session::IoBinding;
-use ort::value::Tensor;
+use ort::value::{DynTensor, PrimitiveTensorElementType, Tensor};
 
-use super::decoder::{LanguageModel, bind, has_shape};
+use super::decoder::{LanguageModel, Target, bind, has_shape};
 use super::plan::{HIDDEN, write_bias};
+use super::row_copier::Move;
 use super::session::runtime_error;
 use super::types::EngineError;
+use crate::package::TensorDtype;
 
 /// The attention bias is as long as the longest sequence, rounded up to so many rows: a new allocation only now and then.
 const BIAS_STEP_ROWS: usize = 64;
@@ -40,7 +43,9 @@ pub(super) struct SlotBatch {
     slots: usize,
     capacity: usize,
     /// Key and value of each layer in turn, each `[slots, key_value_heads, capacity, head_size]`.
-    cache: Vec<Tensor<f32>>,
+    cache: Vec<DynTensor>,
+    /// Rows of each slot that were ever written.
+    written: Vec<usize>,
     inputs_embeds: Tensor<f32>,
     position_ids: Tensor<i64>,
     attention_bias: Tensor<f32>,
@@ -52,18 +57,19 @@ pub(super) struct SlotBatch {
 
 impl SlotBatch {
     /// So many slots with room for `capacity` rows each.
-    pub fn new(model: &LanguageModel, slots: usize, capacity: usize) -> Result<Self, EngineError> {
-        Self::assemble(model, slots, capacity, &mut |_| Ok(()))
+    pub fn new(model: &mut LanguageModel, slots: usize, capacity: usize) -> Result<Self, EngineError> {
+        Self::assemble(model, slots, capacity, &mut |_, _| Ok(()))
     }
 
     /// Slots whose buffers `fill` writes as they are made, one after another.
     fn assemble(
-        model: &LanguageModel,
+        model: &mut LanguageModel,
         slots: usize,
         capacity: usize,
-        fill: &mut dyn FnMut(&mut [f32]) -> Result<(), EngineError>,
+        fill: &mut dyn FnMut(&mut LanguageModel, &mut DynTensor) -> Result<(), EngineError>,
     ) -> Result<Self, EngineError> {
-        let stage = model.stage();
+        let stage = model.stage().clone();
+        let memory = model.memory();
         let (slots, capacity) = (slots.max(1), capacity.clamp(1, stage.maximum_positions.max(1)));
         let doing = format!("making room for {slots} sequences of {capacity} tokens in the key-value cache");
         let error = || runtime_error::<()>(&doing);
@@ -73,8 +79,12 @@ impl SlotBatch {
         let shape = [slots, stage.key_value_heads, capacity, stage.head_size];
         for layer in 0..stage.layers {
             for part in ["key", "value"] {
-                let mut buffer = Tensor::<f32>::new(&allocator, shape).map_err(error())?;
-                fill(buffer.try_extract_tensor_mut::<f32>().map_err(error())?.1)?;
+                let mut buffer = model.cache_buffer(memory, &shape).map_err(error())?;
+                // The processor's memory is given out as zeros.
+                if let Some(copier) = model.copier() {
+                    copier.clear(&mut buffer, shape)?;
+                }
+                fill(model, &mut buffer)?;
                 binding.bind_input(format!("past_key_values.{layer}.{part}"), &buffer).map_err(error())?;
                 binding.bind_output(format!("present.{layer}.{part}"), &mut buffer).map_err(error())?;
                 cache.push(buffer);
@@ -84,15 +94,18 @@ impl SlotBatch {
         let position_ids = Tensor::<i64>::new(&allocator, [slots, 1]).map_err(error())?;
         let seqlens_k = Tensor::<i32>::new(&allocator, [slots]).map_err(error())?;
         let total_sequence_length = Tensor::<i32>::new(&allocator, [0_usize; 0]).map_err(error())?;
-        binding.bind_input("inputs_embeds", &inputs_embeds).map_err(error())?;
-        binding.bind_input("position_ids", &position_ids).map_err(error())?;
-        binding.bind_input("seqlens_k", &seqlens_k).map_err(error())?;
-        binding.bind_input("total_sequence_length", &total_sequence_length).map_err(error())?;
+        if !memory.is_gpu() {
+            binding.bind_input("inputs_embeds", &inputs_embeds).map_err(error())?;
+            binding.bind_input("position_ids", &position_ids).map_err(error())?;
+            binding.bind_input("seqlens_k", &seqlens_k).map_err(error())?;
+            binding.bind_input("total_sequence_length", &total_sequence_length).map_err(error())?;
+        }
         Ok(Self {
             binding,
             slots,
             capacity,
             cache,
+            written: vec![0; slots],
             inputs_embeds,
             position_ids,
             attention_bias: Tensor::new(&allocator, [0_usize]).map_err(error())?,
@@ -109,34 +122,51 @@ impl SlotBatch {
     }
 
     /// Copies rows of the language model's own cache to the start of a slot, one range after another, and gives their number.
-    pub fn take_rows(&mut self, model: &LanguageModel, slot: usize, ranges: &[Range<usize>]) -> Result<usize, EngineError> {
+    pub fn take_rows(&mut self, model: &mut LanguageModel, slot: usize, ranges: &[Range<usize>]) -> Result<usize, EngineError> {
         let from = Layout { slots: 1, capacity: model.capacity() };
         let to = Layout { slots: self.slots, capacity: self.capacity };
+        check_rows(model, (from, 0), (to, slot), ranges)?;
+        let count = ranges.iter().map(Range::len).sum();
+        let written = self.written.get_mut(slot).map_or(0, |written| std::mem::replace(written, count));
+        if model.copy_own_rows(&[Move { from_slot: 0, to_slot: slot, ranges }], &mut self.cache)? {
+            // What an earlier sequence left behind may not be finite, and what is hidden must be.
+            if let Some(copier) = model.copier() {
+                copier.blank(slot, count..written, self.cache.iter_mut())?;
+            }
+            return Ok(count);
+        }
         for (source, target) in model.cache().iter().zip(&mut self.cache) {
-            let source = source.try_extract_tensor::<f32>().map_err(runtime_error("reading the key-value cache"))?.1;
-            let target = target.try_extract_tensor_mut::<f32>().map_err(runtime_error("writing the key-value cache"))?.1;
             copy_rows(model, (source, from, 0), (target, to, slot), ranges)?;
         }
-        Ok(ranges.iter().map(Range::len).sum())
+        Ok(count)
     }
 
     /// A batch of the slots `kept`, in this order, with the first rows of each as told; the others are dropped. Each buffer
     /// goes as soon as it is copied, so that the peak is this batch and one buffer.
-    pub fn shrunk(self, model: &LanguageModel, kept: &[SlotToken]) -> Result<Self, EngineError> {
+    pub fn shrunk(self, model: &mut LanguageModel, kept: &[SlotToken]) -> Result<Self, EngineError> {
         let Self { binding, slots, capacity, cache, .. } = self;
         // It holds the buffers too.
         drop(binding);
         let (from, to) = (Layout { slots, capacity }, Layout { slots: kept.len(), capacity });
+        let rows: Vec<Range<usize>> = kept.iter().map(|old| 0..old.length).collect();
+        let mut moves = Vec::with_capacity(kept.len());
+        for (slot, (old, rows)) in kept.iter().zip(&rows).enumerate() {
+            check_rows(model, (from, old.slot), (to, slot), std::slice::from_ref(rows))?;
+            moves.push(Move { from_slot: old.slot, to_slot: slot, ranges: std::slice::from_ref(rows) });
+        }
         let mut buffers = cache.into_iter();
-        Self::assemble(model, kept.len(), capacity, &mut |target| {
+        let mut batch = Self::assemble(model, kept.len(), capacity, &mut |model, target| {
             let Some(buffer) = buffers.next() else { return Ok(()) };
-            let source = buffer.try_extract_tensor::<f32>().map_err(runtime_error("reading the key-value cache"))?.1;
-            for (slot, old) in kept.iter().enumerate() {
-                let rows = 0..old.length;
-                copy_rows(model, (source, from, old.slot), (target, to, slot), std::slice::from_ref(&rows))?;
+            if let Some(copier) = model.copier() {
+                return copier.copy(&moves, [(&buffer, &mut *target)].into_iter());
+            }
+            for one in &moves {
+                copy_rows(model, (&buffer, from, one.from_slot), (&mut *target, to, one.to_slot), one.ranges)?;
             }
             Ok(())
-        })
+        })?;
+        batch.written = kept.iter().map(|old| old.length).collect();
+        Ok(batch)
     }
 
     /// Runs one token in each slot that is named, `embed` writing what the language model sees of it, and gives their logits
@@ -156,8 +186,9 @@ impl SlotBatch {
             return Err(model.wrong(message));
         }
         let total = longest.next_multiple_of(BIAS_STEP_ROWS).min(self.capacity);
-        bind(&mut self.binding, "attention_bias", &mut self.attention_bias, &[self.slots, 1, 1, total]).map_err(error())?;
-        bind(&mut self.binding, "logit_rows", &mut self.logit_rows, &[tokens.len()]).map_err(error())?;
+        let to = &mut Target { binding: &mut self.binding, place: model.memory() };
+        bind(to, "attention_bias", &mut self.attention_bias, &[self.slots, 1, 1, total]).map_err(error())?;
+        bind(to, "logit_rows", &mut self.logit_rows, &[tokens.len()]).map_err(error())?;
         let shape = [tokens.len(), vocabulary];
         if !has_shape(&self.logits, &shape) {
             self.logits = Tensor::new(&Allocator::default(), shape).map_err(error())?;
@@ -191,19 +222,36 @@ impl SlotBatch {
                 write_bias(bias, std::slice::from_ref(&(first..seen)));
                 debug_assert!(bias.iter().all(|&value| value == 0.0 || value == HIDDEN));
             }
+            if let Some(written) = self.written.get_mut(token.slot) {
+                *written = (*written).max(token.length + 1);
+            }
             *row = token.slot as i64;
         }
         if let Some(value) = self.total_sequence_length.try_extract_tensor_mut::<i32>().map_err(error())?.1.first_mut() {
             *value = i32::try_from(total).unwrap_or(i32::MAX);
+        }
+        if model.memory().is_gpu() {
+            self.bind_filled().map_err(error())?;
         }
         model.run_with(&self.binding)?;
         let (_, logits) = self.logits.try_extract_tensor::<f32>().map_err(runtime_error("reading logits"))?;
         Ok(logits.chunks_exact(vocabulary.max(1)))
     }
 
+    /// Binds the inputs that were filled, where binding copies them.
+    fn bind_filled(&mut self) -> ort::Result<()> {
+        self.binding.bind_input("inputs_embeds", &self.inputs_embeds)?;
+        self.binding.bind_input("position_ids", &self.position_ids)?;
+        self.binding.bind_input("attention_bias", &self.attention_bias)?;
+        self.binding.bind_input("seqlens_k", &self.seqlens_k)?;
+        self.binding.bind_input("total_sequence_length", &self.total_sequence_length)?;
+        self.binding.bind_input("logit_rows", &self.logit_rows)?;
+        self.binding.synchronize_inputs()
+    }
+
     /// The cache's buffers, as in [`SlotBatch::cache`].
     #[cfg(test)]
-    pub fn cache_mut(&mut self) -> &mut [Tensor<f32>] {
+    pub fn cache_mut(&mut self) -> &mut [DynTensor] {
         &mut self.cache
     }
 }
@@ -215,14 +263,43 @@ struct Layout {
     capacity: usize,
 }
 
+/// Refuses rows that are not there or do not fit.
+fn check_rows(
+    model: &LanguageModel,
+    (from, from_slot): (Layout, usize),
+    (to, to_slot): (Layout, usize),
+    ranges: &[Range<usize>],
+) -> Result<(), EngineError> {
+    let fits = from_slot < from.slots
+        && to_slot < to.slots
+        && ranges.iter().map(Range::len).sum::<usize>() <= to.capacity
+        && ranges.iter().all(|range| range.is_empty() || range.end <= from.capacity);
+    if fits { Ok(()) } else { Err(model.wrong("rows beyond the key-value cache were to be copied")) }
+}
+
 /// Copies ranges of rows of one slot, one after another, to the start of a slot of another buffer, for each head, and zeros behind
 /// them.
 fn copy_rows(
     model: &LanguageModel,
-    (source, from, from_slot): (&[f32], Layout, usize),
-    (target, to, to_slot): (&mut [f32], Layout, usize),
+    source: (&DynTensor, Layout, usize),
+    target: (&mut DynTensor, Layout, usize),
     ranges: &[Range<usize>],
 ) -> Result<(), EngineError> {
+    match model.stage().cache_dtype() {
+        TensorDtype::F16 => copy_typed_rows::<f16>(model, source, target, ranges),
+        TensorDtype::Bf16 => copy_typed_rows::<bf16>(model, source, target, ranges),
+        TensorDtype::F32 | TensorDtype::I8 => copy_typed_rows::<f32>(model, source, target, ranges),
+    }
+}
+
+fn copy_typed_rows<T: PrimitiveTensorElementType + Copy + Default>(
+    model: &LanguageModel,
+    (source, from, from_slot): (&DynTensor, Layout, usize),
+    (target, to, to_slot): (&mut DynTensor, Layout, usize),
+    ranges: &[Range<usize>],
+) -> Result<(), EngineError> {
+    let source = source.try_extract_tensor::<T>().map_err(runtime_error("reading the key-value cache"))?.1;
+    let target = target.try_extract_tensor_mut::<T>().map_err(runtime_error("writing the key-value cache"))?.1;
     let (heads, width) = (model.stage().key_value_heads, model.stage().head_size);
     let outside = || model.wrong("rows beyond the key-value cache were to be copied");
     if from_slot >= from.slots || to_slot >= to.slots || ranges.iter().map(Range::len).sum::<usize>() > to.capacity {
@@ -245,7 +322,7 @@ fn copy_rows(
         }
         // What stood behind, an earlier sequence or nothing that was ever written, may not be finite, and what is hidden must be.
         let behind = row * width..(to_slot * heads + head + 1) * to.capacity * width;
-        target.get_mut(behind).ok_or_else(outside)?.fill(0.0);
+        target.get_mut(behind).ok_or_else(outside)?.fill(T::default());
     }
     Ok(())
 }
@@ -333,7 +410,7 @@ mod tests {
             }
             // The first leaves, the batch shrinks, and the others go on.
             tokens.iter_mut().for_each(|token| token.length += 1);
-            let mut batch = batch.shrunk(&model.0, &tokens[1..]).unwrap();
+            let mut batch = batch.shrunk(&mut model.0, &tokens[1..]).unwrap();
             assert_eq!(batch.slots(), 2);
             let tokens: Vec<SlotToken> =
                 tokens[1..].iter().enumerate().map(|(slot, token)| SlotToken { slot, ..*token }).collect();
@@ -342,6 +419,32 @@ mod tests {
                 assert!(close(found, &alone(&mut model, &[prompt, &fed[..]].concat())), "{window:?}");
             }
         }
+    }
+
+    /// Rows that graphs copy, as on a GPU, are those that the host copies: to the last bit of what is said after them.
+    #[test]
+    fn rows_copied_in_place_say_the_same() {
+        let prompts: [&[u32]; 3] = [&[1, 5, 9, 14, 20, 7, 3], &[4], &[2, 60, 31, 8, 8, 90, 17]];
+        let said = |in_place: bool| {
+            let mut model = tiny(None);
+            if in_place {
+                let loaded = runtime::load(&Default::default(), &mut |_| {}).unwrap();
+                let copier = super::super::row_copier::RowCopier::new(loaded, model.0.stage(), &EngineOptions::default());
+                model.0.copy_rows_in_place(copier.unwrap());
+            }
+            let (mut batch, mut tokens) = seated(&mut model, &[Some(prompts[0]), Some(prompts[1]), Some(prompts[2])]);
+            let mut said = step(&mut model, &mut batch, &tokens, &[33, 34, 35]);
+            // A shorter sequence takes the place of a longer one, and the batch shrinks around it.
+            fill(&mut model.0, &model.1, &[], 0, &rows(&[8, 2])).unwrap();
+            drop(model.0.run().unwrap());
+            tokens[0].length = batch.take_rows(&mut model.0, 0, std::slice::from_ref(&(0..2))).unwrap();
+            said.extend(step(&mut model, &mut batch, &tokens[..1], &[50]));
+            tokens[0].length += 1;
+            let mut batch = batch.shrunk(&mut model.0, &tokens[..1]).unwrap();
+            said.extend(step(&mut model, &mut batch, &tokens[..1], &[51]));
+            said.into_iter().flatten().map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        assert_eq!(said(true), said(false));
     }
 
     #[test]
@@ -379,9 +482,9 @@ mod tests {
         for tokens in [&[][..], &[SlotToken { slot: 2, length: 3 }], &[SlotToken { slot: 0, length: 40 }]] {
             assert!(batch.step(&mut model.0, tokens, &mut write).is_err(), "{tokens:?}");
         }
-        assert!(batch.take_rows(&model.0, 2, std::slice::from_ref(&(0..3))).is_err());
-        assert!(batch.take_rows(&model.0, 0, std::slice::from_ref(&(0..41))).is_err());
-        assert!(batch.take_rows(&model.0, 0, std::slice::from_ref(&(190..200))).is_err());
+        assert!(batch.take_rows(&mut model.0, 2, std::slice::from_ref(&(0..3))).is_err());
+        assert!(batch.take_rows(&mut model.0, 0, std::slice::from_ref(&(0..41))).is_err());
+        assert!(batch.take_rows(&mut model.0, 0, std::slice::from_ref(&(190..200))).is_err());
     }
 
     /// Not a check but a measurement, run by name: `cargo test --lib decode_by_slots -- --ignored --nocapture`, with
@@ -400,12 +503,13 @@ mod tests {
         let past = 640.min(stage.maximum_positions - 64);
         let kinds = [1, 2, 4, 8, 16];
         model.reserve(past).unwrap();
-        let mut batches: Vec<SlotBatch> = kinds.iter().map(|&slots| SlotBatch::new(&model, slots, past + 64).unwrap()).collect();
+        let mut batches: Vec<SlotBatch> =
+            kinds.iter().map(|&slots| SlotBatch::new(&mut model, slots, past + 64).unwrap()).collect();
         let (mut copy_ms, mut step_ms) = (Vec::new(), vec![Vec::new(); kinds.len()]);
         for batch in &mut batches {
             for slot in 0..batch.slots() {
                 let started = std::time::Instant::now();
-                batch.take_rows(&model, slot, std::slice::from_ref(&(0..past))).unwrap();
+                batch.take_rows(&mut model, slot, std::slice::from_ref(&(0..past))).unwrap();
                 copy_ms.push(started.elapsed().as_secs_f64() * 1e3);
             }
         }

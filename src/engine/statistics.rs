@@ -8,7 +8,7 @@ use ort::value::Tensor;
 
 use super::layers::{Inputs, prompt_inputs};
 use super::options::EngineOptions;
-use super::runtime::{self, RuntimeOptions};
+use super::runtime;
 use super::session::{Graph, runtime_error};
 use super::types::EngineError;
 use crate::package::{LanguageModelStage, Package, StageName, TapOutputs, TappedModel};
@@ -41,8 +41,7 @@ impl StatisticsProbe {
     /// Loads a stage of one of our own packages from `model`, which was made of its graph. Weights stay mapped files: they may be
     /// loaded a second time by an engine beside it.
     pub fn load(package: &Package, stage: StageName, model: TappedModel, options: &EngineOptions) -> Result<Self, EngineError> {
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         let (root, manifest): (&Path, _) = (&package.root, &package.manifest);
         let name = match stage {
             StageName::Vision => &manifest.vision.graph,

@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::decoder::LanguageModel;
 use super::embedding::EmbeddingTable;
 use super::plan::{Row, write_windowed_bias};
-use super::sampling::{self, Choice};
+use super::sampling::Choice;
 use super::types::{EngineError, Generation, RequestFailure, StageTimings, StopReason, StopRule};
 use super::vision::{EncodedImage, milliseconds};
 
@@ -78,7 +78,7 @@ impl<'a> Tree<'a> {
     pub(super) fn prefill_prefix(&mut self, rows: &[Row]) -> Result<(), EngineError> {
         let started = Instant::now();
         fill(self.model, self.embedding, self.images, 0, rows)?;
-        drop(self.model.run()?);
+        self.model.run_unread()?;
         self.prefix = rows.len();
         self.timings.prefill_ms += milliseconds(started);
         self.timings.prefill_tokens += rows.len();
@@ -205,7 +205,7 @@ impl<'a> Tree<'a> {
 
     /// Runs and chooses a token for each wanted row; `None` if any row is not finite.
     fn run_and_choose(&mut self) -> Result<Option<Vec<Choice>>, EngineError> {
-        Ok(self.model.run()?.map(sampling::greedy).collect())
+        Ok(self.model.run_and_choose()?.into_iter().collect())
     }
 
     /// Hands new tokens to the active questions and gives those that go on.
@@ -456,6 +456,24 @@ mod tests {
                 }
                 Ok(())
             })?;
+        }
+    }
+
+    /// Tokens that are chosen in their place are those that the host chooses.
+    #[test]
+    fn tokens_chosen_in_place_are_those_of_the_logits() {
+        let questions = [vec![4, 8, 15], vec![16], vec![23, 42]];
+        let mut model = tiny();
+        let expected = answers(&mut model, &[1, 5, 9], &questions, true);
+        let loaded = runtime::load(&Default::default(), &mut |_| {}).unwrap();
+        let vocabulary = model.0.stage().vocabulary_size;
+        let chooser = super::super::chooser::Chooser::new(loaded, vocabulary, &EngineOptions::default()).unwrap();
+        model.0.read_logits_in_place(chooser);
+        for (found, expected) in answers(&mut model, &[1, 5, 9], &questions, true).iter().zip(&expected) {
+            assert_eq!(found.token_ids, expected.token_ids);
+            for (found, expected) in found.log_probabilities.iter().zip(&expected.log_probabilities) {
+                assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 use std::time::Instant;
 
 use super::candidates::Collected;
+use super::chooser::Target;
 use super::plan::{Row, write_windowed_bias};
 use super::sampling;
 use super::tree::{Tree, embed};
@@ -51,7 +52,10 @@ impl<'a> Tree<'a> {
     fn run_candidates(&mut self, members: &[Branching<'a>]) -> PackOutcome {
         let started = Instant::now();
         let rows = self.fill_candidates(members)?;
-        let ranked = rank(self.model.run()?, members);
+        let ranked = match self.model.run_and_read(&targets(members))? {
+            Some(numbers) => gather(numbers.into_iter(), members),
+            None => rank(self.model.run()?, members),
+        };
         self.timings.prefill_ms += milliseconds(started);
         self.timings.prefill_tokens += rows;
         ranked
@@ -95,6 +99,39 @@ impl<'a> Tree<'a> {
         }
         Ok(rows)
     }
+}
+
+/// The tokens of all candidates of a pack in order, each with the row of its logits.
+fn targets(members: &[Branching<'_>]) -> Vec<Target> {
+    let (mut targets, mut next) = (Vec::new(), 0);
+    for member in members {
+        let first = next;
+        next += 1;
+        for (_, tokens) in &member.candidates {
+            for (place, &token) in tokens.iter().enumerate() {
+                let row = if place == 0 { first } else { next };
+                next += usize::from(place > 0);
+                targets.push([row, token as usize]);
+            }
+        }
+    }
+    targets
+}
+
+/// Deals out the numbers of [`targets`], or gives the place of the first token that has none.
+fn gather(mut numbers: impl Iterator<Item = Option<f32>>, members: &[Branching<'_>]) -> PackOutcome {
+    let mut ranked = Vec::new();
+    for member in members {
+        for &(candidate, tokens) in &member.candidates {
+            let mut log_probabilities = Vec::with_capacity(tokens.len());
+            for place in 0..tokens.len() {
+                let Some(number) = numbers.next().flatten() else { return Ok(Err(place)) };
+                log_probabilities.push(number);
+            }
+            ranked.push(RankedCandidate { request: member.request, candidate, outcome: Ok(log_probabilities) });
+        }
+    }
+    Ok(Ok(ranked))
 }
 
 /// Puts what was ranked in its place. A question with a candidate whose logits are not finite fails.
@@ -221,6 +258,27 @@ mod tests {
             found.extend(tree.rank_pack(pack).unwrap().into_iter().map(|ranked| ranked.outcome.unwrap()));
         }
         found
+    }
+
+    /// Logits that are read in their place give what logits on the host give.
+    #[test]
+    fn numbers_read_in_place_are_those_of_the_logits() {
+        let questions = [
+            (vec![4, 8], vec![vec![3, 4, 5], vec![6]]),
+            (vec![7], vec![vec![9], vec![11, 12]]),
+            (vec![3, 3, 2], vec![vec![5, 6]]),
+        ];
+        let mut model = tiny_with_window(None);
+        let expected = numbers(&mut model, &[1, 5, 9], &questions, true);
+        let loaded = runtime::load(&Default::default(), &mut |_| {}).unwrap();
+        let vocabulary = model.0.stage().vocabulary_size;
+        let chooser = super::super::chooser::Chooser::new(loaded, vocabulary, &EngineOptions::default()).unwrap();
+        model.0.read_logits_in_place(chooser);
+        let found = numbers(&mut model, &[1, 5, 9], &questions, true);
+        assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), expected.iter().map(Vec::len).collect::<Vec<_>>());
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
     }
 
     fn bits(numbers: &[Vec<f32>]) -> Vec<Vec<u32>> {

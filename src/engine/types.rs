@@ -272,6 +272,14 @@ pub enum EngineError {
     /// ONNX Runtime could not be found or fetched. The text says what was tried and the manual step.
     #[error("ONNX Runtime could not be found or fetched: {0}")]
     RuntimeMissing(String),
+    /// The execution provider that was asked for cannot be used. Nothing runs on another instead.
+    #[error("--provider {provider} cannot be used here: {reason}")]
+    Provider {
+        /// `cuda` or `tensorrt`.
+        provider: &'static str,
+        /// All that is in the way, and what to do about it.
+        reason: String,
+    },
     /// ONNX Runtime reported an error.
     #[error("ONNX Runtime failed while {doing}: {message}")]
     Runtime {

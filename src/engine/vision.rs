@@ -173,6 +173,10 @@ impl ImageEncoder {
             let known = remembered.as_ref().and_then(|remembered| remembered.features.as_ref()?.get(run));
             let features = match known {
                 Some(features) => to_value(features)?,
+                // What only the projector reads need not leave a GPU.
+                None if self.vision.graph.memory.is_gpu() && !keep_tiles && remembered.is_none() => {
+                    self.run_vision_on_gpu(pixels, timings)?
+                }
                 None => self.run_vision(pixels, timings)?,
             };
             let image_embeds = self.run_projector(&features, pixels.len_of(Axis(0)), timings)?;
@@ -235,6 +239,24 @@ impl ImageEncoder {
             .map_err(runtime_error("running the vision encoder"))?;
         let features = outputs.remove("features");
         drop(outputs);
+        let features = features.ok_or_else(|| self.vision.graph.wrong("gave no `features`"))?;
+        timings.vision_ms += milliseconds(started);
+        let stage = &self.manifest.vision;
+        check_shape(&self.vision.graph, "features", &features, [tiles, stage.tokens_per_image, stage.hidden_size])?;
+        Ok(features)
+    }
+
+    /// As [`Self::run_vision`], with features that stay on the GPU.
+    fn run_vision_on_gpu(&mut self, pixels: ArrayView4<'_, f32>, timings: &mut StageTimings) -> Result<DynValue, EngineError> {
+        let error = || runtime_error::<()>("running the vision encoder");
+        let started = Instant::now();
+        let tiles = pixels.len_of(Axis(0));
+        let pixels = Tensor::from_array(pixels.to_owned()).map_err(error())?;
+        let graph = &mut self.vision.graph;
+        let mut binding = graph.session.create_binding().map_err(error())?;
+        binding.bind_input("pixel_values", &pixels).map_err(error())?;
+        binding.bind_output_to_device("features", &graph.memory.info().map_err(error())?).map_err(error())?;
+        let features = graph.session.run_binding(&binding).map_err(error())?.remove("features");
         let features = features.ok_or_else(|| self.vision.graph.wrong("gave no `features`"))?;
         timings.vision_ms += milliseconds(started);
         let stage = &self.manifest.vision;

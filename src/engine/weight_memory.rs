@@ -31,7 +31,7 @@ impl WeightMemory {
 /// | | packed (usual) | from the prepacked cache | `prepack: false` |
 /// | --- | --- | --- | --- |
 /// | fp32, 8 bits, 4 bits | private, as long as the tensor | mapped, as long | mapped, as long |
-/// | fp16, bf16 (widened to 32 bits) | private, twice as long | mapped, twice as long | private, twice as long |
+/// | fp16, bf16 (widened to 32 bits, but for graphs that compute in them on a GPU) | private, twice as long | mapped, twice as long | private, twice as long |
 ///
 /// A tensor that two graphs or layers name counts once a graph. The embedding table is read row by row and not counted. Graphs of
 /// other programs count as their files, all private.
@@ -45,11 +45,11 @@ pub fn weight_memory(package: &Package, options: &EngineOptions) -> Result<Weigh
         return Ok(memory);
     }
     let stages = [
-        (&manifest.vision.graph, manifest.precision.vision),
-        (&manifest.projector.graph, manifest.precision.projector),
-        (&manifest.llm.graph, manifest.precision.llm),
+        (&manifest.vision.graph, manifest.precision.vision, manifest.vision.compute),
+        (&manifest.projector.graph, manifest.precision.projector, manifest.projector.compute),
+        (&manifest.llm.graph, manifest.precision.llm, manifest.llm.compute),
     ];
-    for (name, precision) in stages {
+    for (name, precision, compute) in stages {
         let path = contained(&package.root, name)?;
         let bytes = read_capped(&path, GRAPH_LIMIT_BYTES)?;
         let tensors = external_tensors(&path, &bytes)
@@ -57,7 +57,8 @@ pub fn weight_memory(package: &Package, options: &EngineOptions) -> Result<Weigh
         let places: BTreeSet<(&str, u64, u64)> =
             tensors.iter().map(|tensor| (tensor.file.as_str(), tensor.offset, tensor.bytes)).collect();
         let stored = places.iter().map(|(_, _, bytes)| *bytes).fold(0, u64::saturating_add);
-        let widened = matches!(precision, Precision::Fp16 | Precision::Bf16);
+        let narrow = compute.is_some() && options.provider.provider.is_gpu();
+        let widened = matches!(precision, Precision::Fp16 | Precision::Bf16) && !narrow;
         let held = if widened { stored.saturating_mul(2) } else { stored };
         let is_private = if options.prepack { options.prepacked_cache.is_none() } else { widened };
         let part = if is_private { &mut memory.private_bytes } else { &mut memory.mapped_bytes };

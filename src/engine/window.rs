@@ -140,7 +140,7 @@ impl OrtEngine {
         // The longest answers first, so that none is left to decode alone in the end; otherwise the groups' own order.
         jobs.sort_by_key(|(longest, _)| std::cmp::Reverse(*longest));
         self.model.reserve(room.prefill_tokens)?;
-        let mut batch = SlotBatch::new(&self.model, room.slots, room.capacity)?;
+        let mut batch = SlotBatch::new(&mut self.model, room.slots, room.capacity)?;
         let mut window = Window {
             groups,
             prompts: &prompts,
@@ -225,14 +225,14 @@ impl<'a> Window<'a, '_> {
     }
 
     /// Gives free slots to questions that wait for one.
-    fn take_seats(&mut self, engine: &OrtEngine, batch: &mut SlotBatch) -> Result<(), EngineError> {
+    fn take_seats(&mut self, engine: &mut OrtEngine, batch: &mut SlotBatch) -> Result<(), EngineError> {
         for (slot, seat) in self.seats.iter_mut().enumerate() {
             if seat.is_some() {
                 continue;
             }
             let Some(mut question) = self.waiting.pop_front() else { break };
             let started = Instant::now();
-            question.length = batch.take_rows(&engine.model, slot, &question.growing.visible)?;
+            question.length = batch.take_rows(&mut engine.model, slot, &question.growing.visible)?;
             if let Some(work) = self.works.get_mut(question.group) {
                 work.timings.decode_ms += milliseconds(started);
             }
@@ -301,7 +301,7 @@ impl<'a> Window<'a, '_> {
     }
 
     /// Halves the batch as often as its questions allow when none can join any more; `None` when none is left.
-    fn shrink(&mut self, engine: &OrtEngine, batch: SlotBatch) -> Result<Option<SlotBatch>, EngineError> {
+    fn shrink(&mut self, engine: &mut OrtEngine, batch: SlotBatch) -> Result<Option<SlotBatch>, EngineError> {
         let taken = self.seats.iter().flatten().count();
         if taken == 0 {
             return Ok(None);
@@ -311,7 +311,7 @@ impl<'a> Window<'a, '_> {
         }
         let kept: Vec<SlotToken> = self.tokens().map(|(token, _)| token).collect();
         self.seats.retain(Option::is_some);
-        batch.shrunk(&engine.model, &kept).map(Some)
+        batch.shrunk(&mut engine.model, &kept).map(Some)
     }
 
     /// The questions that decode, with their slots.

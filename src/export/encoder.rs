@@ -73,8 +73,10 @@ impl Encoder<'_> {
     fn activate(&self, stage: &mut StageBuilder<'_>, node: &str, input: &Value) -> Value {
         match self.activation {
             Activation::QuickGelu => stage.sigmoid_unit(node, input, 1.702),
-            Activation::Gelu => stage.gelu(node, input, &[]),
-            Activation::GeluTanh => stage.gelu(node, input, &[("approximate", Attribute::Text("tanh".to_owned()))]),
+            Activation::Gelu => stage.graph.op("Gelu", node, &[input], &[]),
+            Activation::GeluTanh => {
+                stage.graph.op("Gelu", node, &[input], &[("approximate", Attribute::Text("tanh".to_owned()))])
+            }
         }
     }
 

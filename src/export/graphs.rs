@@ -93,16 +93,6 @@ impl<'a> StageBuilder<'a> {
         self.graph.output(&value, ElementType::Float32, shape);
     }
 
-    /// GELU, exact or as the attributes say. Not every provider has a kernel in bf16 for it: that is computed in 32 bits.
-    pub fn gelu(&mut self, node: &str, input: &Value, attributes: &[(&str, Attribute)]) -> Value {
-        if self.compute != Some(Compute::Bf16) {
-            return self.graph.op("Gelu", node, &[input], attributes);
-        }
-        let wide = self.cast(&format!("{node}/widened"), input, ElementType::Float32);
-        let wide = self.graph.op("Gelu", &format!("{node}/wide"), &[&wide], attributes);
-        self.cast(node, &wide, ElementType::Bfloat16)
-    }
-
     /// A tensor of the package in the type that the graph computes in. ONNX Runtime converts it once, as it loads the graph.
     pub fn weight(&mut self, name: &str) -> Value {
         let (stored, wanted) = (self.stored(name), self.element());

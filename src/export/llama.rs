@@ -9,7 +9,7 @@ use super::language_architecture::LlamaArchitecture;
 use super::standard_attention::CacheRows;
 use super::weights::WeightPlan;
 use crate::onnx::{Attribute, Dimension, ElementType, Value};
-use crate::package::{Compute, GraphFlavor};
+use crate::package::GraphFlavor;
 
 /// Name of the cosine table.
 pub(super) const COSINES: &str = "llm.rotary.cos";
@@ -28,10 +28,6 @@ struct Inputs {
     /// In graphs of standard operators alone: where new rows go.
     cache: Option<CacheRows>,
 }
-
-/// Lowest number of fp16 and of bf16.
-const LOWEST_FP16: f32 = -65_504.0;
-const LOWEST_BF16: f32 = f32::from_bits(0xFF7F_0000);
 
 /// Builds `llm.onnx`, whose inputs and outputs `LanguageModelStage` describes.
 pub(super) fn llm_graph(llm: &LlamaArchitecture, weights: &WeightPlan, style: GraphStyle) -> Result<Vec<u8>, ExportError> {
@@ -108,12 +104,8 @@ fn cache_inputs(stage: &mut StageBuilder<'_>, llm: &LlamaArchitecture) -> Vec<[V
 /// The attention bias in the type of the scores. What hides a position is the lowest number of 32 bits, which has no counterpart in
 /// fewer: it becomes the lowest of theirs, and no infinity, which kernels may turn into a NaN.
 fn narrow_bias(stage: &mut StageBuilder<'_>, bias: Value) -> Value {
-    let lowest = match stage.compute() {
-        None => return bias,
-        Some(Compute::Fp16) => LOWEST_FP16,
-        Some(Compute::Bf16) => LOWEST_BF16,
-    };
-    let lowest = stage.graph.float("attention_bias/lowest", lowest);
+    let Some(compute) = stage.compute() else { return bias };
+    let lowest = stage.graph.float("attention_bias/lowest", compute.lowest());
     let raised = stage.graph.op("Max", "attention_bias/raised", &[&bias, &lowest], &[]);
     let element = stage.element();
     stage.cast("attention_bias/narrowed", &raised, element)

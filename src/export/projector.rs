@@ -29,7 +29,7 @@ pub(super) fn projector_graph(
     let mut hidden = stage.linear("linear_1", &flat, "projector.linear_1", bias);
     for layer in 2..=architecture.projector.kind.layers() {
         let node = if layer == 2 { "activation".to_owned() } else { format!("activation_{}", layer - 1) };
-        hidden = stage.gelu(&node, &hidden, &[]);
+        hidden = stage.graph.op("Gelu", &node, &[&hidden], &[]);
         hidden = stage.linear(&format!("linear_{layer}"), &hidden, &format!("projector.linear_{layer}"), bias);
     }
     // The number of images and rows stands only in the input.

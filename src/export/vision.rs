@@ -17,7 +17,7 @@ pub(super) fn vision_graph(vision: &VisionArchitecture, weights: &WeightPlan, st
     let size = Dimension::Fixed(vision.image_size);
     let pixels =
         stage.graph.input("pixel_values", ElementType::Float32, &[images.clone(), Dimension::Fixed(3), size.clone(), size]);
-    // A small share of the work, and not every provider has a convolution in bf16.
+    // A small share of the work, and CUDA has no convolution in bf16 in this version of the operator set.
     let embedded = stage.in_32_bits(|stage| embeddings(stage, vision, &pixels));
     let embedded = stage.narrowed(&embedded);
     let flat = stage.reshape("embeddings/flat", &embedded, "shape/flat", &[-1, signed(width)]);

@@ -120,13 +120,20 @@ pub struct GraphBuilder {
     duplicate: Option<String>,
     /// Whether there are standard operators alone.
     standard: bool,
+    /// Version of the standard operators, where it is another one than usual.
+    opset: Option<i64>,
 }
 
 impl GraphBuilder {
     /// An empty graph.
     pub fn new(name: &str) -> Self {
         let graph = GraphProto { name: Some(name.to_owned()), ..GraphProto::default() };
-        Self { name: name.to_owned(), graph, taken: HashSet::new(), duplicate: None, standard: false }
+        Self { name: name.to_owned(), graph, taken: HashSet::new(), duplicate: None, standard: false, opset: None }
+    }
+
+    /// An empty graph for standard operators alone, of this version of their set, which is no later than the usual one.
+    pub fn of_opset(name: &str, opset: i64) -> Self {
+        Self { opset: Some(opset), ..Self::new(name) }
     }
 
     /// An empty graph for standard operators alone, of a later version of their set.
@@ -265,7 +272,9 @@ impl GraphBuilder {
             return Err(OnnxError::DuplicateName { graph: self.name, name });
         }
         let opset = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) };
-        let (ir_version, opset_import) = if self.standard {
+        let (ir_version, opset_import) = if let Some(version) = self.opset {
+            (IR_VERSION, vec![opset("", version)])
+        } else if self.standard {
             (STANDARD_FLAVOR_IR_VERSION, vec![opset("", STANDARD_FLAVOR_OPSET)])
         } else {
             (IR_VERSION, vec![opset("", STANDARD_OPSET), opset(MICROSOFT_DOMAIN, MICROSOFT_OPSET)])

@@ -26,6 +26,9 @@ pub use taps::{Tap, TapOutputs, TappedModel, tapped_model, taps};
 pub const IR_VERSION: i64 = 10;
 /// Version of the standard operator set that the graphs use.
 pub const STANDARD_OPSET: i64 = 21;
+/// Version of the standard operator set of small graphs that GPUs run, too: CUDA has kernels for a reduction of version 18 and not of
+/// 20, and for a comparison of version 13 and not of 19.
+pub const SMALL_GRAPH_OPSET: i64 = 18;
 /// IR version of models that use nothing but standard operators.
 pub const STANDARD_FLAVOR_IR_VERSION: i64 = 11;
 /// Version of the standard operator set of such models: the first in which `Attention` takes what the graphs give it.

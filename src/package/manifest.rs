@@ -141,6 +141,14 @@ impl Compute {
         }
     }
 
+    /// The lowest number.
+    pub fn lowest(self) -> f32 {
+        match self {
+            Self::Fp16 => half::f16::MIN.to_f32(),
+            Self::Bf16 => half::bf16::MIN.to_f32(),
+        }
+    }
+
     /// The number type.
     pub fn dtype(self) -> TensorDtype {
         match self {

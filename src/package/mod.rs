@@ -5,6 +5,9 @@
 //! images, which is arithmetic on a recipe. It must not know ONNX Runtime, pixels or tokenizers: other rooms read the recipes
 //! and act on them.
 
+mod attention_probe;
+mod cache_graphs;
+mod choice_graph;
 mod clip;
 mod contents;
 mod error;
@@ -21,10 +24,13 @@ mod stages;
 mod taps;
 mod tiling;
 
-pub use crate::onnx::{ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel};
+pub use crate::onnx::{Dimension, ExternalExtent, LayeredModel, Tap, TapOutputs, TappedModel, TensorPort};
+pub use attention_probe::AttentionProbe;
+pub use cache_graphs::CacheGraphs;
+pub use choice_graph::choice_graph;
 pub use clip::{ClipManifest, ClipPackage, ClipPrecision, ClipSource, ClipTextStage, ClipVisionStage, TextPooling};
 pub use error::PackageError;
-pub use external::{external_extent, external_tensors};
+pub use external::{GraphInterface, external_extent, external_tensors, graph_interface};
 pub use flavor::GraphFlavor;
 pub use kind::PackageKind;
 pub use manifest::{

@@ -206,7 +206,7 @@ fn basis(out: &mut String, view: &View<'_>) {
                 format::count(summary.unparsed),
                 escape(&header.model.precision_text()),
                 escape(&header.model.template),
-                escape(&header.settings.provider),
+                escape(&header.settings.provider_text()),
                 header.settings.intra_op_threads.to_string(),
                 escape(&header.settings.scheduling_text()),
                 escape(&header.benchmark.scorer),

@@ -6,6 +6,7 @@
 mod clip;
 mod conductor;
 mod error;
+mod extent;
 mod execution;
 mod images;
 mod loader;
@@ -29,6 +30,7 @@ mod tests;
 pub use clip::{ClipConductor, class_embeddings};
 pub use conductor::{Conductor, Outcome, Progress, ProgressUpdate, PrompterStop, sample_segments, segments};
 pub use error::RunError;
+pub use extent::{run_extent, unknown_extent};
 pub use execution::execution;
 pub use images::PreparedImages;
 pub use memory::{peak_memory_bytes, reset_peak_memory};

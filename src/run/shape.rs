@@ -22,11 +22,7 @@ pub fn run_shape(
 ) -> RunShape {
     let images = plan.groups.iter().map(|group| group.images.len()).max().unwrap_or(0);
     // Several images of one prompt may stay untiled, and are then fewer tiles than counted here.
-    let tiles = manifest.image.tiling.as_ref().map_or(1, |tiling| {
-        let side = tiling.tile.max(1);
-        let tiles = |[height, width]: &[u32; 2]| (height / side) as usize * (width / side) as usize + 1;
-        tiling.pinpoints.iter().map(tiles).max().unwrap_or(1)
-    });
+    let tiles = most_tiles(manifest);
     let whole = images.saturating_mul(tiles);
     let side = manifest.vision.image_size;
     let bytes = |index: usize| benchmark.samples.get(index).map_or(0, |sample| sample.prompt.len());
@@ -41,4 +37,13 @@ pub fn run_shape(
         question_tokens: TEMPLATE_TOKENS + text / questions.max(1) / BYTES_PER_TOKEN,
         max_new_tokens: if matches!(answering, Answering::Generate) { max_new_tokens } else { 0 },
     }
+}
+
+/// Tiles of an image, at most.
+pub(super) fn most_tiles(manifest: &Manifest) -> usize {
+    manifest.image.tiling.as_ref().map_or(1, |tiling| {
+        let side = tiling.tile.max(1);
+        let tiles = |[height, width]: &[u32; 2]| (height / side) as usize * (width / side) as usize + 1;
+        tiling.pinpoints.iter().map(tiles).max().unwrap_or(1)
+    })
 }

@@ -85,6 +85,9 @@ pub struct RunSettings {
     pub max_new_tokens: usize,
     /// Execution provider: `cpu`, `cuda` or `tensorrt`.
     pub provider: String,
+    /// Settings of the provider that change answers or timings, where they are not the usual ones, such as `TF32`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provider_options: Vec<String>,
     /// Intra-op threads of ONNX Runtime.
     pub intra_op_threads: usize,
     /// How questions are run: `packed-tree`, `across-images`, `shared-prefix` or `one-by-one`.
@@ -108,6 +111,16 @@ pub struct RunSettings {
 }
 
 impl RunSettings {
+    /// The execution provider with its settings, such as `cuda, TF32`.
+    pub fn provider_text(&self) -> String {
+        let mut text = self.provider.clone();
+        for option in &self.provider_options {
+            text.push_str(", ");
+            text.push_str(option);
+        }
+        text
+    }
+
     /// How questions are run and, where it is recorded, why.
     pub fn scheduling_text(&self) -> String {
         match &self.scheduling_reason {

@@ -23,7 +23,8 @@ use super::options::{EngineOptions, Scheduling};
 use super::ort_engine::Trace;
 use super::placement::{GraphPlacement, PROBE_RUNS, measures};
 use super::plan::{self, Demand, Row};
-use super::runtime::{self, Loaded, RuntimeInfo, RuntimeOptions};
+use super::provider::{self, Provider};
+use super::runtime::{self, Loaded, RuntimeInfo};
 use super::sampling;
 use super::session::{Graph, profile_folder, with_profile};
 use super::types::{EngineError, GroupAnswer, ImageGroup, ImageTiles, Request, RequestFailure, Segment, StageTimings};
@@ -55,8 +56,7 @@ impl ForeignEngine {
     pub(super) fn load(package: &Package, foreign: &ForeignGraphs, options: &EngineOptions) -> Result<Self, EngineError> {
         let started = Instant::now();
         let manifest = &package.manifest;
-        let request = RuntimeOptions { library: options.ort_library.clone(), ..RuntimeOptions::default() };
-        let loaded = runtime::load(&request, &mut |_| {})?;
+        let loaded = runtime::load(&options.runtime(), &mut |_| {})?;
         let width = manifest.llm.hidden_size;
         let graph = |name: &str, fixed_shapes| load(loaded, &package.root, name, options, fixed_shapes);
         let mut vision =
@@ -317,10 +317,19 @@ fn load(loaded: &Loaded, root: &Path, name: &str, options: &EngineOptions, fixed
     let path = contained(root, name)?;
     let doing = format!("loading {name}");
     let profile = if measures(options) { Some(profile_folder(name)?) } else { None };
-    let session = with_profile(super::session::builder(loaded, options, fixed_shapes), profile.as_ref())
-        .map_err(super::session::runtime_error(&doing))?
+    if options.provider.provider == Provider::TensorRt {
+        let message = "it is another program's, and the shapes of its inputs, which TensorRT must know beforehand, are known of packages \
+                       of this program only; use --provider cuda";
+        return Err(EngineError::Graph { graph: path, message: message.to_owned() });
+    }
+    let builder = with_profile(super::session::builder(loaded, options, fixed_shapes), profile.as_ref())
+        .map_err(super::session::runtime_error(&doing))?;
+    let session = provider::register(builder, loaded, &options.provider, None)?
         .commit_from_file(&path)
         // The file is another program's, so that what ONNX Runtime has against it is a fault of the package.
-        .map_err(|error| EngineError::Graph { graph: path.clone(), message: error.message().to_owned() })?;
+        .map_err(|error| match provider::loading_failed(&doing, options.provider.provider, error.message()) {
+            EngineError::Runtime { message, .. } => EngineError::Graph { graph: path.clone(), message },
+            of_the_machine => of_the_machine,
+        })?;
     Graph::of_session(session, name, path, options, profile)
 }

@@ -4,8 +4,25 @@
 //! provider cannot be used on this machine, and for TensorRT the key of its caches and its shape profiles. A provider that
 //! was asked for and cannot be had is an error: nothing here ever falls back to another.
 
+mod device;
+mod libraries;
+mod places;
+mod readiness;
+mod register;
+mod tensorrt;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::str::FromStr;
+
+pub use device::Devices;
+pub use libraries::LibrarySighting;
+pub use readiness::{Equipment, GpuReport, ProviderReport};
+pub use tensorrt::{Extent, RunExtent, ShapePlan, default_cache};
+
+pub(crate) use readiness::{HOW_TO_INSTALL, not_installed, prepare};
+pub(crate) use register::{GraphSource, loading_failed, register};
 
 /// What runs the nodes of a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,12 +124,14 @@ pub struct TensorRtOptions {
     pub precision: TensorRtPrecision,
     /// How long the builder looks for fast kernels, 0 to 5.
     pub builder_level: u8,
+    /// The shapes that graphs will be run with; `None` for those of a run of which nothing is known.
+    pub shapes: Option<ShapePlan>,
 }
 
 impl Default for TensorRtOptions {
     fn default() -> Self {
         // TensorRT's own default level.
-        Self { cache: None, precision: TensorRtPrecision::Graph, builder_level: 3 }
+        Self { cache: None, precision: TensorRtPrecision::Graph, builder_level: 3, shapes: None }
     }
 }
 
@@ -135,4 +154,53 @@ pub struct ProviderOptions {
     pub library_folder: Option<PathBuf>,
     /// Settings of TensorRT.
     pub tensorrt: TensorRtOptions,
+}
+
+impl ProviderOptions {
+    /// The provider with these settings, such as `cuda, TF32`.
+    pub fn text(&self) -> String {
+        let mut words = vec![self.provider.as_str().to_owned()];
+        words.extend(self.summary());
+        words.join(", ")
+    }
+
+    /// What runs the graphs, where it is not the processor: the machine's GPUs and their driver. Looked up in files.
+    pub fn device_text(&self) -> Option<String> {
+        self.provider.is_gpu().then(|| Devices::look(std::path::Path::new("/"), &[]).text())
+    }
+
+    /// The settings that change answers or timings, where they are not the usual ones, in words for records and people.
+    pub fn summary(&self) -> Vec<String> {
+        if !self.provider.is_gpu() {
+            return Vec::new();
+        }
+        let mut words = Vec::new();
+        if self.use_tf32 {
+            words.push("TF32");
+        }
+        match self.convolution_search {
+            ConvolutionSearch::Default => {}
+            ConvolutionSearch::Heuristic => words.push("cuDNN search heuristic"),
+            ConvolutionSearch::Exhaustive => words.push("cuDNN search exhaustive"),
+        }
+        match self.attention {
+            AttentionBackend::Auto => {}
+            AttentionBackend::Flash => words.push("attention flash"),
+            AttentionBackend::Efficient => words.push("attention efficient"),
+            AttentionBackend::Cudnn => words.push("attention cudnn"),
+            AttentionBackend::Math => words.push("attention math"),
+        }
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        if self.provider == Provider::TensorRt {
+            match self.tensorrt.precision {
+                TensorRtPrecision::Graph => {}
+                TensorRtPrecision::Fp16 => words.push("TensorRT in fp16".to_owned()),
+                TensorRtPrecision::Bf16 => words.push("TensorRT in bf16".to_owned()),
+            }
+            if self.tensorrt.builder_level != TensorRtOptions::default().builder_level {
+                words.push(format!("TensorRT builder level {}", self.tensorrt.builder_level));
+            }
+        }
+        words
+    }
 }

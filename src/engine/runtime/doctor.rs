@@ -7,6 +7,7 @@ use serde::Serialize;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use super::super::placement::{self, GraphPlacement};
+use super::super::provider::GpuReport;
 use super::super::session::runtime_error;
 use super::super::types::EngineError;
 use super::{RuntimeInfo, RuntimeOptions, load, locate};
@@ -47,6 +48,8 @@ pub struct DoctorReport {
     pub execution_providers: Vec<String>,
     /// What ran the nodes of that session, for each of them.
     pub placement: Vec<GraphPlacement>,
+    /// What GPUs could be used with, and what is missing.
+    pub gpu: GpuReport,
 }
 
 impl Machine {
@@ -89,8 +92,9 @@ pub fn doctor(options: &RuntimeOptions, progress: &mut dyn FnMut(&str)) -> Docto
         Err(error) => (None, Some(error.to_string())),
     };
     let execution_providers = placement.iter().map(|placed| placed.provider.clone()).collect();
-    let (machine, cache) = (Machine::look(), locate::cache_dir().ok());
-    DoctorReport { machine, cache, runtime, runtime_error, execution_providers, placement }
+    let gpu = GpuReport::look(options.cuda_libraries.as_deref(), runtime.as_ref().map(|runtime| runtime.library.as_path()));
+    let (machine, cache) = (Machine::look(), locate::cache_dir(options.flavor()).ok());
+    DoctorReport { machine, cache, runtime, runtime_error, execution_providers, placement, gpu }
 }
 
 /// A graph with one node, `y = -x`, written by `make_probe.py`.

@@ -1,4 +1,4 @@
-//! Fetching the library: `pip` downloads the pinned wheel, and only the library is taken out of it.
+//! Fetching the library: `pip` downloads the pinned wheel, and only the libraries of ONNX Runtime are taken out of it.
 //!
 //! `pip` and not a download of our own, because it knows the proxies, mirrors and certificates of the user's machine.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use super::locate::{cached, hexadecimal};
-use super::platform::{Platform, REQUIREMENTS, VERSION};
+use super::platform::{Member, Platform, VERSION};
 
 /// Longest time that one `pip` may take.
 const PIP_TIMEOUT: Duration = Duration::from_secs(900);
@@ -94,12 +94,19 @@ fn download_arguments(platform: &Platform) -> Vec<OsString> {
 pub(super) fn by_hand(platform: &Platform, library: Option<&Path>) -> String {
     let arguments: Vec<String> =
         download_arguments(platform).into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let place = library.map(|library| format!("copy it to {}, or ", library.display())).unwrap_or_default();
+    let paths: Vec<&str> = std::iter::once(&platform.library).chain(platform.others).map(|member| member.path).collect();
+    let (them, place) = match (platform.others, library) {
+        ([], Some(library)) => ("it", format!("copy it to {}, or ", library.display())),
+        ([], None) => ("it", String::new()),
+        (_, Some(library)) => ("the first", format!("copy them to {}, or ", library.parent().unwrap_or(library).display())),
+        (_, None) => ("the first", String::new()),
+    };
     format!(
-        "on a machine with a network run `pip {} onnxruntime=={VERSION}`, take {} out of the wheel (a zip file), and {place}name \
-         it with --ort-lib or ORT_DYLIB_PATH",
+        "on a machine with a network run `pip {} {}=={VERSION}`, take {} out of the wheel (a zip file), and {place}name \
+         {them} with --ort-lib or ORT_DYLIB_PATH",
         arguments.join(" "),
-        platform.member
+        platform.flavor.package(),
+        paths.join(", ")
     )
 }
 
@@ -124,16 +131,20 @@ pub(super) fn fetch(
         progress("Another process is fetching ONNX Runtime; waiting for it.");
         lock.lock().map_err(|error| failed("lock the cache folder", error))?;
     }
-    let library = cache_dir.join(platform.library);
-    if cached(&library, platform).map_err(|error| vec![error])? {
+    if cached(cache_dir, platform).map_err(|error| vec![error])? {
         return Ok(());
     }
     let work = WorkFolder::create(cache_dir).map_err(|error| failed("write to the cache folder", error))?;
     download(&work.0, platform, runner, progress)?;
     progress("Checking and unpacking it.");
-    let partial = work.0.join("library");
-    let taken = find_wheel(&work.0).and_then(|wheel| extract(&wheel, &partial, platform)).and_then(|()| {
-        std::fs::rename(&partial, &library).map_err(|error| format!("cannot write {}: {error}", library.display()))
+    let taken = find_wheel(&work.0).and_then(|wheel| {
+        // All are checked before the first is put in its place, and the one that is looked for comes last.
+        platform.members().try_for_each(|member| extract(&wheel, &work.0.join(member.file), member))?;
+        platform.members().try_for_each(|member| {
+            let target = cache_dir.join(member.file);
+            std::fs::rename(work.0.join(member.file), &target)
+                .map_err(|error| format!("cannot write {}: {error}", target.display()))
+        })
     });
     taken.map_err(|error| vec![error])?;
     progress(&format!("ONNX Runtime {VERSION} is in {}.", cache_dir.display()));
@@ -168,7 +179,7 @@ fn download(
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), Vec<String>> {
     let requirements = folder.join("requirements.txt");
-    std::fs::write(&requirements, REQUIREMENTS)
+    std::fs::write(&requirements, platform.flavor.requirements())
         .map_err(|error| vec![format!("cannot write {}: {error}", requirements.display())])?;
     let mut tried = Vec::new();
     for pip in PIPS {
@@ -197,15 +208,15 @@ fn find_wheel(folder: &Path) -> Result<PathBuf, String> {
     Err("pip said that it was done, but left no wheel".to_owned())
 }
 
-/// Takes the library out of the wheel, and refuses it unless length and SHA-256 are the pinned ones.
-fn extract(wheel: &Path, target: &Path, platform: &Platform) -> Result<(), String> {
+/// Takes a library out of the wheel, and refuses it unless length and SHA-256 are the pinned ones.
+fn extract(wheel: &Path, target: &Path, library: &Member) -> Result<(), String> {
     let name = wheel.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let failed = |error: &dyn std::fmt::Display| format!("cannot take {} out of {name}: {error}", platform.member);
+    let failed = |error: &dyn std::fmt::Display| format!("cannot take {} out of {name}: {error}", library.path);
     let file = File::open(wheel).map_err(|error| failed(&error))?;
     let mut archive = zip::ZipArchive::new(file).map_err(|error| failed(&error))?;
-    let member = archive.by_name(platform.member).map_err(|error| failed(&error))?;
+    let member = archive.by_name(library.path).map_err(|error| failed(&error))?;
     // One byte more than expected shows a longer file without unpacking whatever it claims to be.
-    let mut source = member.take(platform.library_bytes.saturating_add(1));
+    let mut source = member.take(library.bytes.saturating_add(1));
     let mut written = File::create(target).map_err(|error| failed(&error))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0_u8; 1 << 20];
@@ -218,10 +229,10 @@ fn extract(wheel: &Path, target: &Path, platform: &Platform) -> Result<(), Strin
         length += count as u64;
     }
     let sha256 = hexadecimal(&hasher.finalize());
-    if length != platform.library_bytes || sha256 != platform.library_sha256 {
+    if length != library.bytes || sha256 != library.sha256 {
         return Err(format!(
             "{} in {name} is not the pinned library: expected {} bytes with SHA-256 {}, found {length} with {sha256}",
-            platform.member, platform.library_bytes, platform.library_sha256
+            library.path, library.bytes, library.sha256
         ));
     }
     written.sync_all().map_err(|error| failed(&error))

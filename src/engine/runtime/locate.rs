@@ -10,8 +10,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::RuntimeOptions;
+use super::super::provider::HOW_TO_INSTALL;
 use super::fetch::{self, CommandRunner};
-use super::platform::{PLATFORMS, Platform, VERSION};
+use super::platform::{Flavor, Member, PLATFORMS, Platform, VERSION};
 
 /// How the library was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +39,7 @@ pub(super) struct Located {
 
 /// Everything that the decision rests on, so that tests can make it up.
 pub(super) struct Locator<'a> {
+    pub flavor: Flavor,
     pub option: Option<PathBuf>,
     pub variable: Option<OsString>,
     pub cache_dir: Result<PathBuf, String>,
@@ -48,12 +50,15 @@ pub(super) struct Locator<'a> {
 
 impl<'a> Locator<'a> {
     pub(super) fn of_this_machine(options: &RuntimeOptions, runner: &'a dyn CommandRunner) -> Self {
+        let flavor = options.flavor();
         Self {
+            flavor,
             option: options.library.clone(),
             variable: std::env::var_os("ORT_DYLIB_PATH"),
-            cache_dir: cache_dir(),
-            platform: Platform::current(),
-            fetch: options.fetch,
+            cache_dir: cache_dir(flavor),
+            platform: Platform::current(flavor),
+            // A quarter of a gigabyte is fetched when asked for and not in passing.
+            fetch: options.fetch && flavor == Flavor::Cpu,
             runner,
         }
     }
@@ -72,11 +77,15 @@ impl<'a> Locator<'a> {
             None => tried.push("the variable ORT_DYLIB_PATH is not set".to_owned()),
         }
         let Some(platform) = self.platform else {
+            let pinned = PLATFORMS.iter().filter(|known| known.flavor == self.flavor);
+            let pinned: Vec<String> =
+                pinned.map(|known| format!("{} on {}", known.operating_system, known.architecture)).collect();
             tried.push(format!(
-                "no build is pinned for {} on {}; pinned are {}",
+                "no {} build is pinned for {} on {}; pinned are {}",
+                self.flavor.as_str(),
                 std::env::consts::OS,
                 std::env::consts::ARCH,
-                PLATFORMS.map(|known| format!("{} on {}", known.operating_system, known.architecture)).join(", ")
+                pinned.join(", ")
             ));
             return Err(explain(
                 &tried,
@@ -90,21 +99,32 @@ impl<'a> Locator<'a> {
                 return Err(explain(&tried, &fetch::by_hand(platform, None)));
             }
         };
-        let library = cache_dir.join(platform.library);
+        let library = cache_dir.join(platform.library.file);
         let found = |source| Located {
             library: library.clone(),
             source,
-            sha256: platform.library_sha256.to_owned(),
+            sha256: platform.library.sha256.to_owned(),
             version: VERSION.to_owned(),
         };
-        match cached(&library, platform) {
+        match cached(cache_dir, platform) {
             Ok(true) => return Ok(found(RuntimeSource::Cache)),
             Ok(false) => tried.push(format!("{} does not exist", library.display())),
             // A library that is not what was fetched is never replaced behind the user's back.
             Err(error) => {
                 tried.push(error);
-                return Err(explain(&tried, &format!("delete {} and run the command again to fetch it anew", library.display())));
+                let anew = match self.flavor {
+                    Flavor::Cpu => format!("delete {} and run the command again to fetch it anew", library.display()),
+                    Flavor::Cuda => format!("delete {} and install it anew: llava-gauge runtime install --flavor cuda", cache_dir.display()),
+                };
+                return Err(explain(&tried, &anew));
             }
+        }
+        if !self.fetch && self.flavor == Flavor::Cuda {
+            return Err(format!(
+                "ONNX Runtime for GPUs is not installed ({} does not exist, and neither --ort-lib nor ORT_DYLIB_PATH names another); \
+                 {HOW_TO_INSTALL}",
+                library.display()
+            ));
         }
         if !self.fetch {
             tried.push("fetching was not allowed".to_owned());
@@ -124,27 +144,36 @@ fn explain(tried: &[String], manual_step: &str) -> String {
     format!("{}.\nTo do it by hand: {manual_step}", tried.join("; "))
 }
 
-/// `llava-gauge/onnxruntime/<version>-<flavour>` in the user's cache folder; the flavour is `cpu`.
-pub(super) fn cache_dir() -> Result<PathBuf, String> {
+/// `llava-gauge/onnxruntime/<version>-<flavour>` in the user's cache folder; the flavour is `cpu` or `cuda`.
+pub(super) fn cache_dir(flavor: Flavor) -> Result<PathBuf, String> {
     let strategy = etcetera::choose_base_strategy().map_err(|error| error.to_string())?;
-    Ok(strategy.cache_dir().join("llava-gauge").join("onnxruntime").join(format!("{VERSION}-cpu")))
+    Ok(strategy.cache_dir().join("llava-gauge").join("onnxruntime").join(format!("{VERSION}-{}", flavor.as_str())))
 }
 
-/// Whether the cache holds the pinned library; an error if it holds something else under its name.
-pub(super) fn cached(library: &Path, platform: &Platform) -> Result<bool, String> {
+/// Whether the cache holds the pinned libraries; an error if it holds something else under one of their names.
+pub(super) fn cached(cache_dir: &Path, platform: &Platform) -> Result<bool, String> {
+    let mut all = true;
+    for member in platform.members() {
+        all &= holds(&cache_dir.join(member.file), member)?;
+    }
+    Ok(all)
+}
+
+/// Whether this file is the pinned library; an error if it is another.
+fn holds(library: &Path, member: &Member) -> Result<bool, String> {
     match std::fs::symlink_metadata(library) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(format!("cannot read {}: {error}", library.display())),
         Ok(_) => {}
     }
     let sha256 = sha256_of_file(library)?;
-    if sha256 == platform.library_sha256 {
+    if sha256 == member.sha256 {
         return Ok(true);
     }
     Err(format!(
         "{} is not the library that was fetched: expected SHA-256 {}, found {sha256}",
         library.display(),
-        platform.library_sha256
+        member.sha256
     ))
 }
 
@@ -155,7 +184,7 @@ fn given(path: &Path, source: RuntimeSource) -> Result<Located, String> {
         return Err(format!("{} is not a file", path.display()));
     }
     let sha256 = sha256_of_file(&library)?;
-    let version = match PLATFORMS.iter().any(|platform| platform.library_sha256 == sha256) {
+    let version = match PLATFORMS.iter().any(|platform| platform.library.sha256 == sha256) {
         true => VERSION.to_owned(),
         false => version_in_name(&library).unwrap_or_else(|| "unknown".to_owned()),
     };

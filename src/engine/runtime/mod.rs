@@ -2,16 +2,18 @@
 //!
 //! The order is: a path that the user gave, the variable `ORT_DYLIB_PATH`, our own cache, a download through `pip`. The
 //! first two are demands: if they fail nothing else is tried. A library from the cache or the download is loaded only if its
-//! SHA-256 is the one compiled into this program.
+//! SHA-256 is the one compiled into this program. There are two builds: the one for GPUs is used where a GPU's provider is asked
+//! for, and never downloaded in passing.
 
 pub mod doctor;
 mod fetch;
+mod install;
 mod locate;
 mod platform;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
@@ -20,23 +22,36 @@ use serde::Serialize;
 
 use self::fetch::SystemRunner;
 use self::locate::{Located, Locator};
+use super::provider::{self, Provider};
 use super::types::EngineError;
 
+pub use self::install::{Installed, InstalledFile, install, installed};
 pub use self::locate::RuntimeSource;
-pub use self::platform::VERSION;
+pub use self::platform::{Flavor, VERSION};
 
 /// Where to look for ONNX Runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeOptions {
     /// A library to use instead of looking for one (`--ort-lib`).
     pub library: Option<PathBuf>,
-    /// Fetch it if there is none.
+    /// Fetch it if there is none. The build for GPUs is never fetched here, but by [`install`].
     pub fetch: bool,
+    /// What it is to run graphs on; a GPU's provider needs the build for GPUs and the libraries of CUDA.
+    pub provider: Provider,
+    /// A folder in which these libraries are looked for first (`--cuda-libs`).
+    pub cuda_libraries: Option<PathBuf>,
 }
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        Self { library: None, fetch: true }
+        Self { library: None, fetch: true, provider: Provider::Cpu, cuda_libraries: None }
+    }
+}
+
+impl RuntimeOptions {
+    /// The build that is wanted.
+    pub fn flavor(&self) -> Flavor {
+        if self.provider.is_gpu() { Flavor::Cuda } else { Flavor::Cpu }
     }
 }
 
@@ -65,8 +80,9 @@ pub(crate) struct Loaded {
 static LOADED: OnceLock<Loaded> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
-/// Finds, fetches if need be, and loads ONNX Runtime; later calls give what is loaded. `progress` receives a line of text
-/// for a person at each slow step.
+/// Finds, fetches if need be, and loads ONNX Runtime; later calls give what is loaded, and make another provider usable if they ask
+/// for one. As a process can load only one build, whoever needs the processor and a GPU asks for the GPU's first. `progress`
+/// receives a line of text for a person at each slow step.
 pub fn ensure(options: &RuntimeOptions, progress: &mut dyn FnMut(&str)) -> Result<RuntimeInfo, EngineError> {
     load(options, progress).map(|loaded| loaded.info.clone())
 }
@@ -74,22 +90,33 @@ pub fn ensure(options: &RuntimeOptions, progress: &mut dyn FnMut(&str)) -> Resul
 /// Like [`ensure`], for this room.
 pub(crate) fn load(options: &RuntimeOptions, progress: &mut dyn FnMut(&str)) -> Result<&'static Loaded, EngineError> {
     let _guard = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(loaded) = LOADED.get() {
-        return match &options.library {
-            Some(wanted) if !same_file(wanted, &loaded.info.library) => Err(EngineError::RuntimeMissing(format!(
-                "{} was asked for, but this process has already loaded {}, and it can load only one",
-                wanted.display(),
-                loaded.info.library.display()
-            ))),
-            _ => Ok(loaded),
-        };
-    }
-    let located = Locator::of_this_machine(options, &SystemRunner).locate(progress).map_err(EngineError::RuntimeMissing)?;
-    let loaded = initialise(located)?;
-    Ok(LOADED.get_or_init(|| loaded))
+    let folder = options.cuda_libraries.as_deref();
+    let loaded = match LOADED.get() {
+        Some(loaded) => match &options.library {
+            Some(wanted) if !same_file(wanted, &loaded.info.library) => {
+                return Err(EngineError::RuntimeMissing(format!(
+                    "{} was asked for, but this process has already loaded {}, and it can load only one",
+                    wanted.display(),
+                    loaded.info.library.display()
+                )));
+            }
+            _ => loaded,
+        },
+        None => {
+            let located = Locator::of_this_machine(options, &SystemRunner).locate(progress);
+            let located = located.map_err(|message| match options.provider.is_gpu() {
+                true => provider::not_installed(options.provider, folder, message),
+                false => EngineError::RuntimeMissing(message),
+            })?;
+            let loaded = initialise(located)?;
+            LOADED.get_or_init(|| loaded)
+        }
+    };
+    provider::prepare(options.provider, folder, loaded)?;
+    Ok(loaded)
 }
 
-fn same_file(left: &std::path::Path, right: &std::path::Path) -> bool {
+fn same_file(left: &Path, right: &Path) -> bool {
     match (left.canonicalize(), right.canonicalize()) {
         (Ok(left), Ok(right)) => left == right,
         _ => left == right,

@@ -8,15 +8,26 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::fetch::{CommandRunner, SystemRunner, telling_lines};
+use super::install::install_in;
 use super::locate::{Located, Locator, RuntimeSource, hexadecimal, version_in_name};
-use super::platform::{PLATFORMS, Platform, REQUIREMENTS, VERSION};
+use super::platform::{Flavor, Member, PLATFORMS, Platform, VERSION};
 
 const LIBRARY: &[u8] = b"not really a library";
 
 /// A platform whose library is [`LIBRARY`].
 fn platform() -> Platform {
     let sha256: &'static str = hexadecimal(&Sha256::digest(LIBRARY)).leak();
-    Platform { library_bytes: LIBRARY.len() as u64, library_sha256: sha256, ..PLATFORMS[0] }
+    let library = Member { bytes: LIBRARY.len() as u64, sha256, ..PLATFORMS[0].library };
+    Platform { library, ..PLATFORMS[0] }
+}
+
+/// A platform for GPUs, all of whose libraries are [`LIBRARY`].
+fn gpu_platform() -> Platform {
+    let of_gpus = PLATFORMS.iter().find(|platform| platform.flavor == Flavor::Cuda).unwrap();
+    let Platform { library: Member { bytes, sha256, .. }, .. } = platform();
+    let faked = |member: &Member| Member { bytes, sha256, ..*member };
+    let others: Vec<Member> = of_gpus.others.iter().map(faked).collect();
+    Platform { library: faked(&of_gpus.library), others: others.leak(), ..*of_gpus }
 }
 
 /// Members of a wheel: paths and contents.
@@ -44,7 +55,8 @@ impl CommandRunner for FakePip {
             return Err(failure);
         }
         let after = |flag: &str| PathBuf::from(&words[words.iter().position(|word| word == flag).unwrap() + 1]);
-        assert_eq!(fs::read_to_string(after("--requirement")).unwrap(), REQUIREMENTS);
+        let wanted = fs::read_to_string(after("--requirement")).unwrap();
+        assert!([Flavor::Cpu, Flavor::Cuda].iter().any(|flavor| wanted == flavor.requirements()), "{wanted}");
         if let Some(members) = &self.wheel {
             let file = fs::File::create(after("--dest").join("onnxruntime-1.31.1-cp312-cp312-any.whl")).unwrap();
             let mut writer = zip::ZipWriter::new(file);
@@ -74,6 +86,7 @@ impl<'a> Given<'a> {
     fn locate(&self) -> Result<Located, String> {
         let platform = platform();
         Locator {
+            flavor: Flavor::Cpu,
             option: self.option.map(Path::to_path_buf),
             variable: self.variable.map(OsString::from),
             cache_dir: Ok(self.cache.to_path_buf()),
@@ -86,7 +99,7 @@ impl<'a> Given<'a> {
 }
 
 fn good_wheel() -> Option<Wheel> {
-    Some(vec![("onnxruntime/__init__.py", b"x".to_vec()), (PLATFORMS[0].member, LIBRARY.to_vec())])
+    Some(vec![("onnxruntime/__init__.py", b"x".to_vec()), (PLATFORMS[0].library.path, LIBRARY.to_vec())])
 }
 
 /// What lies in a cache, the lock file aside.
@@ -107,7 +120,7 @@ fn an_empty_cache_is_filled_once() {
     let first = Given::new(&cache, &pip).locate().unwrap();
     assert_eq!((first.source, first.version.as_str()), (RuntimeSource::Fetched, VERSION));
     assert_eq!(fs::read(&first.library).unwrap(), LIBRARY);
-    assert_eq!(contents(&cache), [PLATFORMS[0].library], "nothing but the library stays");
+    assert_eq!(contents(&cache), [PLATFORMS[0].library.file], "nothing but the library stays");
     let calls = pip.calls.borrow().clone();
     assert_eq!(calls.len(), 2, "the second way of calling pip worked: {calls:?}");
     assert!(calls[0].starts_with("python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12"), "{}", calls[0]);
@@ -125,7 +138,7 @@ fn work_of_a_process_that_died_is_cleared() {
     fs::write(cache.path().join("fetching").join("old.whl"), b"half").unwrap();
     let pip = FakePip::new(&[], good_wheel());
     assert_eq!(Given::new(cache.path(), &pip).locate().unwrap().source, RuntimeSource::Fetched);
-    assert_eq!(contents(cache.path()), [PLATFORMS[0].library]);
+    assert_eq!(contents(cache.path()), [PLATFORMS[0].library.file]);
 }
 
 #[test]
@@ -150,12 +163,12 @@ fn processes_that_fetch_at_once_take_turns() {
 #[test]
 fn a_cached_library_that_was_changed_is_refused_and_kept() {
     let cache = tempfile::tempdir().unwrap();
-    let library = cache.path().join(PLATFORMS[0].library);
+    let library = cache.path().join(PLATFORMS[0].library.file);
     fs::write(&library, b"something else").unwrap();
     let pip = FakePip::new(&[], good_wheel());
     let error = Given::new(cache.path(), &pip).locate().unwrap_err();
     assert!(error.contains("is not the library that was fetched") && error.contains("delete "), "{error}");
-    assert!(error.contains(platform().library_sha256), "{error}");
+    assert!(error.contains(platform().library.sha256), "{error}");
     assert!(pip.calls.borrow().is_empty());
     assert_eq!(fs::read(&library).unwrap(), b"something else");
 }
@@ -163,9 +176,9 @@ fn a_cached_library_that_was_changed_is_refused_and_kept() {
 #[test]
 fn a_wheel_that_is_not_the_pinned_one_is_refused() {
     let cases: [(Option<Wheel>, &str); 5] = [
-        (Some(vec![(PLATFORMS[0].member, b"NOT really a library".to_vec())]), "is not the pinned library"),
-        (Some(vec![(PLATFORMS[0].member, b"short".to_vec())]), "expected 20 bytes"),
-        (Some(vec![(PLATFORMS[0].member, vec![0; 1 << 20])]), "found 21 with"),
+        (Some(vec![(PLATFORMS[0].library.path, b"NOT really a library".to_vec())]), "is not the pinned library"),
+        (Some(vec![(PLATFORMS[0].library.path, b"short".to_vec())]), "expected 20 bytes"),
+        (Some(vec![(PLATFORMS[0].library.path, vec![0; 1 << 20])]), "found 21 with"),
         (Some(vec![("onnxruntime/other", LIBRARY.to_vec())]), "cannot take onnxruntime/capi/"),
         (None, "left no wheel"),
     ];
@@ -196,7 +209,7 @@ fn without_pip_the_error_says_what_was_tried_and_what_to_do() {
         "pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 --platform \
          manylinux_2_28_x86_64 onnxruntime==1.31.1",
         "take onnxruntime/capi/libonnxruntime.so.1.31.1 out of the wheel",
-        &format!("copy it to {}", cache.path().join(PLATFORMS[0].library).display()),
+        &format!("copy it to {}", cache.path().join(PLATFORMS[0].library.file).display()),
     ] {
         assert!(error.contains(part), "`{part}` is missing in: {error}");
     }
@@ -237,6 +250,7 @@ fn a_library_that_the_user_names_comes_first_and_is_a_demand() {
 fn a_platform_without_a_pinned_wheel_is_told_so() {
     let pip = FakePip::new(&[], None);
     let locator = Locator {
+        flavor: Flavor::Cpu,
         option: None,
         variable: Some(OsString::new()),
         cache_dir: Err("unused".to_owned()),
@@ -245,18 +259,87 @@ fn a_platform_without_a_pinned_wheel_is_told_so() {
         runner: &pip,
     };
     let error = locator.locate(&mut |_| {}).unwrap_err();
-    assert!(error.contains("no build is pinned for") && error.contains("windows on x86_64"), "{error}");
+    assert!(error.contains("no cpu build is pinned for") && error.contains("windows on x86_64"), "{error}");
 }
 
 #[test]
 fn every_pinned_wheel_has_a_hash() {
-    let pinned: Vec<&str> = REQUIREMENTS.lines().filter_map(|line| line.trim().strip_prefix("--hash=sha256:")).collect();
-    assert_eq!(pinned.len(), PLATFORMS.len());
-    for platform in PLATFORMS {
-        assert_eq!(platform.library_sha256.len(), 64);
-        assert!(platform.member.ends_with(platform.library));
+    for flavor in [Flavor::Cpu, Flavor::Cuda] {
+        let requirements = flavor.requirements();
+        let pinned: Vec<&str> = requirements.lines().filter_map(|line| line.trim().strip_prefix("--hash=sha256:")).collect();
+        assert_eq!(pinned.len(), PLATFORMS.iter().filter(|platform| platform.flavor == flavor).count());
+        let hashes = PLATFORMS.iter().filter(|platform| platform.flavor == flavor).flat_map(Platform::members);
+        for hash in hashes.map(|member| member.sha256).chain(pinned.iter().map(|hash| hash.trim_end_matches(" \\"))) {
+            assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+        }
+        assert!(requirements.contains(&format!("{}=={VERSION}", flavor.package())));
     }
-    assert!(REQUIREMENTS.contains(&format!("onnxruntime=={VERSION}")));
+    for member in PLATFORMS.iter().flat_map(Platform::members) {
+        assert!(member.path.ends_with(member.file) && member.bytes > 0);
+    }
+}
+
+/// The members of a wheel for GPUs.
+fn gpu_wheel() -> Wheel {
+    gpu_platform().members().map(|member| (member.path, LIBRARY.to_vec())).collect()
+}
+
+#[test]
+fn the_build_for_gpus_is_installed_with_the_libraries_that_it_opens() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, platform) = (root.path().join("cuda"), gpu_platform());
+    let pip = FakePip::new(&[], Some(gpu_wheel()));
+    let install = |pip| install_in(Flavor::Cuda, Ok(cache.clone()), Some(&platform), pip, &mut |_| {});
+    let first = install(&pip).unwrap();
+    assert_eq!((first.source, first.flavor.as_str(), first.version), (RuntimeSource::Fetched, "cuda", VERSION));
+    let names: Vec<&str> = first.files.iter().map(|file| file.name).collect();
+    assert_eq!(names.last(), Some(&platform.library.file));
+    assert!(names.contains(&"libonnxruntime_providers_cuda.so") && names.contains(&"libonnxruntime_providers_tensorrt.so"));
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    assert_eq!(contents(&cache), sorted, "nothing else stays");
+    assert!(pip.calls.borrow()[0].contains("--require-hashes"), "{:?}", pip.calls.borrow());
+    assert_eq!(install(&pip).unwrap().source, RuntimeSource::Cache);
+    assert_eq!(pip.calls.borrow().len(), 1, "it is fetched once");
+
+    // A library that was removed is fetched again with the others; one that was changed is not replaced behind the user's back.
+    fs::remove_file(cache.join("libonnxruntime_providers_shared.so")).unwrap();
+    assert_eq!(install(&pip).unwrap().source, RuntimeSource::Fetched);
+    fs::write(cache.join("libonnxruntime_providers_cuda.so"), b"something else").unwrap();
+    let error = install(&pip).unwrap_err();
+    assert!(error.contains("libonnxruntime_providers_cuda.so is not the library that was fetched"), "{error}");
+}
+
+#[test]
+fn a_wheel_for_gpus_that_lacks_a_library_leaves_nothing_behind() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut wheel = gpu_wheel();
+    wheel.retain(|(path, _)| !path.ends_with("providers_cuda.so"));
+    let pip = FakePip::new(&[], Some(wheel));
+    let error =
+        install_in(Flavor::Cuda, Ok(cache.path().to_path_buf()), Some(&gpu_platform()), &pip, &mut |_| {}).unwrap_err();
+    assert!(error.contains("cannot take onnxruntime/capi/libonnxruntime_providers_cuda.so"), "{error}");
+    assert!(error.contains("onnxruntime-gpu=="), "the manual step names the right package: {error}");
+    assert!(contents(cache.path()).is_empty(), "{:?}", contents(cache.path()));
+}
+
+#[test]
+fn the_build_for_gpus_is_not_fetched_in_passing() {
+    let cache = tempfile::tempdir().unwrap();
+    let (pip, platform) = (FakePip::new(&[], Some(gpu_wheel())), gpu_platform());
+    let locator = Locator {
+        flavor: Flavor::Cuda,
+        option: None,
+        variable: None,
+        cache_dir: Ok(cache.path().to_path_buf()),
+        platform: Some(&platform),
+        fetch: false,
+        runner: &pip,
+    };
+    let error = locator.locate(&mut |_| {}).unwrap_err();
+    assert!(error.contains("ONNX Runtime for GPUs is not installed"), "{error}");
+    assert!(error.contains("`llava-gauge runtime install --flavor cuda`"), "{error}");
+    assert!(pip.calls.borrow().is_empty());
 }
 
 #[test]
