@@ -392,7 +392,7 @@ fn exports_inspections_and_runs_tell_the_flavour() {
     assert_eq!(manifest["manifest"]["llm"]["flavor"], "standard");
 
     let runs = folder.path().join("runs");
-    let arguments = ["run", text(&output), "--benchmark", "pico-vqa", "--limit", "6", "-o", text(&runs)];
+    let arguments = ["run", "--model", text(&output), "--benchmark", "pico-vqa", "--limit", "6", "-o", text(&runs)];
     gauge(&arguments).assert().success();
     let header = fs::read_dir(&runs).unwrap().flat_map(|one| fs::read_dir(one.unwrap().path()).unwrap());
     let header = header.map(|entry| entry.unwrap().path().join("run.json")).find(|path| path.is_file()).unwrap();
