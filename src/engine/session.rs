@@ -142,7 +142,8 @@ impl Graph {
             .to_str()
             .map(str::to_owned)
             .ok_or_else(|| EngineError::Graph { graph: path.clone(), message: "its folder's name is not Unicode".to_owned() })?;
-        let builder = with_profile(builder(runtime, options, fixed_shapes), profile.as_ref()).map_err(runtime_error(&doing))?;
+        let builder = builder(runtime, options, fixed_shapes).and_then(|builder| suited(builder, bytes));
+        let builder = with_profile(builder, profile.as_ref()).map_err(runtime_error(&doing))?;
         let session = provider::register(builder, runtime, &options.provider, Some(&GraphSource { root, name, bytes }))?
             .with_config_entry("session.model_external_initializers_file_folder_path", &folder)
             .map_err(runtime_error(&doing))?
@@ -200,6 +201,16 @@ pub(super) fn with_profile(builder: ort::Result<SessionBuilder>, profile: Option
 
 pub(super) fn builder(runtime: &Loaded, options: &EngineOptions, fixed_shapes: bool) -> ort::Result<SessionBuilder> {
     builder_at(runtime, options, fixed_shapes, GraphOptimizationLevel::Level3)
+}
+
+/// The same settings, but what does not suit this graph. Where the processor's integer products must not saturate, ONNX Runtime makes
+/// signed codes unsigned, those of blocks too, which it cannot compute with then (1.31). Graphs with blocks multiply no integers.
+pub(super) fn suited(builder: SessionBuilder, graph: &[u8]) -> ort::Result<SessionBuilder> {
+    const OF_BLOCKS: &[u8] = b"DequantizeLinear";
+    if graph.windows(OF_BLOCKS.len()).any(|part| part == OF_BLOCKS) {
+        return Ok(builder.with_config_entry("session.x64quantprecision", "0")?);
+    }
+    Ok(builder)
 }
 
 /// [`builder`] with another level of optimisation. What changes graphs or weights here must stand in the key of the prepacked
