@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Two figures stand side by side: the wall time per sample, in which decoding images is the larger part, and the program's own
-//! share as runs record it (`harness_ms` of the group timings): prompts, tokens and handing on, which is what would hold up a real engine.
+//! share as runs record it (`harness_ms` of the group timings): handing requests and answers on, which is what would hold up a real engine.
+//! Waiting for images is large here because nothing else takes time: images and prompts are made ahead while a real engine works.
 #![allow(clippy::unwrap_used, reason = "a measurement stops at the first surprise")]
 
 use std::path::Path;
@@ -115,6 +116,7 @@ fn header(benchmark: &Benchmark, plan: &Plan) -> RunHeader {
             image_recipe: "pad".into(),
             weight_bytes: None,
             quantisation: Vec::new(),
+            flavor: None,
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.spec.name.clone(),

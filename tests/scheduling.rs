@@ -295,6 +295,16 @@ fn header(output: &Path, benchmark: &str) -> Value {
     serde_json::from_slice(&std::fs::read(output.join("pico-llava-1.5").join(benchmark).join("run.json")).unwrap()).unwrap()
 }
 
+/// The same tokens and score, and log-probabilities that differ by no more than 1e-4 a token.
+fn same_answer(found: &Value, expected: &Value, what: &str) {
+    assert_eq!(found["token_ids"], expected["token_ids"], "{what}");
+    assert_eq!(found["score"], expected["score"], "{what}");
+    let number = |record: &Value| record["log_probability"].as_f64().unwrap();
+    let tokens = found["token_ids"].as_array().unwrap().len().max(1) as f64;
+    let difference = (number(found) - number(expected)).abs();
+    assert!(difference <= 1e-4 * tokens, "{what}: {difference} over {tokens} tokens");
+}
+
 /// Answers do not depend on what decodes together: one by one, packed, across images with several budgets, and with another
 /// number of threads, the shipped package says the same to every question, and the log-probability of an answer differs by no more
 /// than 1e-4 a token.
@@ -319,14 +329,54 @@ fn runs_do_not_depend_on_batches_budgets_or_threads() {
             let found = ask(name, more);
             assert_eq!(found.len(), expected.len(), "{benchmark} {name}");
             for (key, record) in &found {
-                let expected = &expected[key];
-                assert_eq!(record["token_ids"], expected["token_ids"], "{benchmark} {name} {key}");
-                assert_eq!(record["score"], expected["score"], "{benchmark} {name} {key}");
-                let number = |record: &Value| record["log_probability"].as_f64().unwrap();
-                let tokens = record["token_ids"].as_array().unwrap().len().max(1) as f64;
-                let difference = (number(record) - number(expected)).abs();
-                assert!(difference <= 1e-4 * tokens, "{benchmark} {name} {key}: {difference} over {tokens} tokens");
+                same_answer(record, &expected[key], &format!("{benchmark} {name} {key}"));
             }
+        }
+    }
+}
+
+/// A copy of a shipped benchmark whose samples stand in the opposite order, and with them the images that decode together.
+fn reversed(folder: &Path, benchmark: &str, files: &[(&str, &[&str])]) -> std::path::PathBuf {
+    let shipped = root().join("benchmarks");
+    for (file, lists) in files {
+        let mut content: Value = serde_json::from_slice(&std::fs::read(shipped.join("pico").join(file)).unwrap()).unwrap();
+        for list in *lists {
+            content[list].as_array_mut().unwrap().reverse();
+        }
+        std::fs::write(folder.join(file), content.to_string()).unwrap();
+    }
+    let text = std::fs::read_to_string(shipped.join(format!("{benchmark}.toml"))).unwrap();
+    let text = text.replace("root = \"pico\"", "root = \".\"");
+    // Images must lie below the data folder.
+    std::fs::create_dir_all(folder.join("images")).unwrap();
+    for image in std::fs::read_dir(shipped.join("pico/images")).unwrap().map(Result::unwrap) {
+        std::fs::copy(image.path(), folder.join("images").join(image.file_name())).unwrap();
+    }
+    let path = folder.join(format!("{benchmark}.toml"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The order of the samples decides which decode together and which questions stand first in a pack, and changes no answer.
+#[test]
+fn runs_do_not_depend_on_the_order_of_the_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let questions: &[(&str, &[&str])] =
+        &[("v2_OpenEnded_pico_val_questions.json", &["questions"]), ("v2_pico_val_annotations.json", &["annotations"])];
+    for (benchmark, files, scheduling) in [
+        ("pico-caption", &[("captions_pico_val.json", &["images", "annotations"][..])][..], "across-images"),
+        ("pico-textvqa", &[("TextVQA_0.5.1_pico_val.json", &["data"][..])][..], "across-images"),
+        ("pico-vqa", questions, "packed-tree"),
+    ] {
+        let ask = |name: &str, benchmark: &str| {
+            run(&folder.path().join(name), &["--benchmark", benchmark, "--scheduling", scheduling]).0
+        };
+        let expected = ask(&format!("{benchmark}-stored"), benchmark);
+        let opposite = reversed(folder.path(), benchmark, files);
+        let found = ask(&format!("{benchmark}-reversed"), text(&opposite));
+        assert!(expected.len() >= 125 && found.keys().eq(expected.keys()), "{benchmark}");
+        for (key, record) in &found {
+            same_answer(record, &expected[key], &format!("{benchmark} {key}"));
         }
     }
 }

@@ -52,26 +52,25 @@ pub fn load(given: &Path, variant: Option<&str>, globals: &Globals, scheduling: 
 
 /// Loads the graphs of a package, of which nothing is known that they will be asked.
 pub fn load_opened(package: Package, globals: &Globals, scheduling: Scheduling) -> Result<Model, Failure> {
-    load_planned(package, globals, scheduling, &[], 1)
+    load_planned(package, globals, scheduling, &[])
 }
 
 /// What a package will be asked: a benchmark, which of it, and the longest answer in tokens.
 pub type AskedOf<'a> = (&'a Benchmark, Plan, usize);
 
-/// Loads the graphs of a package to ask it all of this, with at most so many sequences that decode together across images.
+/// Loads the graphs of a package to ask it all of this.
 pub fn load_planned(
     package: Package,
     globals: &Globals,
     scheduling: Scheduling,
     asked: &[AskedOf<'_>],
-    slots: usize,
 ) -> Result<Model, Failure> {
     crate::run::reset_peak_memory();
     let prompter = Prompter::open(&package)?;
     let mut options = engine_options(globals, scheduling);
     if options.provider.provider == Provider::TensorRt {
         let extents = asked.iter().map(|(benchmark, plan, max_new_tokens)| {
-            run_extent((*benchmark, plan), (&prompter, &package.manifest), *max_new_tokens, slots, &options)
+            run_extent((*benchmark, plan), (&prompter, &package.manifest), *max_new_tokens, &options)
         });
         let extent = extents.reduce(RunExtent::with).unwrap_or_else(|| unknown_extent(&package.manifest, &options));
         options.provider.tensorrt.shapes = Some(extent.shapes());

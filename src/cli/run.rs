@@ -18,9 +18,9 @@ use super::schedule::ScheduleArguments;
 use super::{Globals, VerbResult, clip, clock, model, terminal};
 use crate::benchmark::{Answering, Benchmark, ScorerRule, ScorerSpec, samples_sha256};
 use crate::compare;
-use crate::engine::{Provider, ProviderOptions};
 use crate::engine::runtime::RuntimeInfo;
 use crate::engine::runtime::doctor::Machine;
+use crate::engine::{Provider, ProviderOptions};
 use crate::guard::files::read_text_capped;
 use crate::package::{ClipPackage, Package, PackageKind};
 use crate::run::{Conductor, Outcome, Plan, execution, prompt_sha256, rescore};
@@ -273,6 +273,7 @@ impl StopSignal {
 /// Runs every model on every benchmark and returns the runs, by benchmark order within model order. Ends early, with what
 /// is stored so far, when the stop signal came.
 pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<Vec<Run>, Failure> {
+    suite.scheduling.check(globals.provider.provider)?;
     let mut benchmarks = match suite.benchmarks.as_slice() {
         [] => vec![suite.data.load(None)?],
         names => names.iter().map(|name| suite.data.load(Some(name))).collect::<Result<Vec<_>, _>>()?,
@@ -312,8 +313,7 @@ pub fn run_suite(suite: &Suite, globals: &Globals, stop: &StopSignal) -> Result<
         let asked: Vec<model::AskedOf<'_>> = planned
             .map(|benchmark| (benchmark, Plan::new(&benchmark.samples, suite.limit), suite.new_tokens(benchmark)))
             .collect();
-        let (at_load, slots) = (suite.scheduling.at_load(), suite.scheduling.most_slots());
-        let mut model = model::load_planned(package, globals, at_load, &asked, slots)?;
+        let mut model = model::load_planned(package, globals, suite.scheduling.at_load(), &asked)?;
         for benchmark in &benchmarks {
             if stop.exit().is_some() {
                 return Ok(runs);

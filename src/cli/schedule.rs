@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use anyhow::anyhow;
 use clap::Args;
 
+use super::exit::{Exit, Failure};
 use super::model::Model;
 use crate::benchmark::{Answering, Benchmark};
 use crate::engine::runtime::doctor::Machine;
-use crate::engine::{MAXIMUM_SLOTS, Schedule, Scheduling, weight_memory};
+use crate::engine::{Provider, Schedule, Scheduling, weight_memory};
 use crate::guard::escape;
 use crate::run::{Plan, run_shape};
 use crate::store::{HEADER_FILE, MemoryPlan, RunHeader, read_header};
@@ -62,12 +64,16 @@ impl ScheduleArguments {
         }
     }
 
-    /// Most sequences that may decode together across images.
-    pub fn most_slots(&self) -> usize {
-        match self.wanted() {
-            None | Some(Scheduling::AcrossImages) => MAXIMUM_SLOTS,
-            Some(Scheduling::PackedTree | Scheduling::OneByOne) => 1,
+    /// Refuses what engines of TensorRT are not made for.
+    pub fn check(&self, provider: Provider) -> Result<(), Failure> {
+        if provider == Provider::TensorRt && self.wanted() == Some(Scheduling::AcrossImages) {
+            let error = anyhow!(
+                "--scheduling across-images: TensorRT's engines are made for one sequence, as several would need room for as many of \
+                 the longest prompts; packed-tree decodes the questions of an image together"
+            );
+            return Err(Failure::new(Exit::Setup, error));
         }
+        Ok(())
     }
 
     /// How a package is loaded, before it is known what it will be asked.
@@ -91,6 +97,7 @@ impl ScheduleArguments {
         let wanted = match (self.wanted(), &earlier) {
             // Begun before schedules were planned.
             (None, Some(header)) if earlier_memory.is_none() => by_name(&header.settings.scheduling),
+            (None, _) if model.engine.options().provider.provider == Provider::TensorRt => Some(Scheduling::PackedTree),
             (wanted, _) => wanted,
         };
         let options = model.engine.options();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::error::RunError;
+use super::images::PreparedImages;
 use super::loader::{self, LoadedGroup};
 use super::meter::{Between, Meter};
 use super::plan::{Plan, PlannedGroup};
@@ -114,6 +115,14 @@ pub(super) enum Asked<'a> {
     Rank(ChoiceRequest, PreparedChoices),
 }
 
+/// The questions of a group: for its records and for the engine.
+pub(super) struct Questions<'a> {
+    /// One of each sample: its prompt, or why there is none.
+    pub prompts: Vec<Result<PreparedPrompt, String>>,
+    /// Of the samples whose prompt is `Ok`, in order.
+    pub asked: Vec<Asked<'a>>,
+}
+
 /// How asking a window ended.
 pub(super) enum Asking {
     /// With all answers.
@@ -155,8 +164,8 @@ impl Conductor<'_> {
         progress.update(&state);
 
         std::thread::scope(|scope| {
-            let image_lists = windows.iter().copied().flatten().map(|group| group.images.clone()).collect();
-            let images = loader::load_ahead(scope, image_lists, self.manifest);
+            let groups = windows.iter().copied().flatten().collect();
+            let images = loader::load_ahead(scope, groups, self.manifest, |group, images| self.questions(group, images));
             let (sender, receiver) = sync_channel::<Behind<'_>>(GROUPS_BEHIND);
             let storing = scope.spawn(|| self.store_behind(receiver, writer, &recorded, &mut state, progress));
 
@@ -202,7 +211,7 @@ impl Conductor<'_> {
         &self,
         engine: &mut dyn Engine,
         group: &'g PlannedGroup,
-        (images, sender): (&Receiver<LoadedGroup>, &SyncSender<Behind<'g>>),
+        (images, sender): (&Receiver<LoadedGroup<'_>>, &SyncSender<Behind<'g>>),
         meter: &mut Meter,
     ) -> Result<Asking, RunError> {
         let loaded = meter.wait(|| images.recv()).map_err(|_| RunError::Thread("image loading"))?;
@@ -216,10 +225,10 @@ impl Conductor<'_> {
         &self,
         engine: &mut dyn Engine,
         group: &'g PlannedGroup,
-        loaded: LoadedGroup,
+        loaded: LoadedGroup<'_>,
         meter: &mut Meter,
     ) -> Result<FinishedGroup<'g>, RunError> {
-        let (prompts, asked) = self.prompts(group, &loaded);
+        let Questions { prompts, asked } = loaded.questions;
         let between = meter.engine_begins();
         let answer = match loaded.images {
             Err(message) => Err(message),
@@ -229,14 +238,10 @@ impl Conductor<'_> {
         Ok(FinishedGroup { group, prompts, answer, image_ms: loaded.image_ms, between })
     }
 
-    /// The prompts of a group, for its records and for the engine.
-    pub(super) fn prompts(
-        &self,
-        group: &PlannedGroup,
-        loaded: &LoadedGroup,
-    ) -> (Vec<Result<PreparedPrompt, String>>, Vec<Asked<'_>>) {
+    /// The questions of a group about these images.
+    fn questions(&self, group: &PlannedGroup, images: &Result<PreparedImages, String>) -> Questions<'_> {
         // The prompt of an image that could not be read is recorded too; its rows are not known, one tile's stand for them.
-        let rows = match &loaded.images {
+        let rows = match images {
             Ok(images) => images.rows.clone(),
             Err(_) => vec![self.manifest.vision.tokens_per_image; group.images.len()],
         };
@@ -252,7 +257,7 @@ impl Conductor<'_> {
                 Err(error) => prompts.push(Err(error)),
             }
         }
-        (prompts, asked)
+        Questions { prompts, asked }
     }
 
     /// Asks the engine: at most once for what is generated and once for what is ranked. A group that has both encodes its

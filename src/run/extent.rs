@@ -26,13 +26,11 @@ pub fn unknown_extent(manifest: &Manifest, options: &EngineOptions) -> RunExtent
 }
 
 /// What a benchmark will ask of a package. Every planned prompt is rendered and tokenised; image rows and the tokens of given answers
-/// are upper bounds. A prompt that cannot be rendered fails its own sample later and counts for nothing here. `slots` is the greatest
-/// number of sequences that may decode together across images.
+/// are upper bounds. A prompt that cannot be rendered fails its own sample later and counts for nothing here.
 pub fn run_extent(
     (benchmark, plan): (&Benchmark, &Plan),
     (prompter, manifest): (&Prompter, &Manifest),
     max_new_tokens: usize,
-    slots: usize,
     options: &EngineOptions,
 ) -> RunExtent {
     let rows = image_rows(manifest);
@@ -44,7 +42,6 @@ pub fn run_extent(
         longest_question: 1,
         largest_group: plan.groups.iter().map(|group| group.samples.len()).max().unwrap_or(1),
         max_new_tokens: if matches!(answering, Answering::Generate) { max_new_tokens } else { 0 },
-        slots,
         max_packed_tokens: options.max_packed_tokens,
         maximum_positions: manifest.llm.maximum_positions,
     };

@@ -1,20 +1,25 @@
-//! Decodes and preprocesses images ahead of the engine, on rayon's threads, and hands them on in plan order.
+//! Decodes and preprocesses images and makes the prompts about them ahead of the engine, on rayon's threads, and hands both on in
+//! plan order: what the engine does not need its thread for never holds it up.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::conductor::Questions;
 use super::images::{FoundImage, PreparedImages};
+use super::plan::PlannedGroup;
 use crate::benchmark::{ImageStore, SampleImage};
 use crate::package::Manifest;
 
-/// The images of one group, or why they could not be had.
-pub(super) struct LoadedGroup {
+/// One group, ready for the engine.
+pub(super) struct LoadedGroup<'a> {
     /// The images, or the first image's error as text.
     pub images: Result<PreparedImages, String>,
     /// Milliseconds for decoding and preprocessing this group's images, on one core.
     pub image_ms: f64,
+    /// What is asked about them.
+    pub questions: Questions<'a>,
 }
 
 /// Groups that may wait decoded: enough to keep the engine fed, few enough to bound memory.
@@ -22,12 +27,14 @@ const GROUPS_AHEAD: usize = 8;
 /// As many where images are tiled: one may be 37 tiles and 65 MB, which also keep the engine busy for longer.
 const TILED_GROUPS_AHEAD: usize = 2;
 
-/// Starts loading. The receiver yields one `LoadedGroup` per entry of `groups`, in order; dropping it stops the loader.
+/// Starts loading. The receiver yields one `LoadedGroup` per entry of `groups`, in order; dropping it stops the loader. `ask` makes
+/// the questions of a group whose images are there or could not be had.
 pub(super) fn load_ahead<'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
-    groups: Vec<Vec<SampleImage>>,
+    groups: Vec<&'scope PlannedGroup>,
     manifest: &'scope Manifest,
-) -> Receiver<LoadedGroup> {
+    ask: impl Fn(&PlannedGroup, &Result<PreparedImages, String>) -> Questions<'scope> + Send + Sync + 'scope,
+) -> Receiver<LoadedGroup<'scope>> {
     let ahead = if manifest.image.tiling.is_some() { TILED_GROUPS_AHEAD } else { GROUPS_AHEAD };
     let (sender, receiver) = sync_channel(ahead);
     scope.spawn(move || {
@@ -38,8 +45,13 @@ pub(super) fn load_ahead<'scope>(
             let (batch, later) = rest.split_at(size.min(rest.len()));
             (rest, size) = (later, (2 * size).min(ahead));
             // Images in data files are fetched one after another, because such files are read from front to back.
-            let found: Vec<_> = batch.iter().map(|images| find(images, &store)).collect();
-            let loaded: Vec<LoadedGroup> = found.into_par_iter().map(|images| load_group(images, manifest)).collect();
+            let found: Vec<_> = batch.iter().map(|group| (*group, find(&group.images, &store))).collect();
+            let load = |(group, found): (&PlannedGroup, Found)| {
+                let (images, image_ms) = load_images(found, manifest);
+                let questions = ask(group, &images);
+                LoadedGroup { images, image_ms, questions }
+            };
+            let loaded: Vec<LoadedGroup<'_>> = found.into_par_iter().map(load).collect();
             for group in loaded {
                 if sender.send(group).is_err() {
                     return;
@@ -59,8 +71,8 @@ fn find(images: &[SampleImage], store: &ImageStore) -> Found {
     (found, started.elapsed().as_secs_f64() * 1000.0)
 }
 
-fn load_group((found, fetched_ms): Found, manifest: &Manifest) -> LoadedGroup {
+fn load_images((found, fetched_ms): Found, manifest: &Manifest) -> (Result<PreparedImages, String>, f64) {
     let started = Instant::now();
     let images = found.and_then(|images| PreparedImages::of(&images, manifest).map_err(|error| error.to_string()));
-    LoadedGroup { images, image_ms: fetched_ms + started.elapsed().as_secs_f64() * 1000.0 }
+    (images, fetched_ms + started.elapsed().as_secs_f64() * 1000.0)
 }

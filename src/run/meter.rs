@@ -11,9 +11,9 @@ pub(super) struct Meter {
 /// Where the time went between the engine's work before a group and that on it, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Between {
-    /// Waiting for images.
+    /// Waiting for images and the prompts about them.
     pub image_wait_ms: f64,
-    /// Everything else: prompts, tokens, handing on.
+    /// Everything else: gathering requests, handing answers on, and waiting for the store where it is behind.
     pub harness_ms: f64,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use super::conductor::{Answers, Asked, Asking, Behind, Conductor, FinishedGroup, SampleAnswer};
+use super::conductor::{Answers, Asked, Asking, Behind, Conductor, FinishedGroup, Questions, SampleAnswer};
 use super::error::RunError;
 use super::images::PreparedImages;
 use super::loader::LoadedGroup;
@@ -50,7 +50,7 @@ impl Conductor<'_> {
         &self,
         engine: &mut dyn Engine,
         window: &'g [PlannedGroup],
-        (images, sender): (&Receiver<LoadedGroup>, &SyncSender<Behind<'g>>),
+        (images, sender): (&Receiver<LoadedGroup<'_>>, &SyncSender<Behind<'g>>),
         meter: &mut Meter,
     ) -> Result<Asking, RunError> {
         let mut waiting = Vec::with_capacity(window.len());
@@ -58,7 +58,7 @@ impl Conductor<'_> {
         let mut prepared: Vec<(PreparedImages, Vec<Vec<Segment>>, Vec<SampleStop<'_>>)> = Vec::with_capacity(window.len());
         for group in window {
             let loaded = meter.wait(|| images.recv()).map_err(|_| RunError::Thread("image loading"))?;
-            let (prompts, asked) = self.prompts(group, &loaded);
+            let Questions { prompts, asked } = loaded.questions;
             let image_ms = loaded.image_ms;
             let asked = asked.into_iter().filter_map(|one| match one {
                 Asked::Generate(segments, stop) => Some((segments, stop)),

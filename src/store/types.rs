@@ -246,12 +246,13 @@ pub struct GroupTimings {
     /// system does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
-    /// How long the engine stood still because the images of this group were not ready; absent in older runs.
+    /// How long the engine stood still because the images of this group, or the prompts about them, were not ready; absent in older
+    /// runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_wait_ms: Option<f64>,
     /// The program's own share: from the end of the engine's work before this group to the begin of its work on it, waiting for images
-    /// aside. Prompts, tokens, and handing answers on; scoring and storing run beside the engine and count only where they hold
-    /// it up. Absent in older runs.
+    /// aside. Gathering requests and handing answers on; prompts are made ahead, scoring and storing run beside the engine, and both
+    /// count only where they hold it up. Absent in older runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub harness_ms: Option<f64>,
 }

@@ -33,7 +33,8 @@ fn add_gpu(root: &Path, driver_folder: &Path) {
     let gpu = root.join("proc/driver/nvidia/gpus/0000:17:00.0");
     fs::create_dir_all(&gpu).unwrap();
     fs::write(gpu.join("information"), "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 18\n").unwrap();
-    let version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder)\nGCC version: 12.3.0\n";
+    let version =
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder)\nGCC version: 12.3.0\n";
     fs::write(root.join("proc/driver/nvidia/version"), version).unwrap();
 }
 
@@ -82,7 +83,10 @@ fn a_named_folder_comes_before_variables_the_system_and_pythons_packages() {
     .to_vec();
     assert_eq!(found, expected, "each once, and only those that exist");
     let first = |surroundings: &Surroundings| {
-        search(&libraries_of(Provider::Cuda), &surroundings.places())[0].path.clone().map(|path| path.parent().unwrap().to_path_buf())
+        search(&libraries_of(Provider::Cuda), &surroundings.places())[0]
+            .path
+            .clone()
+            .map(|path| path.parent().unwrap().to_path_buf())
     };
     assert_eq!(first(&surroundings), Some(at("named")));
     surroundings.option = None;
@@ -119,7 +123,10 @@ fn exactly_what_is_missing_is_named_with_every_folder_looked_in() {
     assert_eq!(reasons(Provider::Cuda), Vec::<String>::new(), "everything is there");
 
     let tensorrt = reasons(Provider::TensorRt).join("; ");
-    assert!(tensorrt.contains("missing libraries: libnvinfer.so.10 (TensorRT: tensorrt-cu13-libs), libnvonnxparser.so.10"), "{tensorrt}");
+    assert!(
+        tensorrt.contains("missing libraries: libnvinfer.so.10 (TensorRT: tensorrt-cu13-libs), libnvonnxparser.so.10"),
+        "{tensorrt}"
+    );
     assert!(!tensorrt.contains("libcudart") && !tensorrt.contains("libcuda.so.1") && !tensorrt.contains("libnvinfer_plugin"));
 
     fs::remove_file(one.join("libcublas.so.13")).unwrap();
@@ -134,7 +141,9 @@ fn exactly_what_is_missing_is_named_with_every_folder_looked_in() {
     assert!(!cuda.contains("no NVIDIA GPU"), "{cuda}");
 
     let nothing = Equipment::look_in(Provider::Cuda, &Surroundings::default(), &root.path().join("nowhere")).reasons().join("; ");
-    for part in ["libcudart.so.13", "libcublasLt.so.13", "libcudnn.so.9", "there is no NVIDIA GPU", "there was no folder to look in"] {
+    for part in
+        ["libcudart.so.13", "libcublasLt.so.13", "libcudnn.so.9", "there is no NVIDIA GPU", "there was no folder to look in"]
+    {
         assert!(nothing.contains(part), "{part} is missing: {nothing}");
     }
 }
@@ -260,7 +269,6 @@ fn run() -> RunExtent {
         longest_question: 30,
         largest_group: 6,
         max_new_tokens: 16,
-        slots: 16,
         max_packed_tokens: 1024,
         maximum_positions: 512,
     }
@@ -299,14 +307,20 @@ fn every_dynamic_input_of_every_graph_has_a_range() {
         assert!(usual.1.iter().zip(&most.1).all(|(usual, most)| usual <= most), "{usual:?} {most:?}");
     }
     let of = |shapes: &[(String, Vec<usize>)], name: &str| shapes.iter().find(|(one, _)| one == name).unwrap().1.clone();
-    // A prompt in one piece is 120 rows, a pack of six questions 6 × 30; decoding has a row for each question, or one of each slot.
-    assert_eq!(of(&most, "position_ids"), [16, 180]);
-    assert_eq!(of(&usual, "position_ids"), [16, 6]);
+    // A prompt in one piece is 120 rows, a pack of six questions 6 × 30; decoding has a row for each question.
+    assert_eq!(of(&most, "position_ids"), [1, 180]);
+    assert_eq!(of(&usual, "position_ids"), [1, 6]);
     assert_eq!(of(&most, "inputs_embeds")[0], 180);
     // The prompt, the pack, and six answers of 16 tokens are 396 rows, in steps of 256.
-    assert_eq!(of(&most, "attention_bias"), [16, 1, 180, 512]);
+    assert_eq!(of(&most, "attention_bias"), [1, 1, 180, 512]);
     assert_eq!(of(&most, "past_key_values.0.key")[2], 512);
     assert_eq!(of(&least, "logit_rows"), [1]);
+    for sizes in [&least, &usual, &most] {
+        let (rows, bias, cache) =
+            (of(sizes, "inputs_embeds")[0], of(sizes, "attention_bias"), of(sizes, "past_key_values.0.key")[2]);
+        assert_eq!((rows, rows), (of(sizes, "position_ids")[1], bias[2]), "the sizes of one kind fit together");
+        assert!(bias[3] <= cache, "{bias:?}, {cache}");
+    }
 }
 
 #[test]
@@ -317,7 +331,7 @@ fn shapes_follow_from_what_a_run_asks() {
     };
     // Packs end at their limit, and the positions bound everything.
     assert_eq!(sizes(RunExtent { largest_group: 1000, max_packed_tokens: 200, ..run() }), (200, 512, 512, 200));
-    assert_eq!(sizes(RunExtent { largest_group: 1, slots: 1, max_new_tokens: 0, ..run() }), (120, 256, 256, 30));
+    assert_eq!(sizes(RunExtent { largest_group: 1, max_new_tokens: 0, ..run() }), (120, 256, 256, 30));
     assert_eq!(RunExtent { tiles: 37, ..run() }.shapes().images.maximum, 8, "the encoder takes at most eight tiles at once");
     let both = run().with(RunExtent { tiles: 1, longest_prompt: 200, ..run() });
     assert_eq!((both.tiles, both.longest_prompt), (5, 200), "one engine for two benchmarks");

@@ -1,5 +1,8 @@
 //! Shape profiles: the least, usual and greatest size of every dynamic input of a graph, from what a run will ask of it. TensorRT builds
 //! an engine for exactly this range, so that nothing is built anew in the middle of a run.
+//!
+//! The least, the usual and the greatest sizes each fit together, because TensorRT tries the graph with them. Sequences that decode side by
+//! side would need engines for as many times the longest prompt, so that there is one sequence only.
 
 use crate::package::{Dimension, TensorPort};
 
@@ -20,15 +23,6 @@ impl Extent {
         let maximum = maximum.max(1);
         Self { minimum: 1, optimum: optimum.clamp(1, maximum), maximum }
     }
-
-    /// The least range that holds both; the optimum is the greater one.
-    pub fn with(self, other: Self) -> Self {
-        Self {
-            minimum: self.minimum.min(other.minimum),
-            optimum: self.optimum.max(other.optimum),
-            maximum: self.maximum.max(other.maximum),
-        }
-    }
 }
 
 /// Sizes of everything that a run gives to the graphs of a package.
@@ -40,8 +34,6 @@ pub struct ShapePlan {
     pub tokens_per_image: Extent,
     /// New tokens of each sequence of a run of the language model.
     pub sequence: Extent,
-    /// Sequences of a run of the language model.
-    pub batch: Extent,
     /// Tokens of a sequence, earlier ones included: the width of the attention bias.
     pub total: Extent,
     /// Rows that the key-value cache has room for.
@@ -69,8 +61,6 @@ pub struct RunExtent {
     pub largest_group: usize,
     /// Longest answer in tokens; 0 where given answers are ranked.
     pub max_new_tokens: usize,
-    /// Most sequences that decode together across images; 1 if none do.
-    pub slots: usize,
     /// Most suffix tokens of a packed run, [`EngineOptions::max_packed_tokens`](super::super::super::EngineOptions).
     pub max_packed_tokens: usize,
     /// Positions of the language model.
@@ -96,7 +86,6 @@ impl RunExtent {
             longest_question: 512,
             largest_group: 8,
             max_new_tokens: 256,
-            slots: 1,
             max_packed_tokens: 1024,
             maximum_positions: 4096,
         }
@@ -111,7 +100,6 @@ impl RunExtent {
             longest_question: self.longest_question.max(other.longest_question),
             largest_group: self.largest_group.max(other.largest_group),
             max_new_tokens: self.max_new_tokens.max(other.max_new_tokens),
-            slots: self.slots.max(other.slots),
             max_packed_tokens: self.max_packed_tokens.max(other.max_packed_tokens),
             maximum_positions: self.maximum_positions.max(other.maximum_positions),
         }
@@ -119,9 +107,9 @@ impl RunExtent {
 
     /// The shapes that follow.
     ///
-    /// A run of the language model is a prompt in one piece, a pack of questions, or one token each of a pack's questions or of the
-    /// slots. What a pack can need is the prompt with the longest question, the others' questions within the limit of a pack, and all
-    /// answers; the positions bound it, as they bound a pack. The engine is made fast for decoding, which has most of the runs.
+    /// A run of the language model is a prompt in one piece, a pack of questions, or one token each of a pack's questions. What a
+    /// pack can need is the longest prompt, all its questions within the limit of a pack, and all answers; the positions bound it,
+    /// as they bound a pack. The engine is made fast for decoding, which has most of the runs.
     pub fn shapes(&self) -> ShapePlan {
         // Each question of a pack has at least a row.
         let together = self.largest_group.min(self.max_packed_tokens).max(1);
@@ -129,11 +117,8 @@ impl RunExtent {
         let sequence = self.longest_prompt.max(questions).max(together);
         let answers = together.saturating_mul(self.max_new_tokens);
         let positions = self.maximum_positions.max(1);
-        let packed = self.longest_prompt.saturating_add(questions).saturating_add(answers).min(positions);
-        // A single question may be as long as the positions allow, whatever the plan of packs.
-        let total = packed.max(self.longest_prompt.saturating_add(self.max_new_tokens).min(positions));
-        let capacity = total.next_multiple_of(CAPACITY_STEP_ROWS).min(positions.max(total));
-        let decoding = together.max(self.slots);
+        let total = self.longest_prompt.saturating_add(questions).saturating_add(answers).min(positions);
+        let capacity = total.next_multiple_of(CAPACITY_STEP_ROWS).min(positions);
         let usual = self.longest_prompt.saturating_add(self.max_new_tokens / 2);
         ShapePlan {
             images: Extent::up_to(self.tiles.min(TILES_PER_RUN), self.tiles.min(TILES_PER_RUN)),
@@ -143,11 +128,9 @@ impl RunExtent {
                 maximum: self.tokens_per_image,
             },
             sequence: Extent::up_to(sequence.min(positions), together),
-            batch: Extent::up_to(self.slots, self.slots),
-            // Slots that decode together have their bias rounded up within the capacity.
             total: Extent::up_to(capacity, usual),
             capacity: Extent::up_to(capacity, usual.next_multiple_of(CAPACITY_STEP_ROWS)),
-            rows: Extent::up_to(decoding.max(questions), decoding),
+            rows: Extent::up_to(questions.max(together), together),
             texts: Extent::up_to(TEXTS_PER_RUN, TEXTS_PER_RUN),
             text_tokens: Extent::up_to(CLIP_TEXT_TOKENS, 16),
         }
@@ -168,10 +151,9 @@ impl ShapePlan {
             (_, "images") => self.images,
             ("features", "tokens") => self.tokens_per_image,
             ("input_ids", "tokens") => self.text_tokens,
-            // The rows of all sequences of a run, one after another. Several sequences have one row each.
-            ("inputs_embeds", "tokens") => self.sequence.with(self.batch),
-            (_, "sequence") => self.sequence,
-            (_, "batch") => self.batch,
+            // The rows of the one sequence.
+            ("inputs_embeds", "tokens") | (_, "sequence") => self.sequence,
+            (_, "batch") => Extent::up_to(1, 1),
             (_, "total") => self.total,
             (_, "capacity") => self.capacity,
             (_, "rows") => self.rows,
