@@ -404,7 +404,8 @@ fn options_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("package");
     let (llava, clip) = (fixture("transformers4-fp32"), pico("pico-clip"));
-    let cases: [(&Path, &[&str], &str); 10] = [
+    let cases: [(&Path, &[&str], &str); 11] = [
+        (&llava, &["--llm", "int8", "--head", "int8-weights", "--flavor", "standard"], "--head int8-weights"),
         (&llava, &["--llm", "int4", "--accuracy-level", "4", "--flavor", "standard"], "--flavor standard"),
         (&llava, &["--precision", "int8", "--block-size", "32"], "--block-size 32"),
         (&llava, &["--accuracy-level", "0"], "--accuracy-level 0"),

@@ -142,7 +142,9 @@ impl Graph {
             .to_str()
             .map(str::to_owned)
             .ok_or_else(|| EngineError::Graph { graph: path.clone(), message: "its folder's name is not Unicode".to_owned() })?;
-        let builder = with_profile(builder(runtime, options, fixed_shapes), profile.as_ref()).map_err(runtime_error(&doing))?;
+        let builder = builder_at(runtime, options, fixed_shapes, GraphOptimizationLevel::Level3);
+        let builder = with_profile(builder.and_then(|builder| suited(builder, bytes)), profile.as_ref());
+        let builder = builder.map_err(runtime_error(&doing))?;
         let session = provider::register(builder, runtime, &options.provider, Some(&GraphSource { root, name, bytes }))?
             .with_config_entry("session.model_external_initializers_file_folder_path", &folder)
             .map_err(runtime_error(&doing))?
@@ -199,11 +201,22 @@ pub(super) fn with_profile(builder: ort::Result<SessionBuilder>, profile: Option
 }
 
 pub(super) fn builder(runtime: &Loaded, options: &EngineOptions, fixed_shapes: bool) -> ort::Result<SessionBuilder> {
-    builder_at(runtime, options, fixed_shapes, GraphOptimizationLevel::Level3)
+    Ok(builder_at(runtime, options, fixed_shapes, GraphOptimizationLevel::Level3)?.with_config_entry(EXACT_PRODUCTS, "1")?)
 }
 
-/// [`builder`] with another level of optimisation. What changes graphs or weights here must stand in the key of the prepacked
-/// cache, too.
+/// Whether integer products are exact: on x86 without VNNI, they would saturate in 16 bits.
+const EXACT_PRODUCTS: &str = "session.x64quantprecision";
+
+/// Integer products are exact, but for graphs that have weights in blocks instead: where products would not be exact, ONNX Runtime
+/// makes signed codes unsigned, those of blocks too, which it cannot compute with then (1.31).
+pub(super) fn suited(builder: SessionBuilder, graph: &[u8]) -> ort::Result<SessionBuilder> {
+    const OF_BLOCKS: &[u8] = b"DequantizeLinear";
+    let blocks = graph.windows(OF_BLOCKS.len()).any(|part| part == OF_BLOCKS);
+    Ok(builder.with_config_entry(EXACT_PRODUCTS, if blocks { "0" } else { "1" })?)
+}
+
+/// [`builder`] with another level of optimisation, and without the setting that [`suited`] makes. What changes graphs or weights here
+/// must stand in the key of the prepacked cache, too.
 pub(super) fn builder_at(
     runtime: &Loaded,
     options: &EngineOptions,
@@ -221,8 +234,6 @@ pub(super) fn builder_at(
         // A memory plan is kept for each new shape, and in decoding each step has one.
         .with_memory_pattern(fixed_shapes)?
         .with_deterministic_compute(true)?
-        // On x86 without VNNI, 8-bit products would saturate in 16 bits.
-        .with_config_entry("session.x64quantprecision", "1")?
         .with_prepacking(options.prepack)?)
 }
 

@@ -188,14 +188,7 @@ impl<'a> StageBuilder<'a> {
         let scales = self.narrowed(&scales);
         let attributes = [("axis", Attribute::Int(1)), ("block_size", Attribute::Int(signed(format.block_size)))];
         let name = format!("{}/restored", layer.name);
-        // Absent would mean the same. But where the processor's integer products must not saturate, ONNX Runtime makes codes of 8 bits
-        // unsigned, and what it then writes in the place of absent zero points does not fit blocks.
-        let zeros = (format.bits == 8).then(|| {
-            let name = format!("blocks/zeros_{outputs}_{blocks}");
-            self.graph.constant(&name, ElementType::Int8, &[outputs, blocks], vec![0; outputs * blocks])
-        });
-        let operands: Vec<&Value> = [&codes, &scales].into_iter().chain(&zeros).collect();
-        let mut matrix = self.graph.op("DequantizeLinear", &name, &operands, &attributes);
+        let mut matrix = self.graph.op("DequantizeLinear", &name, &[&codes, &scales], &attributes);
         if width > inputs {
             // The last block is partly filled.
             let [start, axis] =

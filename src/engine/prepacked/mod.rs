@@ -25,7 +25,7 @@ use self::entry::{Entry, GRAPH_FILE, WEIGHTS_FILE};
 use self::key::Key;
 use super::options::EngineOptions;
 use super::runtime::Loaded;
-use super::session::builder_at;
+use super::session::{builder_at, suited};
 
 /// Most that all entries of a cache may take. The least recently used ones make room; a graph that needs more is not kept.
 pub const CACHE_LIMIT_BYTES: u64 = 64 << 30;
@@ -105,7 +105,7 @@ fn open(runtime: &Loaded, folder: &Path, key: &Key, source: &Source<'_>, options
         let folder_name = folder_name.ok_or_else(|| "its folder's name is not Unicode".to_owned())?;
         let load = || -> ort::Result<Session> {
             // What was saved is optimised already; optimising it again would only take time.
-            builder_at(runtime, options, source.fixed_shapes, GraphOptimizationLevel::Disable)?
+            suited(builder_at(runtime, options, source.fixed_shapes, GraphOptimizationLevel::Disable)?, &graph)?
                 .with_config_entry("session.model_external_initializers_file_folder_path", &folder_name)?
                 .commit_from_memory(&graph)
         };
@@ -142,7 +142,7 @@ fn make(
     let root = source.root.canonicalize().map_err(|error| failed("read", source.root, error))?;
     let root = root.to_str().ok_or_else(|| format!("the name of {} is not Unicode", root.display()))?;
     let save = || -> ort::Result<Session> {
-        builder_at(runtime, options, source.fixed_shapes, GraphOptimizationLevel::Level3)?
+        suited(builder_at(runtime, options, source.fixed_shapes, GraphOptimizationLevel::Level3)?, source.bytes)?
             // It would warn that the result is for this machine only, which the key says.
             .with_log_level(ort::logging::LogLevel::Error)?
             .with_config_entry("session.model_external_initializers_file_folder_path", root)?

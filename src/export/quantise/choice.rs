@@ -134,6 +134,15 @@ impl StagePrecisionChoice {
             }
         }
         let in_blocks = |scheme: Scheme| matches!(scheme, Scheme::Blocks(_));
+        if flavor == GraphFlavor::Standard {
+            // One graph: the engine's setting for integer products does not go with blocks.
+            let (llm, head) = (schemes.llm, schemes.head);
+            if (llm == Scheme::Int8 && in_blocks(head)) || (head == Scheme::Int8 && in_blocks(llm)) {
+                let expected =
+                    format!("no blocks beside int8 in one graph with --flavor standard (--llm is {})", llm.precision().as_str());
+                return Err(wrong("--head", head.precision().as_str(), expected));
+            }
+        }
         let parts = [schemes.vision, schemes.projector, schemes.text, schemes.llm, schemes.head];
         if !parts.into_iter().any(in_blocks) {
             let expected = "an export with int8-weights or int4, which have blocks";
