@@ -32,7 +32,10 @@ fn options_that_do_not_belong_to_the_provider_are_wrong_usage() {
         (&["--cudnn-search", "heuristic"], "--cudnn-search is for"),
         (&["--attention-backend", "math"], "--attention-backend is for"),
         (&["--cuda-libs", "/opt/cuda"], "--cuda-libs is for"),
-        (&["--provider", "cuda", "--tensorrt-cache", "off"], "--tensorrt-cache is for --provider tensorrt, found --provider cuda"),
+        (
+            &["--provider", "cuda", "--tensorrt-cache", "off"],
+            "--tensorrt-cache is for --provider tensorrt, found --provider cuda",
+        ),
         (&["--provider", "cuda", "--tensorrt-precision", "fp16"], "--tensorrt-precision is for --provider tensorrt"),
         (&["--tensorrt-builder-level", "5"], "--tensorrt-builder-level is for --provider tensorrt, found --provider cpu"),
         (&["--provider", "cuda", "--low-memory"], "--low-memory is about weights packed for the processor"),
@@ -135,9 +138,21 @@ fn the_build_for_the_processor_is_installed_once() {
 #[test]
 fn runs_record_the_provider() {
     let folder = tempfile::tempdir().unwrap();
-    gauge(&["run", "--model", "pico-llava-1.5", "--benchmark", "pico-vqa", "--limit", "6", "--provider", "cpu", "-o", text(folder.path())])
-        .assert()
-        .success();
+    gauge(&[
+        "run",
+        "--model",
+        "pico-llava-1.5",
+        "--benchmark",
+        "pico-vqa",
+        "--limit",
+        "6",
+        "--provider",
+        "cpu",
+        "-o",
+        text(folder.path()),
+    ])
+    .assert()
+    .success();
     let header = std::fs::read_to_string(folder.path().join("pico-llava-1.5/pico-vqa/run.json")).unwrap();
     let header: Value = serde_json::from_str(&header).unwrap();
     assert_eq!(header["settings"]["provider"], "cpu");

@@ -168,7 +168,11 @@ fn gpu_lines(gpu: &GpuReport) -> Vec<String> {
     for provider in &gpu.providers {
         match provider.ready {
             true => lines.push(format!("  {:<12}can be used", provider.provider)),
-            false => lines.push(escape::terminal(&format!("  {:<12}cannot be used: {}", provider.provider, provider.reasons.join("; ")))),
+            false => lines.push(escape::terminal(&format!(
+                "  {:<12}cannot be used: {}",
+                provider.provider,
+                provider.reasons.join("; ")
+            ))),
         }
     }
     lines

@@ -25,7 +25,6 @@ the script works, and its numbers mean nothing.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -451,8 +450,6 @@ def reference_in_another_process(arguments, checkpoint):
 
 def missing_modules(python):
     """Which of the modules of the comparison this Python lacks."""
-    if Path(python).resolve() == Path(sys.executable).resolve():
-        return [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
     lacks = "import importlib.util as u; print(*[n for n in ('torch', 'transformers') if u.find_spec(n) is None])"
     return subprocess.run([str(python), "-c", lacks], capture_output=True, text=True, check=True).stdout.split()
 
@@ -556,7 +553,8 @@ def markdown(result):
         f"it, transformers {gigabytes(most)} on the device. A whole run of {ours['run']['questions']} questions, six on each picture: "
         f"{number(ours['run']['questions_per_second'])} questions/s in the engine. Export {ours['export_seconds']:.1f} s.",
         "",
-        "Questions of transformers carry their image each, as harnesses ask them; a batch is of different questions.",
+        "Questions of transformers carry their image each, as harnesses ask them; a batch is of different questions. Decoding by itself counts "
+        "the language model alone, and with transformers the choice of a token; questions count everything on both sides.",
         "",
     ]
     verified = result["verified"]

@@ -73,7 +73,9 @@ impl Devices {
         let version = self.driver_version.as_ref()?;
         let major: u32 = version.split('.').next()?.parse().ok()?;
         (major < LEAST_DRIVER).then(|| {
-            format!("the driver has version {version}; CUDA 13 needs {LEAST_DRIVER} or later, or NVIDIA's compatibility libraries")
+            format!(
+                "the driver has version {version}; CUDA 13 needs {LEAST_DRIVER} or later, or NVIDIA's compatibility libraries"
+            )
         })
     }
 }

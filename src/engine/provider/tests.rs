@@ -33,7 +33,8 @@ fn add_gpu(root: &Path, driver_folder: &Path) {
     let gpu = root.join("proc/driver/nvidia/gpus/0000:17:00.0");
     fs::create_dir_all(&gpu).unwrap();
     fs::write(gpu.join("information"), "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 18\n").unwrap();
-    let version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder)\nGCC version: 12.3.0\n";
+    let version =
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs-builder)\nGCC version: 12.3.0\n";
     fs::write(root.join("proc/driver/nvidia/version"), version).unwrap();
 }
 
@@ -82,7 +83,10 @@ fn a_named_folder_comes_before_variables_the_system_and_pythons_packages() {
     .to_vec();
     assert_eq!(found, expected, "each once, and only those that exist");
     let first = |surroundings: &Surroundings| {
-        search(&libraries_of(Provider::Cuda), &surroundings.places())[0].path.clone().map(|path| path.parent().unwrap().to_path_buf())
+        search(&libraries_of(Provider::Cuda), &surroundings.places())[0]
+            .path
+            .clone()
+            .map(|path| path.parent().unwrap().to_path_buf())
     };
     assert_eq!(first(&surroundings), Some(at("named")));
     surroundings.option = None;
@@ -119,7 +123,10 @@ fn exactly_what_is_missing_is_named_with_every_folder_looked_in() {
     assert_eq!(reasons(Provider::Cuda), Vec::<String>::new(), "everything is there");
 
     let tensorrt = reasons(Provider::TensorRt).join("; ");
-    assert!(tensorrt.contains("missing libraries: libnvinfer.so.10 (TensorRT: tensorrt-cu13-libs), libnvonnxparser.so.10"), "{tensorrt}");
+    assert!(
+        tensorrt.contains("missing libraries: libnvinfer.so.10 (TensorRT: tensorrt-cu13-libs), libnvonnxparser.so.10"),
+        "{tensorrt}"
+    );
     assert!(!tensorrt.contains("libcudart") && !tensorrt.contains("libcuda.so.1") && !tensorrt.contains("libnvinfer_plugin"));
 
     fs::remove_file(one.join("libcublas.so.13")).unwrap();
@@ -134,7 +141,9 @@ fn exactly_what_is_missing_is_named_with_every_folder_looked_in() {
     assert!(!cuda.contains("no NVIDIA GPU"), "{cuda}");
 
     let nothing = Equipment::look_in(Provider::Cuda, &Surroundings::default(), &root.path().join("nowhere")).reasons().join("; ");
-    for part in ["libcudart.so.13", "libcublasLt.so.13", "libcudnn.so.9", "there is no NVIDIA GPU", "there was no folder to look in"] {
+    for part in
+        ["libcudart.so.13", "libcublasLt.so.13", "libcudnn.so.9", "there is no NVIDIA GPU", "there was no folder to look in"]
+    {
         assert!(nothing.contains(part), "{part} is missing: {nothing}");
     }
 }
@@ -307,7 +316,8 @@ fn every_dynamic_input_of_every_graph_has_a_range() {
     assert_eq!(of(&most, "past_key_values.0.key")[2], 512);
     assert_eq!(of(&least, "logit_rows"), [1]);
     for sizes in [&least, &usual, &most] {
-        let (rows, bias, cache) = (of(sizes, "inputs_embeds")[0], of(sizes, "attention_bias"), of(sizes, "past_key_values.0.key")[2]);
+        let (rows, bias, cache) =
+            (of(sizes, "inputs_embeds")[0], of(sizes, "attention_bias"), of(sizes, "past_key_values.0.key")[2]);
         assert_eq!((rows, rows), (of(sizes, "position_ids")[1], bias[2]), "the sizes of one kind fit together");
         assert!(bias[3] <= cache, "{bias:?}, {cache}");
     }

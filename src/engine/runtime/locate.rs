@@ -9,8 +9,8 @@ use etcetera::BaseStrategy;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::RuntimeOptions;
 use super::super::provider::HOW_TO_INSTALL;
+use super::RuntimeOptions;
 use super::fetch::{self, CommandRunner};
 use super::platform::{Flavor, Member, PLATFORMS, Platform, VERSION};
 
@@ -114,7 +114,9 @@ impl<'a> Locator<'a> {
                 tried.push(error);
                 let anew = match self.flavor {
                     Flavor::Cpu => format!("delete {} and run the command again to fetch it anew", library.display()),
-                    Flavor::Cuda => format!("delete {} and install it anew: llava-gauge runtime install --flavor cuda", cache_dir.display()),
+                    Flavor::Cuda => {
+                        format!("delete {} and install it anew: llava-gauge runtime install --flavor cuda", cache_dir.display())
+                    }
                 };
                 return Err(explain(&tried, &anew));
             }
@@ -170,11 +172,7 @@ fn holds(library: &Path, member: &Member) -> Result<bool, String> {
     if sha256 == member.sha256 {
         return Ok(true);
     }
-    Err(format!(
-        "{} is not the library that was fetched: expected SHA-256 {}, found {sha256}",
-        library.display(),
-        member.sha256
-    ))
+    Err(format!("{} is not the library that was fetched: expected SHA-256 {}, found {sha256}", library.display(), member.sha256))
 }
 
 fn given(path: &Path, source: RuntimeSource) -> Result<Located, String> {

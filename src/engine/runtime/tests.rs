@@ -316,8 +316,7 @@ fn a_wheel_for_gpus_that_lacks_a_library_leaves_nothing_behind() {
     let mut wheel = gpu_wheel();
     wheel.retain(|(path, _)| !path.ends_with("providers_cuda.so"));
     let pip = FakePip::new(&[], Some(wheel));
-    let error =
-        install_in(Flavor::Cuda, Ok(cache.path().to_path_buf()), Some(&gpu_platform()), &pip, &mut |_| {}).unwrap_err();
+    let error = install_in(Flavor::Cuda, Ok(cache.path().to_path_buf()), Some(&gpu_platform()), &pip, &mut |_| {}).unwrap_err();
     assert!(error.contains("cannot take onnxruntime/capi/libonnxruntime_providers_cuda.so"), "{error}");
     assert!(error.contains("onnxruntime-gpu=="), "the manual step names the right package: {error}");
     assert!(contents(cache.path()).is_empty(), "{:?}", contents(cache.path()));

@@ -117,7 +117,10 @@ fn facts(header: &RunHeader) -> Vec<(&'static str, String)> {
         ("Prompt template", model.template.clone()),
         ("Image recipe", model.image_recipe.clone()),
         ("Weights", model.weight_bytes.map_or_else(|| MISSING.to_owned(), format::bytes)),
-        ("Provider", format!("{}, {}", settings.provider_text(), format::counted(settings.intra_op_threads, "thread", "threads"))),
+        (
+            "Provider",
+            format!("{}, {}", settings.provider_text(), format::counted(settings.intra_op_threads, "thread", "threads")),
+        ),
         ("Placement", header.execution.as_ref().map_or_else(|| MISSING.to_owned(), Execution::summary)),
         ("Determinism", determinism(header)),
         ("Scheduling", settings.scheduling_text()),

@@ -43,10 +43,8 @@ impl CacheParts {
         let manifest = graph.root.join(MANIFEST_FILE);
         let manifest = read_capped(&manifest, MANIFEST_LIMIT_BYTES).map_err(|error| error.to_string())?;
         let settings: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let variables: Vec<String> = VARIABLES
-            .iter()
-            .filter_map(|name| Some(format!("{name}={}", std::env::var_os(name)?.to_string_lossy())))
-            .collect();
+        let variables: Vec<String> =
+            VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", std::env::var_os(name)?.to_string_lossy()))).collect();
         Ok(Self(vec![
             ("format", KEY_FORMAT.to_owned()),
             ("package", sha256(&manifest)),
