@@ -143,8 +143,8 @@ impl Graph {
             .map(str::to_owned)
             .ok_or_else(|| EngineError::Graph { graph: path.clone(), message: "its folder's name is not Unicode".to_owned() })?;
         let builder = builder_at(runtime, options, fixed_shapes, GraphOptimizationLevel::Level3);
-        let builder = with_profile(builder.and_then(|builder| suited(builder, bytes)), profile.as_ref());
-        let builder = builder.map_err(runtime_error(&doing))?;
+        let builder = builder.and_then(|builder| suited(builder, bytes));
+        let builder = with_profile(builder, profile.as_ref()).map_err(runtime_error(&doing))?;
         let session = provider::register(builder, runtime, &options.provider, Some(&GraphSource { root, name, bytes }))?
             .with_config_entry("session.model_external_initializers_file_folder_path", &folder)
             .map_err(runtime_error(&doing))?
