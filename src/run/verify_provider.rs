@@ -139,7 +139,7 @@ pub fn verify_provider(
     }
     let of_all = limits.vision.max(limits.projector).max(limits.llm);
     stages.push(check("whole", "logits", whole, of_all));
-    let least_equal_tokens = (of_all <= EXACT_LIMIT).then(|| match options.provider.provider {
+    let least_equal_tokens = (of_all <= EXACT_LIMIT).then_some(match options.provider.provider {
         Provider::Cpu => 1.0,
         Provider::Cuda | Provider::TensorRt => EQUAL_TOKENS_ON_GPU,
     });
