@@ -47,7 +47,7 @@ impl AttentionProbe {
         let positions = graph.input("position_ids", ElementType::Int64, &[batch.clone(), sequence.clone()]);
         let bias_shape = [batch.clone(), Dimension::Fixed(1), sequence.clone(), named("total")];
         let bias = graph.input("attention_bias", ElementType::Float32, &bias_shape);
-        let lengths = graph.input("seqlens_k", ElementType::Int32, &[batch.clone()]);
+        let lengths = graph.input("seqlens_k", ElementType::Int32, std::slice::from_ref(&batch));
         let total = graph.input("total_sequence_length", ElementType::Int32, &[]);
         let cache = [batch.clone(), key_value_heads.into(), named("capacity"), head_size.into()];
         let [past_key, past_value] = ["past_key", "past_value"].map(|name| graph.input(name, element, &cache));
