@@ -114,6 +114,7 @@ fn header(benchmark: &Benchmark, plan: &Plan) -> RunHeader {
             image_recipe: "pad".into(),
             weight_bytes: None,
             quantisation: Vec::new(),
+            flavor: None,
         },
         benchmark: BenchmarkIdentity {
             name: benchmark.spec.name.clone(),
