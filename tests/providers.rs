@@ -14,7 +14,7 @@ const ASK: [&str; 4] = ["ask", "pico-llava-1.5", "--prompt", "x"];
 #[track_caller]
 fn fails_with_cache(arguments: &[&str], cache: &Path, code: i32) -> String {
     let mut command = gauge(arguments);
-    command.env("XDG_CACHE_HOME", cache).env_remove("ORT_DYLIB_PATH").env("NVIDIA_TF32_OVERRIDE", "0");
+    command.env("XDG_CACHE_HOME", cache).env_remove("ORT_DYLIB_PATH").env_remove("NVIDIA_TF32_OVERRIDE");
     String::from_utf8(command.assert().code(code).get_output().stderr.clone()).unwrap()
 }
 
@@ -48,19 +48,6 @@ fn options_that_do_not_belong_to_the_provider_are_wrong_usage() {
         gauge_fails(&[&ASK, options].concat(), 2);
     }
     gauge_fails(&[&ASK, &["--provider", "tensorrt", "--tensorrt-builder-level", "6"][..]].concat(), 2);
-}
-
-#[test]
-fn tensorrt_computes_in_fp32_only_if_it_is_told_to_beforehand() {
-    let error = gauge(&[&ASK, &["--provider", "tensorrt"][..]].concat())
-        .env_remove("NVIDIA_TF32_OVERRIDE")
-        .assert()
-        .code(2)
-        .get_output()
-        .stderr
-        .clone();
-    let error = String::from_utf8(error).unwrap();
-    assert!(error.contains("NVIDIA_TF32_OVERRIDE=0") && error.contains("--tf32"), "{error}");
 }
 
 #[test]

@@ -120,15 +120,6 @@ impl ProviderArguments {
                 return Err(format!("{name} is for --provider cuda or tensorrt, found --provider {}", provider.as_str()));
             }
         }
-        if provider == Provider::TensorRt
-            && !self.tf32
-            && !only_looks
-            && std::env::var_os("NVIDIA_TF32_OVERRIDE").is_none_or(|value| value != "0")
-        {
-            return Err("TensorRT rounds the factors of fp32 products (TF32) unless it is told not to before it is loaded: set \
-                        NVIDIA_TF32_OVERRIDE=0 in the environment, or allow it with --tf32"
-                .to_owned());
-        }
         let cache = match (provider, self.tensorrt_cache) {
             (Provider::TensorRt, None) => default_cache().ok(),
             (_, Some(folder)) => match folder.to_str() {

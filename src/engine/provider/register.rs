@@ -31,7 +31,9 @@ pub(crate) fn register(
     options: &ProviderOptions,
     graph: Option<&GraphSource<'_>>,
 ) -> Result<SessionBuilder, EngineError> {
+    let failed = |message: &str| EngineError::Provider { provider: options.provider.as_str(), reason: message.to_owned() };
     let providers = match options.provider {
+        Provider::TensorRt if !options.use_tf32 && !tf32_is_off() => return Err(failed(TF32)),
         Provider::Cpu => return Ok(builder),
         Provider::Cuda => vec![cuda(options)],
         Provider::TensorRt => {
@@ -43,8 +45,15 @@ pub(crate) fn register(
             vec![configured(TensorRT::default(), settings), cuda(options)]
         }
     };
-    let failed = |message: &str| EngineError::Provider { provider: options.provider.as_str(), reason: message.to_owned() };
     builder.with_execution_providers(providers).map_err(|error| failed(error.message()))
+}
+
+/// Why fp32 would not be fp32. ONNX Runtime has no setting for it that reaches TensorRT.
+const TF32: &str = "TensorRT rounds the factors of fp32 products (TF32) unless it is told not to before it is loaded: set \
+                    NVIDIA_TF32_OVERRIDE=0 in the environment, or allow it with --tf32";
+
+fn tf32_is_off() -> bool {
+    std::env::var_os("NVIDIA_TF32_OVERRIDE").is_some_and(|value| value == "0")
 }
 
 fn cuda(options: &ProviderOptions) -> ExecutionProviderDispatch {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::device::{Devices, tensorrt_version};
 use super::libraries::{libraries_of, search};
 use super::places::{Place, Surroundings, linker_folders};
-use super::register::{Settings, cuda_settings, loading_failed, tensorrt_settings};
+use super::register::{Settings, cuda_settings, loading_failed, register, tensorrt_settings};
 use super::tensorrt::{CacheParts, Profile, cache_key, profile};
 use super::*;
 use crate::engine::types::EngineError;
@@ -356,4 +356,13 @@ fn what_the_driver_refuses_is_about_the_machine() {
     assert!(of(Provider::TensorRt, "Invalid device ID: 3, must be between 0 (inclusive) and 1 (exclusive)."));
     assert!(!of(Provider::Cpu, insufficient));
     assert!(!of(Provider::Cuda, "Non-zero status code returned while running Gemm node"));
+}
+
+#[test]
+fn tensorrt_computes_in_fp32_only_if_it_is_told_to_beforehand() {
+    let runtime = crate::engine::runtime::load(&Default::default(), &mut |_| {}).unwrap();
+    let builder = ort::session::Session::builder(&runtime.environment).unwrap();
+    let options = ProviderOptions { provider: Provider::TensorRt, ..Default::default() };
+    let error = register(builder, runtime, &options, None).err().unwrap().to_string();
+    assert!(error.contains("NVIDIA_TF32_OVERRIDE=0") && error.contains("--tf32"), "{error}");
 }
