@@ -590,11 +590,11 @@ def read_arguments():
     add("--shapes", default="7b", help="small, 7b, or a shape that `llava-gauge synth --list` names")
     add("--compute", choices=("fp16", "bf16", "none"), default="fp16", help="number type of activations")
     add("--flavor", choices=("contrib", "standard"), help="[default: contrib; standard for tensorrt]")
-    add("--repetitions", type=int, default=5)
+    add("--repetitions", type=int, help="of each measurement [default: 5; 1 for small]")
     add("--decode-tokens", type=int, default=32)
     add("--new-tokens", type=int, default=8)
     add("--pictures", type=int, help="pictures of the whole run, six questions each [default: 32; 2 for small]")
-    add("--largest-batch", type=int, default=64, help="of transformers")
+    add("--largest-batch", type=int, help="of transformers [default: 64; 2 for small]")
     add("--threads", type=int, help="threads of the processor")
     add("--python", type=Path, default=Path(sys.executable), help="Python with PyTorch and transformers")
     add("--skip-reference", action="store_true", help="leave transformers and the limits out")
@@ -602,8 +602,10 @@ def read_arguments():
     add("--checkpoint", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.flavor = arguments.flavor or ("standard" if arguments.provider == "tensorrt" else "contrib")
-    if arguments.pictures is None:
-        arguments.pictures = 2 if arguments.shapes == "small" else 32
+    small = arguments.shapes == "small"
+    for name, tiny, full in (("pictures", 2, 32), ("repetitions", 1, 5), ("largest_batch", 2, 64)):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, tiny if small else full)
     return arguments
 
 
